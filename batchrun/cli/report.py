@@ -86,8 +86,8 @@ def view(output: Path, *, port: int, browser: bool | None, **flags: Any) -> None
     """Serve a page that follows a batch live, until Ctrl-C.
 
     The page can be reached only from this machine and only at the address that the command prints. It works while the
-    batch runs and after it has ended, and does not slow it down. If a job file is given, the output that it names is
-    used.
+    batch runs and after it has ended, and does not slow it down. What you note about rows on the page is kept in
+    OUTPUT.notes.csv. If a job file is given, the output that it names is used.
     """
     from batchrun.clock import utc_now
     from batchrun.reporting.serve import view_forever

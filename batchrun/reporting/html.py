@@ -26,7 +26,7 @@ __all__ = ["SCRIPTS", "Policy", "embedded_json", "live_page", "report_page"]
 
 SCRIPTS: Final = (
     "format", "diff", "rows", "columns", "export", "link", "print", "table", "statistics", "figures", "charts",
-    "sections", "breakdowns", "comparisons", "answers", "detail", "live", "main",
+    "sections", "breakdowns", "comparisons", "answers", "notes", "detail", "live", "main",
 )  # fmt: skip
 """Files of the page's script, in the order in which they are concatenated."""
 

@@ -12,8 +12,10 @@ from batchrun.batch.lock import is_held
 from batchrun.batch.paths import paths_for
 from batchrun.batch.recorded_input import recorded_source
 from batchrun.batch.results import UNASKED, prompts_of
+from batchrun.batch.row_notes import Rating
 from batchrun.batch.selection import Selection, recorded_selection, selected_cells
 from batchrun.clock import WallClock
+from batchrun.errors import InputError
 from batchrun.journal.live import Changes, FollowedJournal, RecordedAttempt
 from batchrun.prompts.rendering_version import prompter_of
 from batchrun.prompts.templates import PromptError
@@ -23,6 +25,7 @@ from batchrun.reporting.batch_record import batch_facts
 from batchrun.reporting.columns_json import packed
 from batchrun.reporting.facts import figures
 from batchrun.reporting.live_scores import LiveScores
+from batchrun.reporting.noted_rows import NotedRows
 from batchrun.reporting.page_facts import News, PageFacts, page_facts
 from batchrun.reporting.report import answer_facts, check_scoring, head, with_clusters
 from batchrun.reporting.rows import ReportRow, RowColumns, asked, pending_cells, row_json
@@ -118,6 +121,7 @@ class FollowedBatch:
         self._journal = FollowedJournal(self._paths.journal)
         self._file = self._file_identity()
         self._live = _LiveRows()
+        self._notes = NotedRows(self._paths.notes)
         self._facts: tuple[tuple[int, int, bool], PageFacts] | None = None
         try:
             self.look()
@@ -140,8 +144,11 @@ class FollowedBatch:
         """
         self._reopen_if_replaced()
         changes = self._journal.changes()
-        if changes is None:
-            return
+        if changes is not None:
+            self._take(changes)
+        self._notes.look(self._live.rows, (self._live.generation, len(self._live.log)))
+
+    def _take(self, changes: Changes) -> None:
         if changes.is_new_batch:
             self._start()
         self._apply(changes)
@@ -152,8 +159,20 @@ class FollowedBatch:
             live.find_columns()
             live.generation += 1  # the page reads all rows again, with the new columns
 
-    def news(self, generation: int, after: int) -> News:
-        """Return the changes after version `after` of a generation.
+    def note(self, generation: int, position: int, rating: Rating, comment: str) -> None:
+        """Keep what a person noted about a row.
+
+        Raises:
+            InputError: the page shows another batch or a row that does not exist, or the file of notes cannot be read.
+            OutputError: the file cannot be written.
+        """
+        if generation != self._live.generation or not 0 <= position < len(self._live.rows):
+            raise InputError("the page shows the rows of an earlier batch: wait until it shows the current ones")
+        self._notes.save(self._live.rows, position, rating, comment)
+        self.look()
+
+    def news(self, generation: int, after: int, notes: int = 0) -> News:
+        """Return the changes after version `after` of a generation, and the notes if their version is not `notes`.
 
         A page that names another generation, or a version that does not exist, gets all rows. Rows come in portions,
         and the facts come with the last one.
@@ -162,13 +181,15 @@ class FollowedBatch:
         if generation != live.generation or not 0 <= after <= len(live.log):
             after = 0
         until = min(len(live.log), after + _MAX_ROWS)
+        is_last = until == len(live.log)
         changed = dict.fromkeys(live.log[after:until])
         return {
             "generation": live.generation,
             "version": until,
-            "more": until < len(live.log),
+            "more": not is_last,
             "columns": live.columns.facts(),
-            "facts": self._current_facts() if until == len(live.log) else None,
+            "facts": self._current_facts() if is_last else None,
+            "row_notes": self._notes.facts if is_last and notes != self._notes.facts["version"] else None,
             "rows": packed([{"i": position, **row_json(live.rows[position], live.columns)} for position in changed]),
         }
 

@@ -20,6 +20,7 @@ __all__ = [
     "HeadFacts",
     "HeadlineFacts",
     "News",
+    "NoteFacts",
     "PageData",
     "PageFacts",
     "ScoreBandFacts",
@@ -309,16 +310,34 @@ def page_facts(
     }
 
 
+class NoteFacts(TypedDict):
+    """What people noted about the rows.
+
+    Attributes:
+        version: counted up whenever any of it changes; 0 on a page that does not change.
+        listed: position of a row, its rating, the comment, and whether the note is about an earlier answer.
+        lost: number of notes whose row is not in the table.
+        problem: why the file of notes cannot be read; None if it can.
+    """
+
+    version: int
+    listed: list[tuple[int, str, str, bool]]
+    lost: int
+    problem: str | None
+
+
 class PageData(TypedDict):
     """The whole page as JSON.
 
     Attributes:
+        row_notes: what people noted about the rows.
         columns: see `batchrun.reporting.rows.RowColumns.facts`.
         shown: number of rows on the page.
         portions: the rows, see `batchrun.reporting.columns_json`.
     """
 
     facts: PageFacts
+    row_notes: NoteFacts
     columns: JsonDict
     shown: int
     portions: list[JsonDict]
@@ -332,6 +351,7 @@ class News(TypedDict):
         version: number of changes so far; the page asks for those after it.
         more: whether more rows wait; the page must ask again.
         facts: None while more rows wait.
+        row_notes: None while more rows wait, and if the page has this version of them.
         rows: changed rows, packed.
     """
 
@@ -340,4 +360,5 @@ class News(TypedDict):
     more: bool
     columns: JsonDict
     facts: PageFacts | None
+    row_notes: NoteFacts | None
     rows: JsonDict

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from batchrun.batch.paths import Paths, paths_for
+from batchrun.batch.row_notes import RowNotes
 from batchrun.clock import WallClock
 from batchrun.errors import InputError
 from batchrun.records import OUTPUT_COLUMNS
@@ -16,7 +17,16 @@ from batchrun.reporting.columns_json import portions
 from batchrun.reporting.compared import compared_parts, compared_tables, parts_of, score_values, with_split_as_axis
 from batchrun.reporting.facts import figures
 from batchrun.reporting.field_facts import field_facts, group_columns
-from batchrun.reporting.page_facts import AnswerFacts, HeadFacts, PageData, PageFacts, ScoreDetailFacts, page_facts
+from batchrun.reporting.noted_rows import note_facts
+from batchrun.reporting.page_facts import (
+    AnswerFacts,
+    HeadFacts,
+    NoteFacts,
+    PageData,
+    PageFacts,
+    ScoreDetailFacts,
+    page_facts,
+)
 from batchrun.reporting.rows import ReportRow, RowColumns, cells_of, row_json
 from batchrun.reporting.score_details import labels_of, score_details
 from batchrun.reporting.table_columns import ColumnNames, columns_of
@@ -56,12 +66,14 @@ class Report:
         columns: columns of the page's table.
         rows: all rows, in the table's order.
         summaries: the figures of each scorer, as in `facts`.
+        row_notes: what people noted about the rows.
     """
 
     facts: PageFacts
     columns: RowColumns
     rows: Sequence[ReportRow]
     summaries: Sequence[ScoreSummary] = ()
+    row_notes: NoteFacts = field(default_factory=lambda: note_facts(RowNotes(), ()))
 
 
 def default_report(output: Path) -> Path:
@@ -92,6 +104,7 @@ def page_data(report: Report, max_rows: int | None = None) -> PageData:
         shown = sorted(by_urgency[:max_rows])
     return {
         "facts": report.facts,
+        "row_notes": report.row_notes,
         "columns": report.columns.facts(),
         "shown": len(shown),
         "portions": list(
@@ -179,7 +192,8 @@ def report_of(
         rows = with_clusters(with_labels(rows, facts["score_details"]), clusters_of(tally))
     if comparison is not None:
         facts["comparison"] = comparison
-    return Report(facts, columns, rows, summaries)
+    row_notes = note_facts(RowNotes() if paths is None else RowNotes.read(paths.notes), rows)
+    return Report(facts, columns, rows, summaries, row_notes)
 
 
 def answer_facts(rows: Sequence[ReportRow], columns: RowColumns, by: Sequence[str]) -> AnswerFacts:

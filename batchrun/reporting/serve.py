@@ -24,6 +24,7 @@ from batchrun.clock import WallClock
 from batchrun.errors import BatchrunError, InputError
 from batchrun.reporting.html import Policy, embedded_json, live_page
 from batchrun.reporting.live_batch import FollowedBatch
+from batchrun.reporting.note_request import NoteRefused, limited_body, other_sender, read_note
 from batchrun.scoring.evaluate import ScoringSpec
 
 __all__ = ["view_app", "view_forever"]
@@ -34,7 +35,8 @@ _LOOK_EVERY_S: Final = 0.5
 
 
 def view_app(batch: FollowedBatch, name: str, token: str) -> Starlette:
-    """Return the application: the page at `/TOKEN/`, its news at `/TOKEN/facts`, and nothing else.
+    """Return the application: the page at `/TOKEN/`, its news at `/TOKEN/facts`, what it notes about a row at
+    `/TOKEN/note`, and nothing else.
 
     Another site cannot reach it by pointing its host name to this machine (DNS rebinding): the Host header must be this
     machine's, and only those who know the address know the token.
@@ -49,23 +51,44 @@ def view_app(batch: FollowedBatch, name: str, token: str) -> Starlette:
         nonlocal looked_s
         began_s = time.monotonic()
         try:
-            generation, after = (int(request.query_params.get(each, "0")) for each in ("generation", "after"))
+            names = ("generation", "after", "notes")
+            generation, after, notes = (int(request.query_params.get(each, "0")) for each in names)
         except ValueError:
-            return _response(b"generation and after: expected numbers\n", "text/plain", 400)
+            return _refused("generation, after and notes: expected numbers", 400)
         try:
             if began_s - looked_s >= _LOOK_EVERY_S:
                 batch.look()
                 looked_s = time.monotonic()
-            news = batch.news(generation, after)
+            news = batch.news(generation, after, notes)
         except BatchrunError as exc:
-            return _response(f"{exc}\n".encode(), "text/plain; charset=utf-8", 503)
+            return _refused(str(exc), 503)
         took_ms = round(1000 * (time.monotonic() - began_s))
         return _response(embedded_json({**news, "took_ms": took_ms}).encode(), "application/json")
 
+    async def note_response(request: Request) -> Response:
+        if (refusal := other_sender(request.headers)) is not None:
+            return _refused(refusal, 403)
+        try:
+            note = read_note(await limited_body(request))
+            batch.note(note.generation, note.position, note.rating, note.comment)
+        except NoteRefused as exc:
+            return _refused(str(exc), 400)
+        except BatchrunError as exc:
+            return _refused(str(exc), 409)
+        return _response(b"{}", "application/json")
+
     return Starlette(
-        routes=[Route(f"/{token}/", page_response), Route(f"/{token}/facts", news_response)],
+        routes=[
+            Route(f"/{token}/", page_response),
+            Route(f"/{token}/facts", news_response),
+            Route(f"/{token}/note", note_response, methods=["POST"]),
+        ],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[_HOST, "localhost"], www_redirect=False)],
     )
+
+
+def _refused(reason: str, status: int) -> Response:
+    return _response(f"{reason}\n".encode(), "text/plain; charset=utf-8", status)
 
 
 def _response(body: bytes, kind: str, status: int = 200) -> Response:

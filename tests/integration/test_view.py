@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import http.client
+import io
 import os
 import queue
 import signal
@@ -28,6 +30,7 @@ from tests.support.rows import noon
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, json_answer
 
 PATIENCE_S = 60.0
+HOSTILE = '=1+1, "</script><img src=x onerror=alert(1)>'
 
 
 def command(folder: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -180,6 +183,39 @@ def test_what_cannot_be_viewed_is_one_line(tmp_path: Path, output: str, line: st
     done = batchrun(tmp_path, "view", output, "--no-browser")
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert line in done.stderr
+
+
+def test_notes_of_a_reader_stay(tmp_path: Path) -> None:
+    """Ratings and comments made on the live page survive a resumed run and a cleanup, and are text on every page."""
+    ask(tmp_path, "id,question\nx,1+1\ny,2+3\n", "--key", "id")
+    with open_browser() as browser, viewing(tmp_path, "a.csv") as (address, _), watched_page(browser) as shown:
+        page = shown.page
+        page.goto(f"{address}#row=x")
+        page.locator("#detail-title").press("w")
+        page.locator(".note-state", has_text="saved").wait_for()
+        page.keyboard.press("c")
+        page.keyboard.type(HOSTILE)
+        page.keyboard.press("Escape")
+        page.locator(".counter", has_text="2 rows \u00b7 1 rated wrong, 1 commented").wait_for()
+        assert page.locator(".grid-body .row").first.locator(".wrong").text_content() == "wrong"
+        page.goto(address)
+        page.locator(".grid-body .row").first.click()
+        assert page.locator(".rating[aria-pressed=true]").text_content() == "wrong"
+        assert page.get_by_role("textbox", name="Comment").input_value() == HOSTILE
+        assert shown.violations() == []
+    written = (tmp_path / "a.csv.notes.csv").read_text(encoding="utf-8")
+    notes = [(note["row_key"], note["rating"], note["comment"]) for note in csv.DictReader(io.StringIO(written))]
+    assert notes == [("x", "wrong", HOSTILE)]
+    ask(tmp_path, "id,question\nw,4+4\nx,1+1\ny,2+3\n", "--key", "id", "--accept-changes")
+    assert batchrun(tmp_path, "cleanup", "a.csv").returncode == 0
+    assert batchrun(tmp_path, "report", "a.csv").returncode == 0
+    assert (tmp_path / "a.csv.notes.csv").read_text(encoding="utf-8") == written
+    with open_browser() as browser, watched_page(browser) as shown:
+        shown.page.goto(f"{(tmp_path / 'a.report.html').as_uri()}#row=x")
+        assert shown.page.locator(".row-note p").text_content() == "rated wrong"
+        assert shown.page.locator(".row-note .text").text_content() == HOSTILE
+        assert shown.page.locator(".row-note textarea, .row-note button").count() == 0
+        assert shown.violations() == []
 
 
 def test_the_page_keeps_up_with_a_batch(tmp_path: Path) -> None:

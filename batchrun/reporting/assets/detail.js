@@ -4,9 +4,10 @@ const LONG_TEXT = 50_000;
 const COPIED = ["answer", "prompt", "before"]; // kinds of text with a button to copy them
 
 class Detail {
-  constructor(rows, link, onStep, onClose) {
+  constructor(rows, link, notes, onStep, onClose) {
     this.rows = rows;
     this.link = link;
+    this.notes = notes;
     this.onStep = onStep;
     this.onClose = onClose;
     this.row = null;
@@ -41,6 +42,7 @@ class Detail {
   }
 
   close() {
+    this.notes.send();
     this.element.hidden = true;
     this.row = null;
     document.body.classList.remove("with-detail");
@@ -58,13 +60,14 @@ class Detail {
   fill() {
     const { rows, row } = this;
     this.title.replaceChildren(
-      el("span", { class: "eyebrow", text: rows.names.key ?? "row" }), " ", el("bdi", { text: row.k.slice(0, 200) }), " ", statusPill(rows.statusOf(row)),
+      el("span", { class: "eyebrow", text: rows.names.key ?? "row" }), " ", el("bdi", { text: row.k.slice(0, 200) }), " ", combinationOf(row), statusPill(rows.statusOf(row)),
     );
     const failed = rows.output(row, "error");
     this.content.replaceChildren(
       ...[
         failed ? el("p", { class: "problem", dir: "auto", text: `${rows.output(row, "error_type") ?? "error"}: ${failed}` }) : null,
         this.scores(),
+        this.notes.part(row),
         // Without a known prompt, the row's own cells describe the question best.
         row.p === undefined ? this.others() : null,
         this.shots(),
@@ -187,6 +190,11 @@ class Detail {
       copyButton("Copy row as JSON", () => rowJson(this.rows, this.row)),
       copyButton("Copy link", () => this.link.address(this.row), "Copy the address of this page with this row open"));
   }
+}
+
+// The settings and the epoch in the key of a row that is run several times.
+function combinationOf(row) {
+  return row.id.startsWith(`${row.k}|`) ? el("small", { class: "eyebrow", text: `${row.id.slice(row.k.length + 1, 200)} ` }) : null;
 }
 
 // The messages that a row sends, with their roles.

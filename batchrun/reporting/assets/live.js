@@ -5,6 +5,7 @@ const IDLE_MS = 5_000;
 const PATIENCE = 10; // multiple of the time that the server took to answer
 
 async function follow(onNews, onGone) {
+  let notes = 0;
   let generation = 0;
   let version = 0;
   let running = null;
@@ -12,12 +13,13 @@ async function follow(onNews, onGone) {
     let wait = IDLE_MS;
     if (!document.hidden) {
       try {
-        const answer = await fetch(`facts?generation=${generation}&after=${version}`, { cache: "no-store" });
+        const answer = await fetch(`facts?generation=${generation}&after=${version}&notes=${notes}`, { cache: "no-store" });
         if (!answer.ok) throw new Error(String(answer.status));
         const news = await answer.json();
         const state = news.facts === null ? running : news.facts.batch.running; // facts come with the last portion of rows
-        if (news.generation !== generation || news.version !== version || state !== running) onNews(news, news.generation !== generation);
+        if (news.generation !== generation || news.version !== version || state !== running || news.row_notes !== null) onNews(news, news.generation !== generation);
         ({ generation, version } = news);
+        notes = news.row_notes?.version ?? notes;
         running = state;
         onGone(null);
         wait = news.more ? 0 : running ? Math.min(Math.max(WATCH_MS, PATIENCE * news.took_ms), IDLE_MS) : IDLE_MS;

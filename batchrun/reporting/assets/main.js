@@ -6,13 +6,23 @@ const parts = { head: null, progress: el("div", { class: "progress-place", "aria
 let facts = null;
 let selected = null; // figures of the rows that the table's filters leave; null without a filter
 let session = null;
+let generation = 0; // of the batch that a live page shows
 let adopted = false; // the table has the columns of this generation
 
 const link = new RowLink(rows);
 const table = new RowTable(rows, show);
+const noteEditor = new NoteEditor(rows, async (row, note) => {
+  const problem = await sendNote(generation, row, note);
+  if (problem === null) {
+    rows.setNote(row.i, note);
+    table.redraw();
+  }
+  return problem;
+});
 const detail = new Detail(
   rows,
   link,
+  noteEditor,
   (step) => { const row = table.go(table.current + step); if (row !== undefined) show(row, { keepFocus: true, isStep: true }); },
   () => { link.closed(); table.grid.focus({ preventScroll: true }); },
 );
@@ -113,12 +123,23 @@ document.addEventListener("keydown", (event) => {
     table.searchField.select();
   }
   if (event.key === "Escape" && !typing && detail.isOpen) detail.close();
+  if (detail.isOpen && rows.canNote && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
+    if (event.key === "r") noteEditor.rate("right");
+    if (event.key === "w") noteEditor.rate("wrong");
+    if (event.key === "c") { event.preventDefault(); noteEditor.comment.focus(); }
+  }
 });
 
 document.getElementById("page").replaceChildren(parts.top, table.element);
 document.body.append(detail.element);
 
+function takeNotes({ listed, lost, problem }) {
+  rows.setNotes(listed);
+  table.noteProblem.textContent = problem ?? (lost > 0 ? `${format.many(lost, "note")} on rows that the table does not have.` : "");
+}
+
 if (data.live) {
+  rows.canNote = true;
   follow(
     (news, isNewBatch) => {
       if (isNewBatch) {
@@ -127,14 +148,18 @@ if (data.live) {
       }
       rows.put(news.rows);
       if (news.more) return;
-      facts = news.facts;
+      ({ facts, generation } = news);
+      const hasNotes = news.row_notes !== null;
+      if (hasNotes) takeNotes(news.row_notes);
       drawTop();
       drawProgress(null);
       if (!adopted) {
         table.adopt();
         followAddress();
       } else if (news.rows.i.length > 0) table.refresh();
+      else if (hasNotes) table.redraw();
       adopted = true;
+      if (hasNotes) noteEditor.refresh();
       if (detail.isOpen && detail.row !== rows.at(detail.row.i)) {
         const row = rows.at(detail.row.i);
         if (row !== undefined) detail.open(row, { ifOpen: true });
@@ -145,6 +170,7 @@ if (data.live) {
 } else {
   ({ facts } = data);
   rows.clear(data.columns);
+  takeNotes(data.row_notes);
   rows.put(data.rows);
   table.reading = data.shown;
   drawTop();

@@ -121,6 +121,8 @@ const ADDED = [
 // All rows.
 class Rows {
   constructor() {
+    this.notes = new Map(); // position → {rating, comment, stale}; they come with their own versions
+    this.canNote = false;
     this.clear({ listed: [], key: null, target: null });
   }
 
@@ -129,7 +131,6 @@ class Rows {
     this.names = columns;
     this.keyColumn = this.columns.findIndex(({ role, name }) => role === "own" && name === columns.key);
     this.promptColumn = null; // the column with the prompts; null if no prompt is known
-    this.notes = new Map(); // position → {rating, comment, stale}
     this.all = [];
     this.places = new Map();
     this.kinds = new Map();
@@ -190,6 +191,23 @@ class Rows {
     const key = (each) => (this.names.key === null ? each.id.split("|")[0] : each.k);
     this.sameRows ??= grouped(this.all, key);
     return this.sameRows.get(key(row)) ?? [];
+  }
+
+  setNotes(listed) {
+    const before = this.notes;
+    this.notes = new Map(listed.map(([position, rating, comment, stale]) => [position, { rating, comment, stale }]));
+    this.forgetText([...before.keys(), ...this.notes.keys()]);
+  }
+
+  setNote(position, { rating, comment }) {
+    if (rating === "" && comment === "") this.notes.delete(position);
+    else this.notes.set(position, { rating, comment, stale: false });
+    this.forgetText([position]);
+  }
+
+  // Comments are searched too.
+  forgetText(positions) {
+    for (const position of positions) if (this.at(position) !== undefined) this.at(position).h = undefined;
   }
 
   at(position) {

@@ -26,6 +26,7 @@ class RowTable {
     });
     this.chips = el("div", { class: "chips", role: "group", "aria-label": "Statuses shown" });
     this.counter = el("p", { class: "counter", role: "status" });
+    this.noteProblem = el("p", { class: "problem lacking", role: "alert" });
     this.lacking = el("p", { class: "problem lacking", role: "alert" });
     this.filterButton = el("button", {
       type: "button", class: "plain", "aria-expanded": "false", text: "Filter columns",
@@ -58,6 +59,7 @@ class RowTable {
         el("label", { class: "search" }, this.searchField, el("kbd", { "aria-hidden": "true", text: "/" })),
         this.chips, this.resetButton, this.filterButton, this.menu, this.exportButton),
       this.lacking,
+      this.noteProblem,
       this.counter,
       this.grid,
       el("p", { class: "hint", id: "grid-help", text: "\u2191 \u2193 to move, Enter to open a row, / to search. A column\u2019s filter accepts part of the text, =whole, !not, >5 or 5..10." }),
@@ -170,6 +172,7 @@ class RowTable {
     const { all, shown } = this.rows;
     const narrowed = this.isNarrowed;
     this.counter.textContent = narrowed ? `${format.count(shown.length)} of ${format.many(all.length, "row")}` : format.many(all.length, "row");
+    if (this.rows.notes.size > 0) this.counter.textContent += ` \u00b7 ${notesText(this.rows)}`;
     if (this.reading > all.length) this.counter.textContent += ` read, of ${format.count(this.reading)}`;
     this.grid.setAttribute("aria-busy", String(this.reading > all.length));
     this.resetButton.hidden = !narrowed;
@@ -324,10 +327,21 @@ class RowTable {
     const column = this.rows.columns[index];
     const cell = row.cell(index);
     if (index === this.rows.status) return el("div", { class: "cell", role: "gridcell" }, statusPill(cell));
+    if (column.key === "rating" && column.role === "note" && !MISSING(cell)) {
+      const { stale } = this.rows.notes.get(row.i);
+      return el("div", { class: `cell ${stale ? "stale" : cell}`, role: "gridcell", title: stale ? "about an earlier answer" : null, text: cell });
+    }
     const numeric = this.rows.isNumber(index) && !MISSING(cell);
     const node = el("div", { class: `cell${numeric ? " number" : ""}`, role: "gridcell", text: cellText(column, cell) });
     if (column.role === "score" && !MISSING(cell)) node.classList.add(cell >= 1 ? "right" : cell <= 0 ? "wrong" : "partly");
     return node;
+  }
+
+  // The notes have changed: rows stay where they are, even if a filter would leave them out by now.
+  redraw() {
+    this.drawCounter();
+    this.forget();
+    this.draw();
   }
 
   mark() {

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from batchrun.batch.row_notes import RowNote, RowNotes, answer_hash
 from batchrun.errors import InputError, OutputError
 from batchrun.reporting.serve import view_forever
 from tests.support.rows import noon
@@ -46,6 +47,21 @@ def get(address: str, path: str = "", **headers: str) -> Answer:
         response = connection.getresponse()
         names = {name.lower(): value for name, value in response.getheaders()}
         return Answer(response.status, names, response.read())
+
+
+def post(address: str, body: bytes, **headers: str) -> tuple[int, str]:
+    """Send a note as the page does, with other headers if they are given; those of "" are left out."""
+    parts = urlsplit(address)
+    own = {"Origin": f"http://{parts.netloc}", "Sec-Fetch-Site": "same-origin", "Content-Type": "application/json"}
+    with closing(http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=PATIENCE_S)) as connection:
+        sent = {name: value for name, value in {**own, **headers}.items() if value}
+        connection.request("POST", f"{parts.path}note", body, sent)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+
+
+def note(**fields: object) -> bytes:
+    return json.dumps({"generation": 1, "position": 0, "rating": "right", "comment": "", **fields}).encode()
 
 
 def visit(output: Path, visitor: Callable[[str], T], end: signal.Signals = signal.SIGINT) -> T:
@@ -111,10 +127,70 @@ def test_each_run_has_another_address(batch: WrittenBatch) -> None:
     assert len(first) > 20
 
 
+def test_a_note_is_kept_and_shown_again(batch: WrittenBatch) -> None:
+    """A rating and a comment are in the file, with the row's key, and in the news of every page until they are known."""
+
+    def visitor(address: str) -> tuple[list[int], list[object]]:
+        said = [post(address, note(comment='=1+1, "\u202e')), post(address, note(position=2, rating="wrong"))]
+        said.append(post(address, note(position=2, rating="")))
+        news = json.loads(get(address, "facts?generation=0&after=0").body)["row_notes"]
+        again = get(address, f"facts?generation=0&after=0&notes={news['version']}")
+        return [status for status, _ in said], [news["listed"], json.loads(again.body)["row_notes"]]
+
+    statuses, seen = visit(batch.output, visitor)
+    assert statuses == [200, 200, 200]
+    assert seen == [[[0, "right", '=1+1, "\u202e', False]], None]
+    notes = RowNotes.read(batch.plan.paths.notes).listed
+    assert notes == [RowNote(0, "0", "right", '=1+1, "\u202e', answer_hash("2"))]
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "reason"),
+    [
+        (note(), {"Origin": ""}, 403, "only from the page"),
+        (note(), {"Origin": "null"}, 403, "only from the page"),
+        (note(), {"Origin": "http://evil.example"}, 403, "only from the page"),
+        (note(), {"Sec-Fetch-Site": "cross-site"}, 403, "only from the page"),
+        (note(), {"Content-Type": "text/plain"}, 403, "application/json"),
+        (note(), {"Host": "evil.example", "Origin": "http://evil.example"}, 400, "Invalid host"),
+        (note(comment="x" * 100_000), {}, 400, "at most 100,000 bytes"),
+        (note(comment="x" * 10_001), {}, 400, "at most 10,000 characters"),
+        (note(comment="\ud800"), {}, 400, "comment: expected a text"),
+        (note(rating="best"), {}, 400, "rating: expected right, wrong"),
+        (note(position=True), {}, 400, "expected integers"),
+        (note(more=1), {}, 400, "an object with generation, position"),
+        (b"[" * 90_000, {}, 400, "expected JSON"),
+        (note(generation=2), {}, 409, "an earlier batch"),
+        (note(position=3), {}, 409, "an earlier batch"),
+    ],
+)
+def test_a_note_from_elsewhere_is_not_kept(
+    batch: WrittenBatch, body: bytes, headers: dict[str, str], status: int, reason: str
+) -> None:
+    """A page of another site, and a request that the page would not send, write nothing."""
+    found, text = visit(batch.output, lambda address: post(address, body, **headers))
+    assert (found, reason in text) == (status, True), text
+    assert not batch.plan.paths.notes.exists()
+
+
+def test_a_file_of_notes_that_was_spoiled_is_not_replaced(batch: WrittenBatch) -> None:
+    """A note is refused with the line that is wrong, and a page is not started."""
+    path = batch.plan.paths.notes
+
+    def visitor(address: str) -> tuple[int, str]:
+        path.write_text("row_index,row_key,rating,comment\n0,0,maybe,\n")
+        return post(address, note())
+
+    status, reason = visit(batch.output, visitor)
+    assert (status, "line 2: rating is 'maybe'" in reason, "maybe" in path.read_text()) == (409, True, True)
+    with pytest.raises(InputError, match="line 2: rating is 'maybe'"):
+        view_forever(batch.output, 0, noon, pytest.fail)
+
+
 def test_a_wrong_version_is_a_bad_request(batch: WrittenBatch) -> None:
     """Text for a number is refused with one line."""
     answer = visit(batch.output, lambda address: get(address, "facts?after=many"))
-    assert (answer.status, answer.body) == (400, b"generation and after: expected numbers\n")
+    assert (answer.status, answer.body) == (400, b"generation, after and notes: expected numbers\n")
 
 
 def test_a_missing_input_makes_the_news_unavailable(batch: WrittenBatch) -> None:
