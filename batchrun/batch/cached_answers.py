@@ -213,6 +213,19 @@ class CachedAnswers(CacheReader):
         except sqlite3.Error as exc:
             log.warning("%s: cannot be checkpointed (%s)", visible_line(str(self.report.file)), exc)
 
+    @property
+    def log_bytes(self) -> int:
+        """The size of the file's write-ahead log."""
+        return 0 if self._file is None else self._file.log_bytes
+
+    def reuse_log(self) -> None:
+        """Use the space of a large log again: see `AnswerFile.reuse_log`. Call it after `checkpoint`."""
+        try:
+            if self._file is not None:
+                self._file.reuse_log()
+        except sqlite3.Error as exc:
+            log.warning("%s: its log cannot be used again (%s)", visible_line(str(self.report.file)), exc)
+
     def _is_unchanged(self, key: AnswerKey, prompt: Prompt) -> bool:
         """Return whether the attached files are still those with which the row was looked up."""
         try:

@@ -38,6 +38,7 @@ from batchrun.interrupts import Interrupts
 from batchrun.job.environment import Environment
 from batchrun.job.fingerprint import digest
 from batchrun.journal import Journal, open_journal
+from batchrun.journal.write_ahead_log import LOG_BYTES
 from batchrun.records import Outcome
 from batchrun.services.kept import ON_REQUEST
 from batchrun.services.shutdown_dates import ShutdownLookup
@@ -49,6 +50,8 @@ __all__ = ["INPUT_CHANGED", "keep_checkpoints", "run_batch"]
 log = logging.getLogger("batchrun")
 
 CHECKPOINT_EVERY_S = 2.0
+CHECKPOINT_LOOKS = 8
+"""How often in that time the size of the log is looked at: a large log is moved at once."""
 INPUT_CHANGED = Stop(
     "the input changed while the batch ran; new and changed rows are pending: run the same command again, which "
     "reports what to do",
@@ -316,13 +319,28 @@ def _while_unchanged(work: Iterator[RowWork], input_watch: InputWatch) -> Iterat
 class _Checkpointed(Protocol):
     """A file whose log is moved into it from time to time."""
 
+    @property
+    def log_bytes(self) -> int: ...
+
     def checkpoint(self) -> None: ...
+
+    def reuse_log(self) -> None: ...
 
 
 async def keep_checkpoints(journal: _Checkpointed) -> None:
-    """Bound what a power failure can lose to the last `CHECKPOINT_EVERY_S` seconds. Runs until cancelled."""
+    """Bound what a power failure can lose to the last `CHECKPOINT_EVERY_S` seconds, and the log's size.
+
+    Runs until cancelled.
+    """
     while True:
-        await anyio.sleep(CHECKPOINT_EVERY_S)
+        for _ in range(CHECKPOINT_LOOKS):
+            await anyio.sleep(CHECKPOINT_EVERY_S / CHECKPOINT_LOOKS)
+            if journal.log_bytes > LOG_BYTES:
+                break
         began_s = time.monotonic()
         await anyio.to_thread.run_sync(journal.checkpoint)
-        logging.getLogger("batchrun.journal").debug("checkpoint after %.3f s", time.monotonic() - began_s)
+        moved_s = time.monotonic()
+        journal.reuse_log()
+        logging.getLogger("batchrun.journal").debug(
+            "checkpoint after %.3f s, and %.3f s for the rest", moved_s - began_s, time.monotonic() - moved_s
+        )

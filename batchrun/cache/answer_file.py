@@ -16,6 +16,7 @@ from typing import TypeAlias
 
 from batchrun.cache.row_keys import AnswerKey
 from batchrun.errors import InputError
+from batchrun.journal import write_ahead_log
 from batchrun.journal.database import connect_read_only
 
 __all__ = ["AnswerFile", "KnownAnswer", "check_answer_file", "reason_of"]
@@ -159,12 +160,17 @@ class AnswerFile:
         """Move the write-ahead log into the file and fsync, on a connection of its own: call it from a thread."""
         if self.unwritable is not None:
             return
-        # A file that somebody has deleted meanwhile is not created again.
-        connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=rw", uri=True, timeout=PATIENCE_S)
-        try:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-        finally:
-            connection.close()
+        write_ahead_log.checkpoint(self.path, PATIENCE_S)
+
+    @property
+    def log_bytes(self) -> int:
+        """The size of the write-ahead log."""
+        return 0 if self.unwritable is not None else write_ahead_log.size_bytes(self.path)
+
+    def reuse_log(self) -> None:
+        """Use the space of a large log again: see `write_ahead_log.reuse`. Call it after `checkpoint`."""
+        if self.unwritable is None:
+            write_ahead_log.reuse(self._connection, self.path)
 
 
 def check_answer_file(path: Path) -> bool:

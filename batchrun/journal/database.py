@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from batchrun.errors import OutputError
+from batchrun.journal import write_ahead_log
 from batchrun.journal.schema import APPLICATION_ID, STEPS
 from batchrun.records import JsonDict, JsonObject
 
@@ -129,11 +130,14 @@ class Database:
     def checkpoint(self) -> None:
         """Move the write-ahead log into the file and fsync, on a connection of its own: call it from a thread."""
         try:
-            connection = sqlite3.connect(self.path, timeout=10)
-            try:
-                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            finally:
-                connection.close()
+            write_ahead_log.checkpoint(self.path, 10)
+        except sqlite3.Error as exc:
+            raise self._error(exc) from exc
+
+    def reuse_log(self) -> None:
+        """Let the next write begin a large log from its start: see `write_ahead_log.reuse`."""
+        try:
+            write_ahead_log.reuse(self._connection, self.path)
         except sqlite3.Error as exc:
             raise self._error(exc) from exc
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from batchrun.errors import ServiceFault
+from batchrun.journal import write_ahead_log
 from batchrun.journal.cached_rows import CachedRows
 from batchrun.journal.created_objects import CreatedObjects
 from batchrun.journal.database import Database
@@ -98,6 +99,15 @@ class Journal:
     def checkpoint(self) -> None:
         """Move the write-ahead log into the file and fsync: see `Database.checkpoint`. Call it from a thread."""
         self._db.checkpoint()
+
+    @property
+    def log_bytes(self) -> int:
+        """The size of the write-ahead log."""
+        return write_ahead_log.size_bytes(self.path)
+
+    def reuse_log(self) -> None:
+        """Use the space of a large log again: see `write_ahead_log.reuse`. Call it after `checkpoint`."""
+        self._db.reuse_log()
 
     def settle(self) -> bool:
         """Empty the write-ahead log into the file and fsync: see `Database.settle`."""

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 
 from batchrun.errors import OutputError, ServerFault
 from batchrun.journal import Counts, Journal, open_journal
+from batchrun.journal.write_ahead_log import LOG_BYTES
 from batchrun.records import OUTPUT_COLUMNS, Attempt, Failed, Outcome
 from batchrun.token_usage import Usage
 from tests.support.rows import NOON, attempt, completed, failed, none_strange, outcome_cells, prompt
@@ -289,6 +291,38 @@ def test_checkpoint_moves_the_log_into_the_file(journal: Journal, path: Path) ->
     assert b"needle in the file" not in path.read_bytes()
     journal.checkpoint()
     assert b"needle in the file" in path.read_bytes()
+
+
+def test_the_log_is_bounded_at_full_speed(journal: Journal) -> None:
+    """Rows written without a pause, while checkpoints run beside them, never let the log grow beyond 64 MiB."""
+    ended, moved = threading.Event(), threading.Event()
+
+    def keep_checkpointing() -> None:
+        while not ended.is_set():
+            if journal.log_bytes > LOG_BYTES:
+                journal.checkpoint()
+                moved.set()
+                ended.wait(0.05)
+
+    beside = threading.Thread(target=keep_checkpointing)
+    beside.start()
+    written = most = reused = 0
+    try:
+        for number in range(2_500):
+            journal.finish(completed(number, "x" * 60_000), "f")
+            written += 60_000
+            most = max(most, journal.log_bytes)
+            if moved.is_set():
+                moved.clear()
+                journal.reuse_log()
+                reused += 1
+    finally:
+        ended.set()
+        beside.join()
+    assert written > 2 * 64 * 2**20
+    assert most < 64 * 2**20
+    assert reused > 1
+    assert journal.counts().completed == 2_500
 
 
 # -- files that are something else ---------------------------------------------------------------------------
