@@ -20,6 +20,20 @@ if TYPE_CHECKING:
 
 __all__ = ["compare", "evaluate", "print_evaluation", "score"]
 
+_NOT_FOR_JUDGES = (
+    "scorer",
+    "grader",
+    "grader_model",
+    "rubric",
+    "context",
+    "vote",
+    "failed_as",
+    "cluster",
+    "by",
+    "ignore",
+)
+"""Options of `compare` that say how scores are made or compared."""
+
 
 @cli.command(cls=ScoreCommand)
 @click.argument("table", type=LocalPath(), metavar="OUTPUT")
@@ -101,25 +115,90 @@ def print_evaluation(evaluation: Evaluation) -> None:
     help="Difference for which to print the required number of rows. May be repeated. Default: 0.01, 0.02 and 0.05",
     cls=ComparisonOption,
 )
+@click.option(
+    "--judge",
+    metavar="MODEL|FILE.toml",
+    help="Model, or a grader's job file, that prefers one of two answers to a row; it is asked in both orders",
+    cls=ComparisonOption,
+)
+@click.option(
+    "--dry-run", is_flag=True, help="With --judge: print what it would cost, and send nothing", cls=ComparisonOption
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with all rows that flipped", cls=SectionedOption)
 @with_log()
 def compare(
-    tables: tuple[str, ...], *, detectable: tuple[float, ...], baseline: str | None, as_json: bool, **flags: Any
+    tables: tuple[str, ...],
+    *,
+    detectable: tuple[float, ...],
+    baseline: str | None,
+    judge: str | None,
+    dry_run: bool,
+    as_json: bool,
+    **flags: Any,
 ) -> None:
     """Compare the scores of tables, or of parts of one table.
 
-    The tables are matched row by row. Differences are printed with confidence intervals and p-values.
+    The tables are matched row by row, and compared by their scores or by a judge. Differences are printed with
+    confidence intervals and p-values.
     """
     from batchrun.scoring.comparison_text import comparison_lines
     from batchrun.scoring.evaluate import compare_tables, scoring_spec
     from batchrun.scoring.pairing import DETECTABLE
 
     options = parsed_options(flags)
+    if not options.scorer and judge is None:
+        raise click.UsageError("compare requires --scorer or --judge")
+    if dry_run and (judge is None or options.scorer):
+        raise click.UsageError("--dry-run prices the judge alone: give --judge, and no --scorer")
+    spec = scoring_spec(options, grading_for(options, quiet=as_json, is_dry=dry_run, judge=judge))
+    if judge is not None:
+        if detectable:
+            raise click.UsageError("--judge compares the answers themselves: --detect has no effect")
+        judge_tables(tables, spec, judge, options, baseline=baseline, dry_run=dry_run, as_json=as_json)
+        return
     comparison = compare_tables(
         tables,
-        scoring_spec(options, grading_for(options, quiet=as_json)),
+        spec,
         detectable=detectable or DETECTABLE,
         baseline=baseline,
         markdown=options.markdown,
     )
     print_result(*([facts_line(comparison.facts())] if as_json else comparison_lines(comparison)))
+
+
+def judge_tables(
+    tables: tuple[str, ...],
+    spec: ScoringSpec,
+    judge: str,
+    options: ScoreOptions,
+    *,
+    baseline: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Ask the judge of `compare --judge`, and print its preferences, or what they would cost."""
+    from batchrun.scoring.evaluate import check_comparison
+    from batchrun.scoring.pairwise.judge import judge_costs, judge_of, judged
+    from batchrun.scoring.pairwise.judged_text import judged_facts, judged_lines
+    from batchrun.tables.atomic import replacing
+
+    if unused := [name for name in _NOT_FOR_JUDGES if getattr(options, name) not in ((), None, "skip")]:
+        raise click.UsageError(
+            f"--judge compares the answers themselves: --{unused[0].replace('_', '-')} has no effect"
+        )
+    check_comparison(tables, spec.columns, baseline)
+    grading = spec.grading
+    assert grading is not None
+    asked = judge_of(judge, grading)
+    opened = [spec.unscored(name) for name in tables]
+    if dry_run:
+        cost_of = request_cost(grading.environment)
+        print_costs(judge_costs(opened, asked, grading, cost_of, baseline), as_json=as_json)
+        return
+    results = judged(opened, asked, grading, baseline)
+    lines = judged_lines(results)
+    if options.markdown is not None:
+        text = "\n".join(["### Preferences of a judge", "", "```text", *lines, "```", ""])
+        with replacing(options.markdown) as file:
+            file.write(text.encode("utf-8", "replace"))
+    print_result(*([facts_line({"judged": list(map(judged_facts, results))})] if as_json else lines))

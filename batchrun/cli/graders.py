@@ -36,6 +36,7 @@ def grading_for(
     quiet: bool,
     before_exit: Callable[[int], None] = os._exit,
     is_dry: bool = False,
+    judge: str | None = None,
 ) -> Grading:
     """Return how the graders of `options` are asked.
 
@@ -44,13 +45,16 @@ def grading_for(
         quiet: print nothing.
         before_exit: called before the process exits at once.
         is_dry: nothing will be sent, so that a missing key is only a warning.
+        judge: the judge of `compare`; None if there is none.
     """
     from batchrun.job.environment import Environment
     from batchrun.scoring.grading.grader_report import grader_lines
     from batchrun.scoring.grading.grading import Grading
 
     # Other scorers need no key: their commands read no .env.
-    uses_graders = options.grader or options.grader_model or any("model-graded" in spec for spec in options.scorer)
+    uses_graders = (
+        judge or options.grader or options.grader_model or any("model-graded" in spec for spec in options.scorer)
+    )
     environment = read_environment() if uses_graders else Environment()
 
     def run(plan: Plan) -> Summary:

@@ -16,7 +16,7 @@ from batchrun.scoring.score_options import ScoreOption, ScoreOptions, Use, score
 
 __all__ = ["CompareCommand", "ComparisonOption", "ScoreCommand", "parsed_options", "run_score_options", "scoring_flags"]
 
-_SCORER_REQUIRED = ("score", "compare")
+_SCORER_REQUIRED = ("score",)
 _WITHOUT_GRADERS = ("report", "view")
 
 

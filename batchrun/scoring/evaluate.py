@@ -83,6 +83,14 @@ class ScoringSpec:
         table = scored_table(open_source(name, self.read), make_scorers(self.scorers), self.columns)
         return [] if self.grading is None else grading_costs(table, self.grading, cost)
 
+    def unscored(self, name: str) -> ScoredTable:
+        """Open a table without its scorers.
+
+        Raises:
+            InputError: see `open_source` and `scored_table`.
+        """
+        return scored_table(open_source(name, self.read), [], self.columns)
+
     def open(self, table: str | Source, *, may_lack_scorers: bool = False) -> ScoredTable:
         """Open a table by its path, or prepare an open one, with its own scorers; graders are asked if a scorer needs
         them.

@@ -15,6 +15,7 @@ __all__ = [
     "FiguresFacts",
     "GraderFacts",
     "GradingCostFacts",
+    "JudgedFacts",
     "LabelFacts",
     "MatrixFacts",
     "PairingFacts",
@@ -105,6 +106,27 @@ class GraderFacts(TypedDict):
     cost_usd: float | None
     unpriced: int
     table: str | None
+
+
+class JudgedFacts(TypedDict):
+    """Two tables that a judge has compared; see `batchrun.scoring.pairwise.preferences.Preferences`."""
+
+    first: str
+    second: str
+    wins: int
+    ties: int
+    losses: int
+    win_rate: EstimateFacts
+    p_value: float | None
+    flipped: EstimateFacts
+    shown_first: EstimateFacts
+    longer: EstimateFacts
+    better: list[str]
+    worse: list[str]
+    unjudged_reasons: dict[str, int]
+    unanswered: int
+    unshared: int
+    judge: GraderFacts
 
 
 class GradingCostFacts(TypedDict):

@@ -10,7 +10,7 @@ from typing import Final
 
 from batchrun.errors import InputError
 from batchrun.prompts.combinations import AXIS_PREFIX
-from batchrun.records import OUTPUT_COLUMNS, JsonDict, Row
+from batchrun.records import OUTPUT_COLUMNS, JsonDict, Row, Value
 from batchrun.scoring.row_tally import RowTally
 from batchrun.scoring.score_columns import ScoreColumns, found_columns, found_target
 from batchrun.scoring.score_tally import RowKind, ScoreTally
@@ -126,6 +126,16 @@ class ScoredTable:
             pass
         return tally
 
+    def sample(self, row: Row) -> Sample:
+        """Return a row as scorers receive it, with the target of the table."""
+        column = self.columns.target
+        return self._sample(row, None if column is None else at_path(row.values[column], self.columns.target_path))
+
+    def _sample(self, row: Row, target: Value) -> Sample:
+        cell = row.values[self.columns.answer or ""]
+        answer, _ = split_thought("" if is_missing(cell) else as_text(cell))
+        return Sample(answer, target, row.values, row.row_index)
+
     def _scores(
         self, named: NamedScorer, chunk: Sequence[Row], kinds: Sequence[RowKind], tally: ScoreTally
     ) -> list[Score | None]:
@@ -144,9 +154,7 @@ class ScoredTable:
             if needs_target and (problem := unusable(target)) is not None:
                 scores[position] = problem
                 continue
-            cell = row.values[self.columns.answer or ""]
-            answer, _ = split_thought("" if is_missing(cell) else as_text(cell))
-            samples.append((position, Sample(answer, target, row.values, row.row_index)))
+            samples.append((position, self._sample(row, target)))
         for (position, _), score in zip(
             samples, named.scorer.score_all([sample for _, sample in samples]), strict=True
         ):

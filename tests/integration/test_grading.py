@@ -305,6 +305,139 @@ def test_compare_grades_both_tables(bench: Bench) -> None:
     )
 
 
+# -- pairs -----------------------------------------------------------------------------------------------------
+
+
+def shown(prompt: str) -> tuple[str, str]:
+    """Return the two answers of a judge's prompt, in the order in which they are shown."""
+    found = re.search(r"answer A ---\n(.*?)\n--- \w+ answer B ---\n(.*?)\n--- \w+ end", prompt, re.S)
+    assert found is not None, prompt
+    return found[1], found[2]
+
+
+def prefers(good: str) -> Callable[[str], str]:
+    """Return a judge that prefers an answer with a word, and else the one that is shown first."""
+
+    def say(prompt: str) -> str:
+        a, b = shown(prompt)
+        if "same" in a:
+            return "Both are the same.\nGRADE: TIE"
+        return "So.\nGRADE: B" if good in b and good not in a else "So.\nGRADE: A"
+
+    return say
+
+
+def compared(bench: Bench, *arguments: str, code: int = 0) -> dict[str, Any]:
+    tables = ("compare", "a.csv", "b.csv", "--key", "question")
+    done = bench.run(*tables, *arguments, "--json", OPENAI_BASE_URL=bench.url)
+    assert done.returncode == code, done.stderr
+    return done.facts()
+
+
+def two_tables(bench: Bench) -> None:
+    pairs = [
+        ("x", "good one"),
+        ("x", "good two"),
+        ("good", "x"),
+        ("x", "y"),
+        ("same", "same"),
+        ("", "good"),
+        ("good x", "y"),
+    ]
+    bench.table([(f"q{n}", "t", one) for n, (one, _) in enumerate(pairs)] + [("q9", "t", "only here")])
+    bench.table([(f"q{n}", "t", other) for n, (_, other) in enumerate(pairs)], "b.csv")
+
+
+def test_a_judge_prefers_one_of_two_answers(bench: Bench) -> None:
+    """Each pair is judged in both orders; a winner wins in both, and the figures show what order and length do."""
+    bench.judge.say = prefers("good")
+    two_tables(bench)
+    [found] = compared(bench, "--judge", "m")["judged"]
+    assert (found["first"], found["second"]) == ("a.csv", "b.csv")
+    assert (found["wins"], found["ties"], found["losses"]) == (2, 2, 2)
+    assert (found["better"], found["worse"]) == (["q0", "q1"], ["q2", "q6"])
+    assert (found["unanswered"], found["unshared"]) == (1, 1)
+    assert found["win_rate"]["mean"] == 0.5
+    assert found["flipped"]["mean"] == pytest.approx(1 / 6)
+    assert found["shown_first"]["mean"] == pytest.approx(0.6)
+    assert found["longer"]["mean"] == 1
+    assert len(bench.judge.asked) == 11
+    asked = read_csv(bench.folder / "a.csv.judge-m-b.csv")
+    assert {(row["row_key"], row["shown_first"]) for row in asked} >= {("q0", "a.csv"), ("q0", "b.csv")}
+    again = compared(bench, "--judge", "m")["judged"]
+    assert (again[0]["judge"]["asked"], len(bench.judge.asked)) == (0, 11)
+    assert again[0]["wins"] == 2
+
+
+def test_the_judge_in_words(bench: Bench) -> None:
+    """The text names wins, ties, losses and what was left out; `--dry-run` prices the requests and sends nothing."""
+    bench.judge.say = prefers("good")
+    two_tables(bench)
+    tables = ("compare", "a.csv", "b.csv", "--key", "question", "--judge", bench.grader())
+    done = bench.run(*tables, "--dry-run")
+    assert done.stdout.startswith("grader strict for b.csv against a.csv · 11 requests, 11 to send · about ")
+    assert bench.judge.asked == []
+    done = bench.run(*tables, "--markdown", "j.md")
+    lines = done.stdout.splitlines()
+    assert lines[0] == "judge strict: b.csv against a.csv, 6 pairs, each judged in both orders"
+    assert "  2 pairs won: q0, q1" in lines
+    assert "  2 pairs tied" in lines
+    assert "  1 row without an answer in at least one table, not judged" in lines
+    assert "  1 row in one of the tables only, not judged" in lines
+    assert done.stdout in (bench.folder / "j.md").read_text(encoding="utf-8")
+
+
+def test_the_models_of_one_table_are_judged(bench: Bench) -> None:
+    """`--split` compares the parts of a table, each pair or each with the baseline; a target is shown to the judge."""
+    rows = [("q1", m, f"{m} {'good' if m == 'm2' else ''}", "reference text") for m in ("m1", "m2", "m3")]
+    with (bench.folder / "a.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("question", "model", "response", "truth"), *rows])
+    bench.judge.say = prefers("good")
+    options = ("--split", "model", "--key", "question", "--judge", "m", "--target", "truth", "--json")
+    found = bench.run("compare", "a.csv", *options, OPENAI_BASE_URL=bench.url).facts()["judged"]
+    assert [(each["first"], each["second"], each["wins"]) for each in found] == [
+        ("m1", "m2", 1),
+        ("m1", "m3", 0),
+        ("m2", "m3", 0),
+    ]
+    assert "reference answer of an expert ---\nreference text\n" in bench.judge.asked[0]
+    found = bench.run("compare", "a.csv", *options, "--baseline", "m3", OPENAI_BASE_URL=bench.url).facts()["judged"]
+    assert [(each["first"], each["second"]) for each in found] == [("m3", "m1"), ("m3", "m2")]
+
+
+def test_verdicts_of_a_judge_that_cannot_be_read(bench: Bench) -> None:
+    """A pair needs a verdict in each order; the others are counted with the reason."""
+    bench.judge.say = lambda prompt: "Hm." if shown(prompt)[0] == "x" else "GRADE: TIE"
+    two_tables(bench)
+    [found] = compared(bench, "--judge", "m")["judged"]
+    assert found["unjudged_reasons"] == {"the verdict of grader m cannot be read": 4}
+    assert (found["wins"], found["ties"], found["losses"]) == (0, 2, 0)
+    assert (found["p_value"], found["longer"]["mean"], found["shown_first"]["mean"]) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["a.csv", "b.csv", "--key", "question"], "compare requires --scorer or --judge"),
+        (["a.csv", "b.csv", "--judge", "m"], "name their id column with --key COLUMN"),
+        (["a.csv", "b.csv", "--key", "question", "--judge", "m", "--scorer", "exact"], "--scorer has no effect"),
+        (["a.csv", "b.csv", "--key", "question", "--judge", "m", "--detect", "0.1"], "--detect has no effect"),
+        (["a.csv", "b.csv", "--key", "question", "--dry-run", "--scorer", "exact"], "--dry-run prices the judge alone"),
+        (["a.csv", "b.csv", "--key", "question", "--judge", "m"], "--judge m: no API key (OPENAI_API_KEY)"),
+        (["a.csv", "b.csv", "--key", "question", "--judge", "s.toml"], "a judge prefers A, B or TIE; remove rubric"),
+        (["a.csv", "b.csv", "--key", "status", "--judge", "g.toml"], "have the key 'completed'; name the column"),
+    ],
+)
+def test_a_wrong_comparison_gets_one_line(bench: Bench, arguments: list[str], expected: str) -> None:
+    """The message names the option; nothing is sent."""
+    two_tables(bench)
+    bench.grader(name="g.toml")
+    bench.grader('prompt = "{{ response_a }} {{ response_b }}"\n[grader]\nscale = [1, 5]\n', "s.toml")
+    done = bench.run("compare", *arguments)
+    assert (done.returncode, bench.judge.asked) == (2, [])
+    assert expected in done.stderr
+
+
 # -- nothing is asked twice ------------------------------------------------------------------------------------
 
 
@@ -519,8 +652,13 @@ def test_the_page_is_true(bench: Bench) -> None:
     """The example of docs/guides/model-graded.md prints the output on the page, with a judge in place of its model."""
     blocks = re.findall(r"<!-- (file|run|prints)(?:: (\S+))? -->\n```\w+\n(.*?)```", PAGE.read_text("utf-8"), re.S)
     known = {"9 November 1989": "On November 9th, 1989.", "100 °C": "212 °F"}
+    better = prefers("Jupiter")
     bench.judge.say = lambda prompt: (
-        "GRADE: C" if known.get(parts_of(prompt)["reference"]) == parts_of(prompt)["answer"] else "GRADE: I"
+        ("GRADE: TIE" if "°F" in prompt else better(prompt))
+        if "answer B" in prompt
+        else "GRADE: C"
+        if known.get(parts_of(prompt)["reference"]) == parts_of(prompt)["answer"]
+        else "GRADE: I"
     )
     for kind, name, text in blocks:
         if kind == "file":

@@ -134,10 +134,15 @@ class Grading:
         for number, grader in enumerate(graders):
             if any(grader.name == other.name for other in graders[:number]):
                 raise _same_name(grader)
-            self._check(grader)
+            self.check(grader)
         return graders
 
-    def _check(self, grader: Grader) -> None:
+    def check(self, grader: Grader) -> None:
+        """Check that a grader can be asked.
+
+        Raises:
+            InputError: it has no model, or its service cannot be reached.
+        """
         job, environment = grader.job, self.environment
         if job.model == EMBEDDED_MODEL and not (job.base_url or job.script or job.azure or environment.client_options):
             raise InputError(f"{grader.where}: the embedded server's tutor cannot grade; name another model")

@@ -1,0 +1,88 @@
+"""The preferences of a judge as text and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from batchrun.scoring.figures_text import p_text, percent
+from batchrun.scoring.pairwise.judge import Judged
+from batchrun.scoring.score_facts import JudgedFacts
+from batchrun.scoring.statistics import Estimate
+from batchrun.scoring.summary import estimate_facts
+from batchrun.wording import rows_text
+
+__all__ = ["judged_facts", "judged_lines"]
+
+_MAX_KEYS = 10
+
+
+def judged_lines(results: Iterable[Judged]) -> list[str]:
+    """Return the results of a judge as lines for the terminal."""
+    lines: list[str] = []
+    for result in results:
+        lines += ["", *_lines(result)] if lines else _lines(result)
+    return lines
+
+
+def _lines(result: Judged) -> Iterator[str]:
+    contest, found = result.contest, result.found
+    count = found.wins + found.ties + found.losses
+    yield (
+        f"judge {result.report.grader}: {contest.second} against {contest.first}, {_pairs(count)}, each judged in both "
+        "orders"
+    )
+    if count:
+        yield f"  win rate {_share(found.win_rate)}, a tie is half a win"
+        yield f"  {_pairs(found.wins)} won{_some(found.better)}"
+        yield f"  {_pairs(found.ties)} tied"
+        yield f"  {_pairs(found.losses)} lost{_some(found.worse)}"
+        yield f"  sign test of wins and losses: {p_text(found.p_value)}"
+        yield f"  order: {_share(found.flipped)} of the pairs have another winner in the other order; the answer shown"
+        yield f"    first wins {_share(found.shown_first)} of {found.shown_first.n:,} verdicts with a winner"
+        yield f"  length: the longer answer wins {_share(found.longer)} of {_pairs(found.longer.n)} with a winner"
+    yield from (f"  {_pairs(number)} not judged: {reason}" for reason, number in result.unjudged.items())
+    if contest.unanswered:
+        yield f"  {rows_text(contest.unanswered)} without an answer in at least one table, not judged"
+    if contest.unshared:
+        yield f"  {rows_text(contest.unshared)} in one of the tables only, not judged"
+
+
+def _pairs(number: int) -> str:
+    return f"{number:,} pair{'' if number == 1 else 's'}"
+
+
+def _share(found: Estimate) -> str:
+    if found.mean is None:
+        return "–"
+    ends = f"({percent(found.low)} to {percent(found.high)})" if found.low is not None else "(no interval)"
+    return f"{percent(found.mean)} {ends}"
+
+
+def _some(keys: Sequence[str]) -> str:
+    if not keys:
+        return ""
+    more = f" and {len(keys) - _MAX_KEYS:,} more (--json lists them)" if len(keys) > _MAX_KEYS else ""
+    return f": {', '.join(keys[:_MAX_KEYS])}{more}"
+
+
+def judged_facts(result: Judged) -> JudgedFacts:
+    """Return the result of a judge as JSON."""
+    contest, found = result.contest, result.found
+    return {
+        "first": contest.first,
+        "second": contest.second,
+        "wins": found.wins,
+        "ties": found.ties,
+        "losses": found.losses,
+        "win_rate": estimate_facts(found.win_rate),
+        "p_value": found.p_value,
+        "flipped": estimate_facts(found.flipped),
+        "shown_first": estimate_facts(found.shown_first),
+        "longer": estimate_facts(found.longer),
+        "better": list(found.better),
+        "worse": list(found.worse),
+        "unjudged_reasons": dict(result.unjudged),
+        "unanswered": contest.unanswered,
+        "unshared": contest.unshared,
+        "judge": result.report.facts(),
+    }
