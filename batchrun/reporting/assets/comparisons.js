@@ -37,8 +37,8 @@ function comparisonSection(facts, rows, open, showOnly, isSelection) {
 }
 
 function contenders(tables) {
-  return el("div", { class: "scorer-block" }, tables[0].scores.map(({ scorer }) => el("table", { class: "scores" },
-    el("caption", {}, el("bdi", { text: scorer }), el("span", { class: "axis", "aria-hidden": "true" }, el("i", { text: "0 %" }), el("i", { text: "100 %" }))),
+  return el("div", { class: "scorer-block contenders" }, tables[0].scores.map(({ scorer }) => el("table", { class: "scores" },
+    el("caption", {}, el("bdi", { text: scorer }), el("small", { class: "aside", text: " on a line from 0 to 100 %; cost, median latency" })),
     el("thead", { class: "hidden" }, el("tr", {}, ["Part", "Interval as a chart", "Mean", "95 % interval", "Rows", "Cost and latency"].map((text) => el("th", { scope: "col", text })))),
     el("tbody", {}, tables.map((each) => {
       const line = groupLine(each.table, each.scores.find((score) => score.scorer === scorer));
