@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -26,8 +28,7 @@ def scipys(change: Floats) -> float:
     return float(tested.pvalue)
 
 
-@pytest.mark.parametrize("n", [2, 3, 8, 13, 14, 60, 1_500])
-@pytest.mark.parametrize("shift", [0.0, 0.05, 0.6])
+@pytest.mark.parametrize(("n", "shift"), [*product([2, 3, 8, 13, 14, 60], [0.0, 0.05, 0.6]), (300, 0.05)])
 def test_the_permutation_test_is_scipys(n: int, shift: float) -> None:
     """The p-value equals scipy's: exact up to 13 pairs that differ, drawn with the same seed above."""
     change = np.random.default_rng(n).normal(shift, 0.3, n)

@@ -88,6 +88,7 @@ def test_without_values_there_is_no_figure() -> None:
     none = np.asarray([], dtype=np.float64)
     assert estimate(none) == estimate(none, []) == Estimate(0)
     assert difference(none, none) == Difference(Estimate(0), None, "none", None)
+    assert Estimate(0).method == "none"
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, np.nan])
@@ -236,11 +237,67 @@ def test_many_pairs_are_scipys_t_test() -> None:
     assert difference(a, b).p_value == pytest.approx(stats.ttest_rel(b, a).pvalue, rel=1e-12)
 
 
+@pytest.mark.parametrize(("n", "test"), [(2_000, "permutation"), (2_001, "paired t")])
+def test_from_2001_pairs_on_the_test_is_students(n: int, test: str) -> None:
+    """Up to 2,000 pairs the test is exact; of these, only the pairs that differ enter it."""
+    change = np.zeros(n)
+    change[:5] = [0.5, 0.25, 0.5, 0.75, 0.25]
+    found = difference(np.full(n, 0.25), 0.25 + change)
+    assert found.test == test
+    assert (found.p_value == 2 / 32) == (test == "permutation")
+
+
 def test_many_pairs_with_one_difference_are_tested() -> None:
     """If all of many pairs differ by the same, Student's t has no spread to use: their permutations are tested."""
     a = np.full(2_500, 0.25)
     assert difference(a, a + 0.25).p_value == 2 / 10_000
     assert difference(a, a).p_value == 1
+
+
+def test_the_test_of_clusters_is_students() -> None:
+    """The p-value of clusters is that of t = mean / SE with G - 1 degrees of freedom, on both sides of 0."""
+    a, b = np.random.default_rng(6).beta(5, 2, (2, 60))
+    clusters = [str(index // 5) for index in range(60)]
+    found = difference(a, b, clusters)
+    sums = (b - a).reshape(12, 5).mean(axis=1)
+    assert (found.test, found.estimate.clusters) == ("clustered t", 12)
+    assert found.p_value == pytest.approx(stats.ttest_1samp(sums, 0).pvalue, rel=1e-9)
+    assert found.estimate.standard_error == pytest.approx(stats.sem(sums), rel=1e-9)
+    mirrored = difference(b, a, clusters)
+    assert mirrored.p_value == found.p_value
+    assert mirrored.estimate.low == pytest.approx(-(found.estimate.high or 0))
+
+
+def test_the_interval_of_scores_is_that_of_a_mean_on_a_wider_scale() -> None:
+    """A difference d of scores has the interval of the score (1 + d) / 2, stretched to -1 and 1."""
+    a, b = np.random.default_rng(7).beta(5, 2, (2, 30))
+    found, score = difference(a, b).estimate, estimate((1 + b - a) / 2)
+    assert (found.method, found.n) == ("wilson-t", 30)
+    assert found.mean == pytest.approx((b - a).mean())
+    assert (found.low, found.high) == pytest.approx((2 * (score.low or 0) - 1, 2 * (score.high or 0) - 1), rel=1e-9)
+    assert found.standard_error == pytest.approx(stats.sem(b - a), rel=1e-9)
+    assert difference(a, b).deviation == pytest.approx(np.std(b - a, ddof=1), rel=1e-12)
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_a_difference_that_does_not_vary_is_not_certain(clustered: bool) -> None:
+    """6 pairs, or clusters of pairs, that all gain 0.25 have Bonett and Price's interval, and 2 of 64 permutations."""
+    a = np.full(12 if clustered else 6, 0.25)
+    found = difference(a, a + 0.25, [str(index // 2) for index in range(12)] if clustered else None)
+    more = np.asarray([0.25] * 6 + [1, -1])
+    reach = stats.norm.ppf(0.975) * more.std() / 8**0.5
+    assert (found.estimate.low, found.estimate.high) == pytest.approx((more.mean() - reach, more.mean() + reach))
+    assert (found.test, found.p_value) == ("permutation", 2 / 64)
+    assert found.estimate.method == ("clustered" if clustered else "bonett-price")
+    assert found.estimate.standard_error == 0
+
+
+def test_a_single_cluster_has_no_test() -> None:
+    """The difference of one cluster has an interval, the widest, and no p-value."""
+    found = difference(np.asarray([0.0, 0.5]), np.asarray([0.5, 0.5]), ["a", "a"])
+    assert (found.test, found.p_value, found.estimate.standard_error) == ("none", None, None)
+    assert found.estimate.note == "a single cluster counts as one right or wrong row"
+    assert found.estimate.low is not None
 
 
 @pytest.mark.parametrize("method", ["clustered", "wilson-t"])
