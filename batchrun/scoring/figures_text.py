@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Final
 
 from batchrun.scoring.statistics import Estimate
@@ -32,8 +33,8 @@ def counts_text(figures: Figures) -> str:
 
 
 def percent(share: float | None) -> str:
-    """Return a share in percent, with one digit after the point."""
-    return "–" if share is None else f"{100 * share:.1f} %"
+    """Return a share in percent, with one digit after the point. A half is rounded up, as on the page."""
+    return "–" if share is None else f"{Decimal(100 * share).quantize(Decimal('0.1'), ROUND_HALF_UP)} %"
 
 
 def signed(number: float | None) -> str:
