@@ -124,6 +124,7 @@ def test_a_link_opens_a_row(page_of_objects: str, shown: Watched) -> None:
     page = shown.page
     page.goto(f"{page_of_objects}#row=r9")
     assert (title(shown), page.locator(".row.current .key").text_content()) == ("r9", "r9")
+    assert page.locator("#detail-title").text_content() == "id r9 completed"
     assert page.locator(".row.current").get_attribute("data-place") == "18"
     page.keyboard.press("Escape")
     page.locator(".grid").focus()

@@ -60,7 +60,7 @@ class Detail {
   fill() {
     const { rows, row } = this;
     this.title.replaceChildren(
-      el("span", { class: "eyebrow", text: rows.names.key ?? "row" }), " ", el("bdi", { text: row.k.slice(0, 200) }), " ", combinationOf(row), statusPill(rows.statusOf(row)),
+      el("span", { class: "eyebrow", text: rows.names.key ?? "row" }), " ", el("bdi", { text: row.k.slice(0, 200) }), " ", ...combinationOf(row), statusPill(rows.statusOf(row)),
     );
     const failed = rows.output(row, "error");
     this.content.replaceChildren(
@@ -192,9 +192,9 @@ class Detail {
   }
 }
 
-// The settings and the epoch in the key of a row that is run several times.
+// The settings and the epoch in the key of a row that is run several times; else nothing.
 function combinationOf(row) {
-  return row.id.startsWith(`${row.k}|`) ? el("small", { class: "eyebrow", text: `${row.id.slice(row.k.length + 1, 200)} ` }) : null;
+  return row.id.startsWith(`${row.k}|`) ? [el("small", { class: "eyebrow", text: row.id.slice(row.k.length + 1, 200) }), " "] : [];
 }
 
 // The messages that a row sends, with their roles.
