@@ -48,8 +48,8 @@ class Criteria:
     graders: dict[str, JsonDict] = field(default_factory=dict)
     functions: dict[str, str] = field(default_factory=dict)
 
-    def add(self, criterion: Fields) -> None:
-        """Take a criterion that has a counterpart; name one that has none."""
+    def add(self, criterion: Fields) -> bool:
+        """Take a criterion that has a counterpart; name one that has none. Return whether it has one."""
         kind, named = as_text(criterion.get("type")), as_text(criterion.get("name"))
         added = {
             "string_check": self._string_check,
@@ -61,9 +61,10 @@ class Criteria:
         if added is None or not added(criterion, self._free_name(named or kind)):
             detail = as_text(criterion.get("operation") or criterion.get("evaluation_metric"))
             self.notes.remark(f"criterion {named!r} has no counterpart: {' '.join(filter(None, [kind, detail]))}", 0)
-            return
+            return False
         criterion.take("type")
         criterion.take("name")
+        return True
 
     def _free_name(self, name: str) -> str:
         plain = re.sub(r"\W+", "_", name).strip("_") or "criterion"
@@ -91,10 +92,10 @@ class Criteria:
         return True
 
     def _string_check(self, criterion: Fields, name: str) -> bool:
-        operation = criterion.get("operation")
+        operation = as_text(criterion.get("operation"))
         column = self._compares(criterion) if operation in _CHECKS else None
         if column is None:
-            return self._function(criterion, name, _COMPARISONS.get(as_text(operation)))
+            return self._function(criterion, name, _COMPARISONS.get(operation))
         return self._add(name, _CHECKS[criterion.take("operation")], column)
 
     def _function(self, criterion: Fields, name: str, comparison: str | None) -> bool:
@@ -110,7 +111,7 @@ class Criteria:
         return True
 
     def _text_similarity(self, criterion: Fields, name: str) -> bool:
-        metric = criterion.get("evaluation_metric")
+        metric = as_text(criterion.get("evaluation_metric"))
         column = self._compares(criterion) if metric in _SIMILAR else None
         if column is None:
             return False
@@ -146,7 +147,7 @@ class Criteria:
         if labels:
             return {"choices": {label: float(label in passing) for label in [*labels, *passing]}}
         scale = criterion.get("range")
-        is_scale = isinstance(scale, list) and len(scale) == 2
+        is_scale = isinstance(scale, list) and [type(each) in (int, float) for each in scale] == [True, True]
         return {"scale": criterion.take("range") if is_scale else [0, 1]}
 
     def _python(self, criterion: Fields, name: str) -> bool:

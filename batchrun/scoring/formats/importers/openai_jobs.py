@@ -18,7 +18,7 @@ from batchrun.scoring.formats.importers.job_text import job_text
 from batchrun.scoring.formats.importers.oaieval_jobs import is_registry, oaieval_job_files
 from batchrun.scoring.formats.importers.openai_evals import OpenAIEvals
 from batchrun.scoring.formats.importers.openai_graders import Criteria, sampling_options
-from batchrun.scoring.formats.importers.openai_templates import column_in, rendered_messages, rewritten
+from batchrun.scoring.formats.importers.openai_templates import PROMPT_NAMES, column_in, rendered_messages, rewritten
 from batchrun.scoring.formats.notes import Notes
 from batchrun.scoring.scorers.base import as_text
 from batchrun.tables import ReadOptions
@@ -102,7 +102,8 @@ class _Job:
             if each.get(name) not in (None, "", {}):
                 self.comments.append(f"{name} of the eval: {json_text(each.take(name))}")
         for criterion in each.objects("testing_criteria"):
-            self.criteria.add(criterion)
+            if not self.criteria.add(criterion):
+                self.comments.append(f"criterion without a counterpart: {json_text(criterion.take_all())}")
 
     def add_runs(self, runs: list[Fields]) -> None:
         """Take the first run, and the models of those that differ from it by their model only."""
@@ -125,7 +126,7 @@ class _Job:
         self._source(first.object("data_source"))
 
     def _source(self, source: Fields) -> None:
-        kind = source.get("type")
+        kind = as_text(source.get("type"))
         if kind in _API:
             self.options["api"] = _API[source.take("type")]
         else:
@@ -146,9 +147,9 @@ class _Job:
             messages.take("item_reference")
             messages.take_if("type", "item_reference")
         parts = messages.objects("template")
-        roles = [each.get("role") for each in parts]
+        roles = [as_text(each.get("role")) for each in parts]
         users = [index for index, role in enumerate(roles) if role == "user"]
-        if not parts:
+        if not parts or len(parts) < len(messages.get("template")):
             return []
         is_short = len(users) == 1 and users[0] == len(parts) - 1 and not set(roles) - {"system", "developer", "user"}
         if not is_short or any(text_of(each.get("content")) is None for each in parts):
@@ -164,7 +165,9 @@ class _Job:
         for part, role in zip(parts, roles, strict=True):
             part.take("role")
             part.take_if("type", "message")
-            texts[role == "user"].append(rewritten(text_of(part.take("content")) or "", self.notes))
+            texts[role == "user"].append(
+                rewritten(text_of(part.take("content")) or "", self.notes, reserved=PROMPT_NAMES)
+            )
         self.options["prompt"] = texts[True][0]
         if texts[False]:
             self.options["instructions"] = "\n\n".join(texts[False])

@@ -14,12 +14,14 @@ from batchrun.records import Value
 from batchrun.scoring.formats.importers.openai_evals import data_column
 from batchrun.scoring.formats.notes import Notes
 
-__all__ = ["column_in", "expression_of", "is_answer", "rendered_messages", "rewritten"]
+__all__ = ["PROMPT_NAMES", "column_in", "expression_of", "is_answer", "rendered_messages", "rewritten"]
 
 _MARK: Final = re.compile(r"\{\{\s*(?P<path>.*?)\s*\}\}|\{[%#]", re.DOTALL)
 _ITEM: Final = re.compile(r"item\.(?P<column>[^.\s|]+)(?P<rest>(?:\.\w+)*)")
+PROMPT_NAMES: Final = frozenset({"row", "responses"})
+"""Names that have a meaning of their own in a prompt."""
 _NAMES: Final = frozenset({"response", "target", "question", "grade_line", "grades", "fence", "row", "responses"})
-"""Names that have a meaning of their own in a rubric or a prompt."""
+"""Names that have a meaning of their own in a rubric."""
 
 
 def is_answer(template: str) -> bool:
@@ -69,8 +71,11 @@ def rendered_messages(messages: Value, cells: Mapping[str, Value], notes: Notes)
     return text
 
 
-def rewritten(template: str, notes: Notes) -> str:
+def rewritten(template: str, notes: Notes, *, reserved: frozenset[str] = _NAMES) -> str:
     """Return a template with the names of batchrun. What has no counterpart is kept as text, and noted.
+
+    Args:
+        reserved: names that are not columns there; those of a rubric by default.
 
     >>> rewritten("{{item.q}}: {{ sample.output_text }} {% x %}", Notes())
     '{{ q }}: {{ response }} {{ "{%" }} x %}'
@@ -89,7 +94,7 @@ def rewritten(template: str, notes: Notes) -> str:
             notes.add(f"template: {{{{ {path} }}}} has no counterpart, and is kept as text")
             return f"{{{{ {json.dumps(mark[0])} }}}}"
         column = data_column(item["column"])
-        is_name = column.isidentifier() and column not in _NAMES
+        is_name = column.isidentifier() and column not in reserved
         return f"{{{{ {column if is_name else f'row[{json.dumps(column)}]'}{item['rest']} }}}}"
 
     return _MARK.sub(replaced, template)

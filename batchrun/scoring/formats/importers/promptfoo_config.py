@@ -58,8 +58,11 @@ def tests_of(fields: Fields, document: Document, notes: Notes) -> Iterator[tuple
             else:
                 notes.add("tests: those that code or another service makes")
     for scenario in fields.objects("scenarios"):
+        config, own = scenario.get("config"), scenario.get("tests")
+        if not all(isinstance(each, list | None) for each in (config, own)):
+            continue
         for variant in scenario.take("config") or [{}]:
-            for test in copy.deepcopy(scenario.get("tests")) or [{}]:
+            for test in copy.deepcopy(own) or [{}]:
                 if isinstance(variant, dict) and isinstance(test, dict):
                     yield from _defaulted(_merged(test, variant), default, document, fields, notes)
         scenario.take("tests")

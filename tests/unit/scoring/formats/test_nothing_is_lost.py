@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import copy
 import json
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchrun.errors import InputError
+from batchrun.scoring.formats.conversion import Conversion
+from batchrun.scoring.formats.convert import convert
 from batchrun.scoring.formats.documents import Document
 from batchrun.scoring.formats.fields import Fields
 from batchrun.scoring.formats.importers.importers import IMPORTERS
 from batchrun.scoring.formats.notes import Notes
 from tests.unit.scoring.formats.examples import EXAMPLES
+from tests.unit.scoring.formats.test_openai_jobs import EVAL, run_of
+from tests.unit.scoring.formats.test_promptfoo_jobs import CONFIG
 
 Path_ = tuple[str | int, ...]
 
@@ -105,3 +110,44 @@ def test_a_field_that_no_importer_knows_is_in_a_row_or_in_a_note(data: st.DataOb
     except InputError:
         return
     assert "kept-7d1f" in rows or any("kept-7d1f" in note for note in notes) or is_noted((*path, key), notes)
+
+
+ODD: Final[tuple[Any, ...]] = (None, [], {}, "{{ x", True, -1.5, [None], [{}], {"a": None})
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_odd_values_are_converted_or_refused_in_one_line(data: st.DataObject) -> None:
+    """Whatever value is anywhere in a document, there are rows, or an error of one line."""
+    format_name, content = data.draw(st.sampled_from(EXAMPLES))
+    path = data.draw(st.sampled_from([*leaves(content), *filter(None, objects(content))]))
+    problem = ""
+    try:
+        read(format_name, changed(content, path, data.draw(st.sampled_from(ODD))))
+    except InputError as exc:
+        problem = str(exc)
+    assert "\n" not in problem
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_odd_values_become_a_job_or_are_refused_in_one_line(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """A document that becomes a job gives files that can be read, or an error of one line."""
+    folder = tmp_path_factory.mktemp("odd")
+    format_name, content = data.draw(st.sampled_from(JOBS))
+    path = data.draw(st.sampled_from([*leaves(content), *filter(None, objects(content))]))
+    (folder / "in.json").write_text(json.dumps(changed(content, path, data.draw(st.sampled_from(ODD)))))
+    problem = ""
+    try:
+        convert([str(folder / "in.json")], folder / "job.toml", Conversion(format_name))
+    except InputError as exc:
+        problem = str(exc)
+    assert "\n" not in problem
+    for file in folder.glob("*.toml"):
+        tomllib.loads(file.read_text())
+
+
+JOBS: Final = [("openai-evals", EVAL), ("openai-evals", run_of("A")), ("promptfoo", CONFIG)]
+"""Documents that become jobs."""

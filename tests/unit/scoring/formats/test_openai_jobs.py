@@ -99,6 +99,7 @@ def test_an_eval_and_its_runs_become_a_job(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "job.data.jsonl").read_text().splitlines()]
     assert lines == [{"q": "2+2", "label": "4", "item_response": "r"}, {"q": "3+3", "label": "6"}]
     assert "criterion 'far' has no counterpart: text_similarity gleu" in notes.lines()
+    assert '# criterion without a counterpart: {"type":"text_similarity","name":"far",' in text
     assert "not carried over: data_source.sampling_params.top_k = 3 (1 row)" in notes.lines()
     judge, score = (load_grader(tmp_path / f"job.{name}.toml", {}) for name in ("Judge", "Score"))
     assert (judge.rubric, judge.reader.choices) == (
