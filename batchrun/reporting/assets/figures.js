@@ -35,23 +35,22 @@ class OutputCells {
 }
 
 // The figures of `listed`, which are rows in the table's order. `whole` are the figures of all rows.
-function figuresOf(rows, listed, whole) {
+const figuresOf = (rows, listed, whole) => Object.fromEntries(figureParts(rows, listed, whole));
+
+// The same one by one, as [name, figures], so that a page with many rows can react between them.
+function* figureParts(rows, listed, whole) {
   const cells = new OutputCells(rows);
-  const distributions = Object.entries(MEASURES).flatMap(([column, unit]) => {
+  yield ["headline", headlineOf(listed, cells)];
+  yield ["distributions", Object.entries(MEASURES).flatMap(([column, unit]) => {
     const values = listed.map((row) => cells.of(row, column)).filter((value) => value !== null);
     return values.length === 0 ? [] : [{ column, unit, ...distribution(values, unit === "tokens") }];
-  });
-  return {
-    headline: headlineOf(listed, cells),
-    distributions,
-    sittings: whole.sittings.map((session) => sessionOf(session, listed, cells)).filter((session) => count(session) > 0),
-    errors: errorsOf(listed, cells),
-    fields: fieldsOf(rows, listed, cells, whole),
-    ...(whole.scores === undefined ? {} : {
-      scores: whole.scores.map((score) => scoreOf(rows, listed, cells, score, whole.without_target[score.scorer])),
-      score_details: whole.score_details.map((detail) => scoreDetailOf(rows, listed, cells, detail)),
-    }),
-  };
+  })];
+  yield ["sittings", whole.sittings.map((session) => sessionOf(session, listed, cells)).filter((session) => count(session) > 0)];
+  yield ["errors", errorsOf(listed, cells)];
+  yield ["fields", fieldsOf(rows, listed, cells, whole)];
+  if (whole.scores === undefined) return;
+  yield ["scores", whole.scores.map((score) => scoreOf(rows, listed, cells, score, whole.without_target[score.scorer]))];
+  yield ["score_details", whole.score_details.map((detail) => scoreDetailOf(rows, listed, cells, detail))];
 }
 
 function headlineOf(listed, cells) {

@@ -81,21 +81,30 @@ function drawTop() {
 }
 
 // Figures follow the filters of the table, after it has been drawn.
-function selectFigures() {
+async function selectFigures() {
+  selection += 1;
+  const number = selection;
   const isWhole = !table.isNarrowed || rows.shown.length === rows.all.length;
   if (isWhole && selected === null) return;
-  selected = null;
+  let found = null;
   if (!isWhole) {
     const listed = rows.shown.slice().sort((one, other) => one.i - other.i);
     const batch = facts.batch === null ? null : { ...facts.batch, spent_usd: null, from_cache: 0 };
-    selected = { ...facts, ...figuresOf(rows, listed, facts), batch, shown: listed.length };
+    found = { ...facts, batch, shown: listed.length };
+    for (const [name, figures] of figureParts(rows, listed, facts)) {
+      found[name] = figures;
+      await new Promise((done) => setTimeout(done)); // a key press may come between
+      if (number !== selection) return; // and begin another selection
+    }
   }
+  selected = found;
   const before = table.element.getBoundingClientRect().top;
   drawTop();
   if (scrollY > 0) scrollBy(0, table.element.getBoundingClientRect().top - before); // the table stays where it is
 }
 
 const SELECT_MS = 250; // after the last key press
+let selection = 0; // number of the latest
 let selecting = 0;
 table.onShown = () => {
   clearTimeout(selecting);
