@@ -84,6 +84,36 @@ def test_compare_lists_the_flips(tmp_path: Path) -> None:
     assert "numeric: b.csv against a.csv, 10 pairs" in text
 
 
+def test_a_bar_counts_the_rows_without_a_score(tmp_path: Path) -> None:
+    """One right answer of twenty fails a bar with exit code 7 and the counts in its line, its JSON and its JUnit file,
+    unless `--min-scored` allows it."""
+    rows = "".join(f"{row},1,{'1,completed' if row == 0 else ',failed'}\n" for row in range(20))
+    (tmp_path / "a.csv").write_text(f"id,truth,response,status\n{rows}")
+    done = batchrun(tmp_path, "score", "a.csv", *SCORE, "--fail-under", "0.9", "--junit", "j.xml", "--json")
+    assert done.returncode == 7
+    counts = "1 of 20 rows scored (19 failed); --min-scored 0.95 is not reached"
+    assert json.loads(done.stdout)["bars"][0]["found"].endswith(counts)
+    assert counts in (tmp_path / "j.xml").read_text()
+    assert batchrun(tmp_path, "score", "a.csv", *SCORE, "--fail-under", "0.9", "--min-scored", "0.05").returncode == 0
+    refused = batchrun(tmp_path, "score", "a.csv", *SCORE, "--min-scored", "0.5")
+    assert "--min-scored requires a bar: add --fail-under or --no-worse-than" in refused.stderr
+
+
+def test_compare_with_groups_and_a_column_that_may_differ(tmp_path: Path) -> None:
+    """`--by` breaks a difference down, and `--ignore` takes a column out of what the rows have to share."""
+    for name, right in (("a", 4), ("b", 8)):
+        rows = "".join(f"{row},{name}{row},{'xy'[row % 2]},1,{int(row < right)}\n" for row in range(8))
+        (tmp_path / f"{name}.csv").write_text(f"id,wording,kind,truth,response\n{rows}")
+    command = ("compare", "a.csv", "b.csv", "--key", "id", *SCORE, "--by", "kind", "--ignore", "wording")
+    found = json.loads(batchrun(tmp_path, *command, "--json").stdout)
+    assert found["warnings"] == []
+    groups = found["pairings"][0]["groups"]["kind"]
+    assert {label: (each["pairs"], each["better"]) for label, each in groups.items()} == {
+        "x": (4, ["4", "6"]),
+        "y": (4, ["5", "7"]),
+    }
+
+
 def test_compare_within_one_table(tmp_path: Path) -> None:
     """Rows of one output that differ in a column are compared with those of its first value, or of the baseline."""
     rows = "".join(f"{row},1,{model},{int(model == 'n' or row < 6)},completed\n" for row in range(10) for model in "mn")

@@ -110,6 +110,7 @@ def test_a_baseline_needs_enough_scored_rows(tmp_path: Path, kinds: str, passes:
     """Rows without a score in the baseline, or missing from it, count against the bar that pairs with it."""
     base = write_kinds(tmp_path, "base.csv", kinds)
     [bar] = score_table(write_kinds(tmp_path, "t.csv", "1" * 20), question(), Bars(baseline=base)).bars
+    assert bar.name == f"numeric: no worse than {base} by more than 0"
     paired = "18 of 20 rows paired (2 without a score in one of the tables); --min-scored 0.95 is not reached"
     assert bar.passed is passes
     assert (paired in bar.found) is not passes
