@@ -52,6 +52,7 @@ def test_the_power_of_mcnemars_test_is_the_sum(rows: int, flipping: float, size:
         (0.95, 0.3, 87),
         (0, 0.05, 157),
         (1, 1, 6),
+        (1, 0.31, 88),
     ],
 )
 def test_rows_needed_have_the_power(flipping: float, size: float, rows: int) -> None:
