@@ -105,6 +105,11 @@ def _ratings(name: str, source: Source) -> Path:
     if name != "rating":
         raise _no_column("labels", name, source)
     notes = paths_of_output(Path(source.name)).notes
+    if not Path(source.name).exists():
+        raise InputError(
+            f"--labels rating: {source.name} has no such column, and no file with this name exists; ratings are kept "
+            "next to the file that batchrun view shows"
+        )
     if not notes.exists():
         raise InputError(
             f"--labels rating: {source.name} has no such column, and there is no file {notes}; rate answers with "

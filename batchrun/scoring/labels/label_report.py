@@ -176,4 +176,4 @@ def _ends(mean: float | None, low: float | None, high: float | None) -> str:
 
 
 def _signed(number: float) -> str:
-    return f"{number:.2f}".replace("-", "−")
+    return f"{round(number, 2) + 0.0:.2f}".replace("-", "−")  # + 0.0: no negative zero

@@ -6,6 +6,7 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from batchrun.batch.row_notes import RowNote, RowNotes, answer_hash
@@ -17,8 +18,9 @@ from batchrun.scoring.grading.grader_report import GraderReport
 from batchrun.scoring.grading.rubric import Rubric
 from batchrun.scoring.grading.verdicts import Reader
 from batchrun.scoring.labels.label_report import LabelReport, label_lines
-from batchrun.scoring.score_columns import ScoreColumns
+from batchrun.scoring.score_columns import ScoreColumns, found_columns
 from batchrun.scoring.scorers.texts import ExactScorer, TextForm
+from batchrun.tables import ReadOptions, open_source
 
 ROWS = [
     ("a", "4", "right"),
@@ -151,3 +153,9 @@ def test_labels_of_other_scorers() -> None:
         None,
         None,
     ]
+
+
+def test_a_table_in_memory_has_no_ratings() -> None:
+    """`rating` names a file next to a table; a table that is no file is refused, whatever files are around."""
+    with pytest.raises(InputError, match="no file with this name exists; ratings are kept next to the file"):
+        found_columns(open_source(pd.DataFrame({"response": ["a"]}), ReadOptions()), ScoreColumns(labels="rating"))
