@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 from batchrun.job.fingerprint import digest
 from batchrun.prompts.combinations import combinations_of
@@ -70,6 +71,7 @@ _SPECIMEN_CELLS: Mapping[str, Value] = {
 }
 
 
+@cache
 def rendering_digest() -> str:
     """Return a hash of the prompts, row keys and fingerprints that this version renders for fixed specimens.
 

@@ -7,6 +7,7 @@ import re
 import ssl
 from base64 import b64encode
 from collections.abc import Mapping
+from functools import cache, lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -41,6 +42,8 @@ _PLAIN_HEADERS = ("host", "accept", "accept-encoding", "user-agent")
 def trusted_certificates(named: Mapping[str, str]) -> ssl.SSLContext:
     """Return a context that trusts the certificates of SSL_CERT_FILE and SSL_CERT_DIR; if neither is set, the system's.
 
+    A process reads them once, because that takes longer than to start a batch; a file that has changed is read again.
+
     Args:
         named: the values of these variables, if they are set.
 
@@ -49,7 +52,7 @@ def trusted_certificates(named: Mapping[str, str]) -> ssl.SSLContext:
     """
     file, folders = named.get("SSL_CERT_FILE"), named.get("SSL_CERT_DIR")
     if file is None and folders is None:
-        return httpx2.create_ssl_context(trust_env=False)
+        return _systems_context()
     if file and not Path(file).is_file():
         raise InputError(
             f"SSL_CERT_FILE: {file} is not a file; expected a PEM file of certificates; correct or unset the variable"
@@ -61,12 +64,30 @@ def trusted_certificates(named: Mapping[str, str]) -> ssl.SSLContext:
                 "the variable"
             )
     try:
-        return ssl.create_default_context(cafile=file, capath=folders)
+        return _context(file, folders, _state_of(file))
     except OSError as exc:
         reason = (
             exc.strerror if not isinstance(exc, ssl.SSLError) and exc.strerror else "the file holds no PEM certificate"
         )
         raise InputError(f"SSL_CERT_FILE: {file} cannot be used: {reason}") from exc
+
+
+@cache
+def _systems_context() -> ssl.SSLContext:
+    return httpx2.create_ssl_context(trust_env=False)
+
+
+@lru_cache(maxsize=4)
+def _context(file: str | None, folders: str | None, state: tuple[int, ...]) -> ssl.SSLContext:  # noqa: ARG001 - a key
+    return ssl.create_default_context(cafile=file, capath=folders)
+
+
+def _state_of(file: str | None) -> tuple[int, ...]:
+    """Return numbers that differ if a file was replaced or written."""
+    if not file:
+        return ()
+    found = Path(file).stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 class Route:

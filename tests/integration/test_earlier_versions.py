@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import json
 import shutil
 import sqlite3
 from pathlib import Path
@@ -25,7 +26,12 @@ def laid_out(folder: Path) -> None:
     shutil.copytree(DATA, folder, dirs_exist_ok=True)
     (folder / "script.toml").write_text(ASKED_AGAIN)
     for packed in folder.rglob("*.journal.gz"):
-        packed.with_suffix("").write_bytes(gzip.decompress(packed.read_bytes()))
+        journal = packed.with_suffix("")
+        journal.write_bytes(gzip.decompress(packed.read_bytes()))
+        with contextlib.closing(sqlite3.connect(journal)) as db, db:  # the table has moved
+            found = db.execute("SELECT value FROM manifest WHERE name = 'input'").fetchone()[0]
+            here = json.dumps(str(folder / Path(json.loads(found)).name))
+            db.execute("UPDATE manifest SET value = ? WHERE name = 'input'", (here,))
 
 
 def run(folder: Path, batch: str, *options: str) -> Result:
@@ -130,5 +136,5 @@ def test_an_edited_row_needs_no_word_where_prompts_are_made_alike(tmp_path: Path
 
 def test_the_code_that_makes_prompts_has_a_digest() -> None:
     """The digest is the same in each process; when it changes, journals of earlier versions are checked row by row."""
-    assert rendering_digest() == rendering_digest()
+    assert rendering_digest() == rendering_digest.__wrapped__()
     assert len(FIRST_RENDERING) == len(rendering_digest())

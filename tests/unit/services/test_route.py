@@ -1,7 +1,9 @@
-"""The route to a service: errors that show a wrong scheme."""
+"""The route to a service: errors that show a wrong scheme, and certificates."""
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any, cast
 
 import aiohttp
@@ -9,8 +11,8 @@ import pytest
 from aiohttp import ClientConnectorError
 from aiohttp.client_reqrep import ConnectionKey
 
-from batchrun.errors import BatchRefused, ServiceFault, Unavailable
-from batchrun.services.route import CLOSED_HANDSHAKES, Route
+from batchrun.errors import BatchRefused, InputError, ServiceFault, Unavailable
+from batchrun.services.route import CLOSED_HANDSHAKES, Route, trusted_certificates
 
 
 def closed_handshake() -> ClientConnectorError:
@@ -57,3 +59,19 @@ def test_refusals_of_a_proxy(status: int, kind: type[ServiceFault], words: str) 
     fault = Route("https://x/v1", None, {}).fault(refusal, ())
     assert type(fault) is kind
     assert words in str(fault)
+
+
+def test_certificates_are_read_once(tmp_path: Path) -> None:
+    """Batches of one process share the certificates; a file that was replaced is read again."""
+    trusted = Path(__file__).parents[2] / "data" / "tls" / "trusted.pem"
+    file = tmp_path / "some.pem"
+    shutil.copy(trusted, file)
+    named = {"SSL_CERT_FILE": str(file)}
+    first = trusted_certificates(named)
+    assert trusted_certificates(named) is first
+    assert trusted_certificates({}) is trusted_certificates({})
+    file.write_text("not a certificate")
+    with pytest.raises(InputError, match="the file holds no PEM certificate"):
+        trusted_certificates(named)
+    shutil.copy(trusted, file)
+    assert trusted_certificates(named) is not first
