@@ -116,6 +116,7 @@ async def count() -> str:
     open("spinning", "w").close()
     while signal.getsignal(signal.SIGINT) is not signal.SIG_DFL:
         await asyncio.sleep(0.01)
+    open("deaf", "w").close()
     sum(itertools.repeat(1))
 """
 
@@ -132,6 +133,9 @@ def test_the_second_signal_leaves_a_busy_loop(tmp_path: Path, function: str, exi
         arguments = command(table, server.url, "--tools", "tools.py", "--grace", "3600", api="chat")
         with batchrun(tmp_path, *arguments) as process:
             while process.running and not (tmp_path / "spinning").exists():
+                time.sleep(0.005)
+            process.signal(signal.SIGINT)
+            while process.running and function == "count" and not (tmp_path / "deaf").exists():
                 time.sleep(0.005)
             while process.running:
                 process.signal(signal.SIGINT)

@@ -246,7 +246,7 @@ def write_table(path: Path, header: list[str], rows: list[list[str]], delimiter:
             csv.writer(file, delimiter="\t" if path.suffix == ".tsv" else delimiter).writerows([header, *rows])
 
 
-@settings(max_examples=20, deadline=None)  # no example is timed: each of them makes a plan
+@settings(max_examples=12, deadline=None)  # no example is timed: each of them makes a plan
 @given(tables(), st.sampled_from([".csv", ".tsv", ".jsonl", ".parquet"]), st.sampled_from(",;|"), st.booleans())
 @example((["row", "a b"], [["x", "a longer text"]]), ".csv", ";", False)
 @example((["response", "answer_status", "status"], [["x", "y", "z"]]), ".csv", ",", True)

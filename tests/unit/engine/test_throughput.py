@@ -95,7 +95,7 @@ async def run(
         pytest.param(ONE_SLOT, 200, (1, 2), id="one slot"),
         pytest.param(FOUR_SLOTS, 200, (4, 8), id="four slots"),
         pytest.param(BATCHING, 200, (8, 16), id="batching"),
-        pytest.param(THRASHING, 1_000, (12, 16, 20), id="thrashing"),
+        pytest.param(THRASHING, 1_000, (16,), id="thrashing"),  # where its speed is greatest
     ],
 )
 async def test_a_small_service_is_used_well(
@@ -134,11 +134,11 @@ async def test_no_row_fails_for_waiting_its_turn(capacity: Capacity, tmp_path: P
 @pytest.mark.parametrize("capacity", [pytest.param(FAST, id="fast"), pytest.param(SLOW_PARALLEL, id="slow, parallel")])
 async def test_a_large_service_is_used_well(capacity: Capacity, tmp_path: Path) -> None:
     """After 500 rows, at 90 % or more of the throughput of the best fixed number of slots up to 256."""
-    rows = 2_000
-    best = max([(await run(capacity, rows, tmp_path, number)).rate(500, 1_700) for number in (64, 256)])
+    rows = 1_500
+    best = await run(capacity, rows, tmp_path, 256)  # the service works on any number of requests at once
     found = await run(capacity, rows, tmp_path)
     assert found.completed == rows
-    assert found.rate(500, 1_700) >= 0.9 * best
+    assert found.rate(500, 1_300) >= 0.9 * best.rate(500, 1_300)
 
 
 async def test_cut_streams_end_in_one_slot(tmp_path: Path) -> None:
