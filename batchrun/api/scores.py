@@ -94,6 +94,11 @@ class Scores:
         return self._figures.interval
 
     @property
+    def note(self) -> str | None:
+        """Why the interval is not exact, such as few clusters; None if its coverage is close to 95 %."""
+        return self._figures.estimate.note
+
+    @property
     def n(self) -> int:
         """Number of rows in the mean."""
         return self._figures.n

@@ -157,6 +157,11 @@ def test_repeated_rows_give_pass_at_k() -> None:
     assert scores.epochs is not None
     assert (scores.epochs.keys, scores.epochs.most) == (10, 2)
     assert scores.epochs.pass_at_k[2].mean == pytest.approx(0.9)
+    assert scores.variance is not None
+    assert f"variance: {100 * scores.variance.share_between:.1f} % between rows" in scores.summary()
+    assert scores.note is None
+    few = batchrun.score(frame[frame["id"] == frame["id"][0]], "numeric", target="truth", key="id")
+    assert few.note == "a single cluster counts as one right or wrong row"
     assert "numeric over the epochs of 10 rows" in Page(scores._repr_html_()).texts
 
 
