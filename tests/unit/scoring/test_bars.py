@@ -188,3 +188,18 @@ def test_a_baseline_needs_a_key(tmp_path: Path) -> None:
     ):
         score_table(path, ScoringSpec(["numeric"], ScoreColumns(target="truth")), Bars(baseline=path))
     assert [each.name for each in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_the_form_of_junit_and_of_json() -> None:
+    """The XML has the attributes that CI systems read, and the JSON of a bar has its name, its result and its line."""
+    bar = Bar("a: at least 0.9", False, "0.1")
+    assert junit([bar], "batchrun score t.csv").decode().split("\n", 1)[1] == (
+        "<testsuites>\n"
+        '  <testsuite name="batchrun score t.csv" tests="1" failures="1" errors="0" skipped="0" time="0">\n'
+        '    <testcase classname="batchrun.score" name="a: at least 0.9" time="0">\n'
+        '      <failure message="0.1" type="bar">0.1</failure>\n'
+        "    </testcase>\n"
+        "  </testsuite>\n"
+        "</testsuites>\n"
+    )
+    assert bar.facts() == {"bar": "a: at least 0.9", "passed": False, "found": "0.1"}

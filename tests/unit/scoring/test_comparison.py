@@ -428,3 +428,24 @@ def test_a_column_may_be_ignored(tmp_path: Path) -> None:
     assert (found.pairings[0].pairs, found.warnings) == (2, [])
     with pytest.raises(InputError, match=r"--ignore wordings: no such column in .*a\.csv and .*b\.csv"):
         compared(a, b, ignore=("wordings",))
+
+
+def test_the_text_of_a_pairing(tmp_path: Path) -> None:
+    """The lines name the difference, the test, the flips, what the pairs show, and the rows that others need."""
+    a, b = write(tmp_path, "a.csv", "1" * 14 + "0" * 5 + "x"), write(tmp_path, "b.csv", "0" * 12 + "1" * 8)
+    found = compare_tables([a, b], ScoringSpec(["numeric"], ScoreColumns(target="truth", key="id")), detectable=[0.2])
+    [pairing] = found.pairings
+    needed = pairing.rows_needed[0.2]
+    assert comparison_lines(found)[4:] == [
+        f"numeric: {b} against {a}, 19 pairs",
+        f"  1 row of {b} not paired, without a score in one of the tables",
+        "  difference −0.3684 (−0.7144 to +0.0477)",
+        "  McNemar's exact test: p = 0.1435",
+        "  correlation of the scores −0.78",
+        "  5 rows better: 14, 15, 16, 17, 18",
+        "  12 rows worse: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more (--json lists them)",
+        f"  these pairs show a difference of {pairing.detectable:.4f} or more (80 % power, 5 % level)",
+        f"  rows to show a difference: {needed.rows:,} ({needed.low:,} to {needed.high:,}) for 0.2",
+    ]
+    few = compared(write(tmp_path, "c.csv", "11"), write(tmp_path, "d.csv", "10"))
+    assert "  too few pairs to show a difference of any size (80 % power, 5 % level)" in comparison_lines(few)
