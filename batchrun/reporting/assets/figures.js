@@ -160,7 +160,7 @@ function scoreOf(rows, listed, cells, whole, withoutTarget) {
     const asked = [...labels].filter(([, some]) => some.some((row) => cells.of(row, "status") !== "skipped"));
     return [column, Object.fromEntries(asked.map(([label, some]) => [label, figures(some)]))];
   });
-  return { scorer: whole.scorer, failed_as: whole.failed_as, ...figures(listed), groups: Object.fromEntries(groups), unjudged_reasons: {} };
+  return { scorer: whole.scorer, failed_as: whole.failed_as, ...figures(listed), groups: Object.fromEntries(groups), unjudged_reasons: {}, has_epochs: whole.epochs !== undefined };
 }
 
 function scoreDetailOf(rows, listed, cells, whole) {

@@ -68,7 +68,7 @@ function drawTop() {
     pageHead(facts, data.live),
     parts.progress,
     notes(facts, left),
-    selected === null ? null : selectionBar(selected, rows.all.length, () => table.reset()),
+    selected === null ? null : selectionBar(selected, rows.all.length, left, () => table.reset()),
     cards(shown),
     comparisonSection(facts, rows, openRow, (positions) => table.showOnly(positions), selected !== null),
     scoreSection(shown),

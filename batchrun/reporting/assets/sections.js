@@ -88,9 +88,9 @@ function cards(facts) {
 }
 
 // The mark of figures that follow the table's filters.
-function selectionBar(selected, all, reset) {
+function selectionBar(selected, onPage, left, reset) {
   return el("div", { class: "selection", role: "status" },
-    el("p", {}, el("b", { text: `Figures of ${format.count(selected.shown)} of ${format.many(all, "row")}` }), ", by the filters of the table"),
+    el("p", {}, el("b", { text: `Figures of ${format.count(selected.shown)} of ${format.many(onPage, "row")}` }), `${left > 0 ? " on this page" : ""}, by the filters of the table${selected.scores?.some((score) => score.has_epochs) ? "; pass@k is shown for all rows only" : ""}`),
     el("button", { type: "button", class: "plain", text: "Show all", onclick: () => { const place = scrollY; reset(); scrollTo(0, place); } }));
 }
 
