@@ -28,7 +28,7 @@ def scipys(change: Floats) -> float:
     return float(tested.pvalue)
 
 
-@pytest.mark.parametrize(("n", "shift"), [*product([2, 3, 8, 13, 14, 60], [0.0, 0.05, 0.6]), (300, 0.05)])
+@pytest.mark.parametrize(("n", "shift"), [*product([2, 3, 8, 13, 14, 60], [0.0, 0.05, 0.6]), (400, 0.05)])
 def test_the_permutation_test_is_scipys(n: int, shift: float) -> None:
     """The p-value equals scipy's: exact up to 13 pairs that differ, drawn with the same seed above."""
     change = np.random.default_rng(n).normal(shift, 0.3, n)
@@ -40,3 +40,8 @@ def test_equal_pairs_change_nothing() -> None:
     change = np.asarray([0.1, 0.0, 0.2, 0.0, 0.3])
     assert permutation_p(change) == permutation_p(change[change != 0]) == 2 / 8
     assert permutation_p(np.asarray([0.0, 0.5])) == permutation_p(np.zeros(3)) == 1.0
+
+
+def test_a_probability_is_at_most_1() -> None:
+    """Pairs that cancel out are as far apart as possible in most permutations: twice the smaller tail is above 1."""
+    assert permutation_p(np.asarray([0.1, -0.1])) == permutation_p(np.asarray([0.3, 0.1, -0.2, -0.2])) == 1.0
