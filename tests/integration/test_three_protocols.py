@@ -262,7 +262,7 @@ async def test_another_mode_continues(start: Callable[..., Bench]) -> None:
 async def test_a_refused_parameter_stops_the_batch(start: Callable[..., Bench], mode: Mode) -> None:
     """The first refusal of a parameter ends the batch with the service's message and exit code 5."""
     bench = start()
-    summary = await bench.run(Mode("refused", {**mode.options, "param": {"temperature": "hot"}, "concurrency": 1}))
+    summary = await bench.run(Mode("refused", {**mode.options, "param": {"temperature": [1]}, "concurrency": 1}))
     assert summary.exit_code == 5
     assert summary.stop is not None
     assert "temperature" in summary.stop.reason
