@@ -81,7 +81,8 @@ def score(
         grader: for model-graded scorers: job files of graders, whose prompt is the rubric.
         grader_model: for model-graded scorers: models that grade by the default rubric.
         vote: how several verdicts are combined. Default: mean for grades on a scale, else majority.
-        question: question shown to graders: a column or a template. Default: the column prompt or question.
+        question: question shown to graders: a column or a template. Default: the column prompt, question, messages or
+            conversations.
         rubric: rubric of `grader_model`. Default: correctness, which compares the answer with the target.
         context: column with the texts that an answer must be faithful to. Default: context.
         output: file for the scored table. Default: none is written.

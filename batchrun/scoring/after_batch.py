@@ -48,5 +48,5 @@ def with_batch_columns(options: ScoreOptions, job: Job) -> ScoreOptions:
         options,
         answer=options.answer or f"{job.output_prefix}response",
         key=job.key,
-        question=options.question or job.prompt,
+        question=options.question or job.prompt or job.messages,
     )

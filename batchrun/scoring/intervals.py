@@ -7,7 +7,7 @@ contain the true mean, and docs/reference/statistics.md has its table.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Final, TypeAlias
 
@@ -16,7 +16,17 @@ import numpy.typing as npt
 
 from batchrun.probability import student_quantile
 
-__all__ = ["CONFIDENCE", "Floats", "Spread", "adjusted_wald", "caution", "score_interval", "spread", "wilson"]
+__all__ = [
+    "CONFIDENCE",
+    "Floats",
+    "Spread",
+    "adjusted_wald",
+    "caution",
+    "influence_interval",
+    "score_interval",
+    "spread",
+    "wilson",
+]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -120,6 +130,31 @@ def score_interval(mean: float, found: Spread) -> tuple[float, float]:
     if found.skewness >= -_NO_SPREAD:
         high = max(high, min(tail_high, last_high))
     return low, high
+
+
+def influence_interval(
+    figure: float, influences: Floats, clusters: Sequence[str] | None = None, units: int | None = None
+) -> tuple[float, float]:
+    """Return `score_interval` of a figure from 0 to 1 whose standard error is that of its rows' influences.
+
+    Args:
+        figure: such as a weighted agreement, or a corrected mean.
+        influences: how much each row moves the figure, times the number of rows; their mean is 0.
+        clusters: the cluster of each row; None if rows are independent.
+        units: number of independent units if it is smaller than that of the rows or clusters, such as that of the
+            labelled ones; None for all. With a single one, nothing is known: 0 and 1.
+    """
+    found = spread(influences, clusters)
+    units = found.units if units is None else units
+    if units < 2:
+        return 0.0, 1.0
+    found = replace(
+        found, units=units, even_units=min(found.even_units, units), freedom=min(found.freedom, units - 1.0)
+    )
+    if figure * (1 - figure) < _NO_SPREAD:  # no share at an end has the spread of the influences
+        found = replace(found, error=0.0)
+    low, high = score_interval(figure, found)
+    return min(figure, low), max(figure, high)
 
 
 def adjusted_wald(mean: float, mean_square: float, n: int) -> tuple[float, float]:

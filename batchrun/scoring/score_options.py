@@ -239,8 +239,8 @@ class ScoreOptions:
     question: str | None = _option(
         None,
         "Graders",
-        "Question shown to graders: a column or a template. Default: the column prompt or question; "
-        "in run, the row's prompt",
+        "Question shown to graders: a column or a template. Default: the column prompt, question, messages or "
+        "conversations; in run, the row's prompt",
         _WITH_GRADERS,
         metavar="COLUMN|TEMPLATE",
     )

@@ -49,8 +49,9 @@ class Rubric:
         Args:
             columns: columns of the table.
             where: source of the template, for messages.
-            question: column of the question, or a template for it; None for `prompt` or `question`, the first one that
-                exists.
+            question: column of the question, or a template for it; None for `prompt`, `question`, `messages` or
+                `conversations`, the first one that exists. A cell with messages is shown as text, without an answer
+                at its end.
             target: column of the expected answer; None if no such column is named.
             context: column of the context, which no row may lack; None if a template's `context` is a column like
                 every other.
@@ -59,6 +60,7 @@ class Rubric:
             InputError: the syntax is wrong, or the template names an unknown column.
         """
         # Imported late: most scoring uses no grader.
+        from batchrun.prompts.conversations import CONVERSATION_COLUMNS
         from batchrun.prompts.placeholders import DEFAULT_COLUMNS
         from batchrun.prompts.template_engine import template_environment
 
@@ -70,14 +72,17 @@ class Rubric:
         if self.needs_target and target is None:
             raise InputError(f"{where}: needs a target: name its column with --target COLUMN")
         self._needs_question = "question" in used
+        self._question_column: str | None = None
         if self._needs_question:
-            question = question or next((name for name in DEFAULT_COLUMNS if name in columns), None)
+            known = (*DEFAULT_COLUMNS, *CONVERSATION_COLUMNS)
+            question = question or next((name for name in known if name in columns), None)
             if question is None:
                 raise InputError(
-                    f"{where}: needs the question, but no column is named 'prompt' or 'question'; name its column with "
-                    f"--question COLUMN ({columns_text(columns)})"
+                    f"{where}: needs the question, but no column is named {', '.join(map(repr, known[:-1]))} or "
+                    f"{known[-1]!r}; name its column with --question COLUMN ({columns_text(columns)})"
                 )
             if question in columns:
+                self._question_column = question
                 question = f"{{{{ row[{json.dumps(question)}] }}}}"
             elif "{" not in question:
                 raise InputError(f"--question {question}: the table has no such column ({columns_text(columns)})")
@@ -113,7 +118,8 @@ class Rubric:
         """Return the grader's prompt for one row.
 
         Raises:
-            RubricError: the template fails or renders to nothing, or the row has no context although it needs one.
+            RubricError: the template fails or renders to nothing, the row has no context although it needs one, or its
+                messages cannot be read.
         """
         from batchrun.prompts.template_engine import template_value
 
@@ -130,7 +136,12 @@ class Rubric:
 
         try:
             if self._needs_question:
-                texts["question"] = self._environment.render_template("question", **{**row, "row": row})
+                conversation = self._conversation(sample)
+                texts["question"] = (
+                    self._environment.render_template("question", **{**row, "row": row})
+                    if conversation is None
+                    else conversation
+                )
             context = {**row, **self._fixed, **texts, "fence": _fence(texts, row), "row": row}
             text = self._environment.render_template("rubric", **context)
         except TEMPLATE_ERRORS as exc:
@@ -138,6 +149,22 @@ class Rubric:
         if not text.strip():
             raise RubricError("the rubric is empty on this row")
         return text
+
+    def _conversation(self, sample: Sample) -> str | None:
+        """Return the messages of the row's question as text; None if its question is not a list of messages.
+
+        Raises:
+            RubricError: the messages cannot be read.
+        """
+        from batchrun.prompts.conversations import ConversationError, is_conversation, messages_in, text_of_messages
+
+        column = self._question_column
+        if column is None or not is_conversation(sample.row[column], column):
+            return None
+        try:
+            return text_of_messages(messages_in(sample.row[column]))
+        except ConversationError as exc:
+            raise RubricError(f"the messages in {column!r} cannot be read: {exc}") from None
 
 
 def _context_text(value: Value) -> str:

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from batchrun.scoring.labels.agreement import effective_interval
+from batchrun.scoring.intervals import influence_interval
 from batchrun.scoring.statistics import Floats
 
 __all__ = ["MIN_LABELS", "Corrected", "corrected_mean"]
@@ -103,4 +103,4 @@ def _prediction_powered(scores: Floats, labelled: Mask, labels: Floats, clusters
     units = len(labels)
     if clusters is not None:
         units = len({cluster for cluster, has_label in zip(clusters, labelled, strict=True) if has_label})
-    return Corrected(mean, *effective_interval(mean, influence, clusters, units), "prediction-powered")
+    return Corrected(mean, *influence_interval(mean, influence, clusters, units), "prediction-powered")

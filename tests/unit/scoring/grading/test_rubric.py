@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any, get_args
@@ -167,3 +168,29 @@ def test_the_page_has_the_texts_of_the_rubrics() -> None:
         grades = ", ".join(f"{grade} {value:g}" for grade, value in ready.choices.items())
         assert f"| `{name}` | {grades} |" in page
     assert get_args(Ready) == tuple(READY_RUBRICS)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_conversation_is_the_question(as_json: bool) -> None:
+    """In a table with messages, the grader sees all turns as text, and not the answer at the end of the list."""
+    talk = [
+        {"role": "system", "content": "Be short."},
+        {"role": "user", "content": "1 + 1?"},
+        {"role": "assistant", "content": "2"},
+        {"role": "user", "content": "And 2 + 2?"},
+        {"role": "assistant", "content": "the reference"},
+    ]
+    made = Rubric(
+        DEFAULT_RUBRIC, ("messages", "truth"), where="g", question=None, target="truth", grade_line="", grades=["C"]
+    )
+    cell = json.dumps(talk) if as_json else talk
+    found = fenced(made.render(Sample("4", "4", {"messages": cell, "truth": "4"})))
+    assert found["question"] == ("system:\nBe short.\n\nuser:\n1 + 1?\n\nassistant:\n2\n\nuser:\nAnd 2 + 2?")
+
+
+def test_messages_that_cannot_be_read_are_not_graded() -> None:
+    """A row whose messages are damaged is not judged, with the reason; a text in their column is the question."""
+    made = Rubric("{{ question }}", ("messages",), where="g", question=None, target=None, grade_line="", grades=["C"])
+    with pytest.raises(RubricError, match=r"the messages in 'messages' cannot be read: message 1"):
+        made.render(Sample("a", None, {"messages": [{"role": "nobody", "content": "x"}]}))
+    assert made.render(Sample("a", None, {"messages": "1 + 1?"})) == "1 + 1?"
