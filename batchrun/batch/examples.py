@@ -14,7 +14,7 @@ from batchrun.prompts.template_engine import names_in, template_value
 from batchrun.records import JsonDict
 from batchrun.shell_hint import option
 from batchrun.tables import ReadOptions, Source, open_source
-from batchrun.tables.values import json_text
+from batchrun.tables.values import ErrorCell, json_text
 
 __all__ = ["ANSWER_COLUMNS", "ExamplePairs", "read_examples"]
 
@@ -45,8 +45,12 @@ def read_examples(path: Path, prompts: Sequence[str]) -> ExamplePairs:
     for number, row in enumerate(source.rows(), start=1):
         cells = {column: row.values[column] for column in used}
         texts = [str(template_value(row.values[column])) for column in (*used, answer)]
+        where = f"line {row.line}" if row.line is not None else f"row {row.row_index}"
+        for column in (*used, answer):
+            if isinstance(row.values[column], ErrorCell):
+                error = f"the cell in column {column!r} has the error {row.values[column]}"
+                raise InputError(f"{_called(source)}, {where}: {error}; mend it in the workbook")
         if not texts[-1].strip() or (not prompts and not texts[0].strip()):
-            where = f"line {row.line}" if row.line is not None else f"row {row.row_index}"
             raise InputError(
                 f"{_called(source)}, {where}: example {number} has no {'answer' if texts[0] else 'question'}"
             )

@@ -214,6 +214,8 @@ def _from_json(text: str) -> Any:
 
 
 def _described(value: Value) -> str:
+    if value is None:
+        return "null"
     kinds = ((str, "text"), (bool, "a boolean"), (int | float, "a number"), (list, "a list"), (dict, "an object"))
     return next((words for kind, words in kinds if isinstance(value, kind)), type(value).__name__)
 

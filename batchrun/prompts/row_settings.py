@@ -42,6 +42,7 @@ class SettingTemplates:
     Attributes:
         settings: names of the settings that are templates or contain one.
         names: names that the templates use.
+        texts: the templates.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class SettingTemplates:
         self._values = {name: combination.settings[name] for name in settings}
         self._expressions: dict[str, str] = {}
         self.settings = tuple(settings)
+        self.texts = tuple(text for _, text in texts_by_place(self._values))
         used: set[str] = set()
         for place, text in texts_by_place(self._values):
             if is_template(text):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 
 import minijinja
@@ -11,9 +12,12 @@ from batchrun.errors import InputError
 from batchrun.prompts.placeholders import expression_of, placeholder_of
 from batchrun.prompts.template_filters import explained
 
-__all__ = ["add_template", "listed"]
+__all__ = ["add_template", "cells_used", "listed"]
 
 _BUILTINS = frozenset({"range", "dict", "debug", "namespace", "cycler", "joiner", "lipsum"})
+_EXPRESSION = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+_ROW = re.compile(r"""\brow\b(?:\s*\[\s*(?:'([^'\\]*)'|"([^"\\]*)")\s*\]|\.([A-Za-z_]\w*))?""")
+"""The row in an expression, with the column that is taken from it."""
 
 
 def add_template(
@@ -57,6 +61,25 @@ def add_template(
             + hint
         )
     return used
+
+
+def cells_used(used: Iterable[str], templates: Iterable[str], columns: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns whose cells templates may use: all, if the whole row is used.
+
+    Args:
+        used: names that the templates use.
+        templates: their texts.
+
+    Examples:
+        >>> cells_used({"a", "row"}, ["{{ a }} {{ row['b c'] }}"], ["a", "b c", "d"])
+        ('a', 'b c')
+    """
+    names = set(used)
+    if "row" in names and "row" not in columns:
+        expressions = (found[0] for template in templates for found in _EXPRESSION.finditer(template))
+        items = {"".join(map(str, filter(None, each))) for text in expressions for each in _ROW.findall(text)}
+        names |= items if items <= {*columns} else {"debug"}
+    return tuple(columns) if "debug" in names else tuple(column for column in columns if column in names)
 
 
 def _hint_for_spaces(unknown: Sequence[str], columns: Sequence[str]) -> str:

@@ -20,7 +20,7 @@ from batchrun.prompts.row_conversation import conversation_turn
 from batchrun.prompts.row_settings import SettingTemplates, setting_templates
 from batchrun.prompts.template_engine import template_environment, template_value
 from batchrun.prompts.template_filters import TEMPLATE_ERRORS, explained
-from batchrun.prompts.template_names import add_template, listed
+from batchrun.prompts.template_names import add_template, cells_used, listed
 from batchrun.records import Attachment, JsonDict, JsonObject, Prompt, Row, RowSettings, Settings, Turn, Value
 from batchrun.tables.values import ErrorCell
 
@@ -114,7 +114,7 @@ class Prompter:
             varies=uses_cells or self._thread_column is not None or bool(settings.get("attach")),
             settings_digest=digest(*digested),
             columns_used=columns_used,
-            cells=tuple(columns if used & {"row", "debug"} else used & set(columns)),
+            cells=cells_used({*used, self._thread_column or ""}, _texts_of(turns, own), columns),
             conversation=conversation,
             examples=() if faults else self._examples(combination, names[0][0] if names else ""),
             own=own,
@@ -304,6 +304,11 @@ class Prompter:
             return self._environment.render_template(name, **context)
         except TEMPLATE_ERRORS as exc:
             raise PromptError("template_error", f"the template fails on this row: {explained(exc)}") from None
+
+
+def _texts_of(turns: Sequence[Mapping[str, str]], own: SettingTemplates | None) -> list[str]:
+    conditions = [f"{{% if {turn['when']} %}}" for turn in turns if turn.get("when")]
+    return [*(turn["prompt"] for turn in turns), *conditions, *(own.texts if own is not None else ())]
 
 
 def _check_rendered(text: str, values: object) -> None:

@@ -117,7 +117,7 @@ def fault_of_exception(
         return fault
     # The adapter reports every other problem of a connection as a connect timeout: aiohttp's own error decides.
     if _any(causes, httpx2.ConnectTimeout) or not _any(causes, openai.APITimeoutError, httpx2.TimeoutException):
-        if _any(causes, openai.APIConnectionError, httpx2.TransportError, aiohttp.ClientError):
+        if _any(causes, openai.APIConnectionError, httpx2.TransportError, httpx2.DecodingError, aiohttp.ClientError):
             reason = " ".join(scrubbed(str(causes[-1]) or type(causes[-1]).__name__, secrets).split())
             if _any(causes, aiohttp.ClientConnectorError):
                 return _unconnected(f"the connection failed: {reason}")

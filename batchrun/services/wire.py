@@ -300,7 +300,7 @@ class Wire:
         try:
             response = await _unread(request)
             try:
-                if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                if not response.headers.get("content-type", "").lower().startswith("text/event-stream"):
                     await response.aread()
                     yield _one_event(self._json(response))
                     return

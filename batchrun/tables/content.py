@@ -86,6 +86,8 @@ def _head(path: Path, name: str, compression: Compression) -> bytes:
 
 
 def _content(head: bytes, name: str, compression: Compression | None) -> Content:
+    if compression is not None and any(head.startswith(magic) for magic, _ in _COMPRESSED):
+        raise InputError(f"{name}: contains another compressed file; decompress it once")
     content = next((each for magic, each in _TABLES if head.startswith(magic)), None)
     if content is None and head.startswith(b"PK\x03\x04"):
         content = "xlsx"

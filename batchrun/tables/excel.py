@@ -33,6 +33,8 @@ __all__ = ["ExcelSource", "need_openpyxl"]
 _NAMED: Final = 5
 _TIME_OF_DAY: Final = re.compile(r"[hHsS]")
 _ESCAPE: Final = re.compile("_x([0-9A-Fa-f]{4})_")
+_FORMULA: Final = re.compile(rb"<(?:\w+:)?f[\s/>]")
+"""A formula in the XML of a sheet, whose elements may have a prefix."""
 _LITERAL: Final = re.compile(r'"[^"]*"|\\.|\[[^\]]*\]')
 
 
@@ -137,7 +139,8 @@ def _load(path: Path, name: str) -> Workbook:
                 return openpyxl.load_workbook(file, data_only=True)
     except (KeyError, ValueError, IndexError, TypeError, AttributeError, SyntaxError) as exc:
         # openpyxl lets the errors of its parsers through; ElementTree's are SyntaxErrors.
-        raise InputError(f"{name}: is a damaged Excel workbook ({exc}); open it and save it again") from exc
+        reason = " ".join(str(exc).split())
+        raise InputError(f"{name}: is a damaged Excel workbook ({reason}); open it and save it again") from exc
 
 
 def _chosen(book: Workbook, name: str, sheet: str | None) -> tuple[Worksheet, list[str]]:
@@ -182,10 +185,10 @@ def _oddities(sheet: Worksheet, hidden: int) -> list[str]:
 
 
 def _formula_without_value(path: Path, sheet: Worksheet) -> str | None:
-    """Return the first cell with a formula for which no value is stored."""
+    """Return the first cell with a formula for which no value is stored. A stored empty text is a value."""
     with zipfile.ZipFile(path) as archive:
-        sheets = [each for each in archive.namelist() if each.startswith("xl/worksheets/sheet")]
-        if not any(b"<f>" in (xml := archive.read(each)) or b"<f " in xml for each in sheets):
+        sheets = [each for each in archive.namelist() if "worksheets/" in each.lower() and each.endswith(".xml")]
+        if not any(_FORMULA.search(archive.read(each)) for each in sheets):
             return None
     import openpyxl
 
@@ -195,7 +198,8 @@ def _formula_without_value(path: Path, sheet: Worksheet) -> str | None:
             formulas = openpyxl.load_workbook(file)[sheet.title]
     for row in formulas.iter_rows():
         for cell in row:
-            if cell.data_type == "f" and sheet[cell.coordinate].value is None:
+            stored = sheet[cell.coordinate]
+            if cell.data_type == "f" and stored.value is None and stored.data_type != "str":
                 return str(cell.coordinate)
     return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import openpyxl
 import pytest
 
 from batchrun.batch.examples import read_examples
@@ -56,3 +57,15 @@ def test_examples_without_the_columns_of_the_prompt(tmp_path: Path) -> None:
     """A prompt that none of the columns fits is named with them."""
     with pytest.raises(InputError, match=r"uses 'text'; there is no such column \(columns: 'question', 'answer'\)"):
         read_examples(table(tmp_path, "question,answer\n1+1,2\n"), ["Judge: {{ text }}"])
+
+
+def test_an_example_with_an_error(tmp_path: Path) -> None:
+    """An error of Excel is not sent as a question or an answer."""
+    book = openpyxl.Workbook()
+    assert book.active is not None
+    for line in (["question", "answer"], ["1+1", "#N/A"]):
+        book.active.append(line)
+    book.active["B2"].data_type = "e"
+    book.save(tmp_path / "shots.xlsx")
+    with pytest.raises(InputError, match=r"shots\.xlsx, line 2: the cell in column 'answer' has the error #N/A"):
+        read_examples(tmp_path / "shots.xlsx", [])

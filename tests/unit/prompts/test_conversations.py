@@ -111,6 +111,7 @@ def test_the_messages_that_are_sent(cell: Any, sent: list[Any]) -> None:
         ("[{'content': 'a', 'role': 'user'}\n {'content': 'b', 'role': 'user'}]", "not_messages", "as Python prints it"),
         ('[{"role": "user", ', "not_messages", "not valid JSON"),
         ("[" * 100_000, "not_messages", "nested too deeply"),
+        ([USER, None], "not_messages", "message 2: expected an object with `role` and `content`, got null"),
         (["Hello"], "not_messages", "message 1: expected an object with `role` and `content`, got text"),
         ([{"speaker": "a", "text": "b"}], "not_messages", "message 1: has no `role` (keys: speaker, text)"),
         ([{"role": "system", "content": "Be short"}], "bad_messages", "no message of the user"),

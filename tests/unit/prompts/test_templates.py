@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from batchrun.errors import InputError
 from batchrun.prompts.templates import PromptError, prompter_for
 from batchrun.records import Prompt, Row, Turn
+from batchrun.tables.values import ErrorCell
 from tests.support.rows import prompter
 
 
@@ -48,6 +49,34 @@ def refused(template: str, **values: Any) -> PromptError:
 def test_rendering(template: str, values: dict[str, Any], text: str) -> None:
     """Cells are rendered unchanged: not escaped, rounded or executed; a missing cell is empty text."""
     assert rendered(template, **values) == text
+
+
+@pytest.mark.parametrize(
+    ("template", "is_used"),
+    [
+        ("{{ q }}", False),
+        ("row: {{ row['q'] }}", False),
+        ('{% if row.q %}{{ row[ "q" ] }}{% endif %}', False),
+        ("{{ row['n n'] }}{{ q }}", True),
+        ("{{ row }}", True),
+        ("{% for name in row %}{{ row[name] }}{% endfor %}", True),
+        ("{{ row['q'] }}{{ row | length }}", True),
+    ],
+)
+def test_a_cell_with_an_error(template: str, is_used: bool) -> None:
+    """A row fails for an error of Excel in a cell that its prompt uses, and for no other cell."""
+    values = {"q": "one", "n n": ErrorCell("#N/A")}
+    if is_used:
+        assert refused(template, **values).error_type == "error_cell"
+    else:
+        assert "one" in rendered(template, **values)
+
+
+def test_a_thread_with_an_error() -> None:
+    """An error of Excel is not the id of a thread."""
+    reading = prompter_for({"prompt": "{{ q }}", "thread_column": "t"}, ["q", "t"], None)
+    with pytest.raises(PromptError, match="column 't' has the error #N/A"):
+        reading.render(Row(0, {"q": "one", "t": ErrorCell("#N/A")}))
 
 
 @given(st.text(st.characters(codec="utf-8"), min_size=1))

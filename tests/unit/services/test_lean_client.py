@@ -221,6 +221,21 @@ async def test_the_same_end(name: str, streamed: bool) -> None:
     assert ends[0] == ends[1]
 
 
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+async def test_damaged_compression(streamed: bool) -> None:
+    """A reply that cannot be decompressed is a fault of the connection, after which the row is sent again."""
+    with ScriptedHttp(lambda _: packed(b'{"id": "x"}')) as server:
+        async with opened(Endpoint(server.url, KEY), lean=True) as wire:
+            assert str(await end_of(wire, streamed)).startswith("(<class 'batchrun.errors.ConnectionLost'>")
+
+
+async def test_a_media_type_in_capitals() -> None:
+    """The media type of a stream is recognised in upper and lower case (RFC 9110, section 8.3.1)."""
+    with ScriptedHttp(lambda _: stream(event("a", {}), kind="Text/Event-Stream")) as server:
+        async with opened(Endpoint(server.url, KEY), lean=True) as wire:
+            assert await end_of(wire, True) == event("a", {})
+
+
 async def test_the_same_events() -> None:
     """A stream's bytes arrive in order, and its connection is used for the next request."""
     frames = [event("a", {"n": number}) for number in range(50)]

@@ -127,6 +127,7 @@ OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 504
         (b'<?xml version="1.0"?><Workbook/>', "XML"),
         (gzip.compress(b"%PDF-1.7"), "PDF"),
         (gzip.compress(table_bytes("parquet")), "a Parquet file in compressed form"),
+        (gzip.compress(gzip.compress(CSV)), "contains another compressed file"),
         (b"SQLite format 3\0", "SQLite"),
         (b"BZh91AY", "bzip2"),
     ],

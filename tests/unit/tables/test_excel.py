@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -156,6 +158,36 @@ def test_a_formula_without_a_value(book: Callable[..., Source]) -> None:
         InputError, match=r"sheet 'Sheet', cell B2: the formula has no stored value; open .* save it once"
     ):
         book(sheet_of(["q", "n"], ["one", "=1+1"]))
+
+
+def patched(path: Path, old: str, new: str, *, name: str = "sheet1", prefix: str = "") -> None:
+    """Replace a text in the XML of the sheet, whose file gets a name and whose elements get a prefix."""
+    with zipfile.ZipFile(path) as archive:
+        members = {each: archive.read(each).decode() for each in archive.namelist()}
+    sheet = members["xl/worksheets/sheet1.xml"]
+    assert old in sheet
+    sheet = sheet.replace(old, new)
+    if prefix:
+        sheet = re.sub(r"<(/?)(?=\w)", rf"<\1{prefix}:", sheet).replace("xmlns=", f"xmlns:{prefix}=")
+    members["xl/worksheets/sheet1.xml"] = sheet
+    with zipfile.ZipFile(path, "w") as archive:
+        for each, text in members.items():
+            archive.writestr(each.replace("sheet1", name), text if text is sheet else text.replace("sheet1", name))
+
+
+@pytest.mark.parametrize("how", [{}, {"name": "Tab1"}, {"prefix": "x"}], ids=["usual", "other name", "prefix"])
+def test_formulas_of_other_programs(book: Callable[..., Source], tmp_path: Path, how: dict[str, str]) -> None:
+    """Whatever the sheet's file and its elements are called, a formula without a value is refused, and a stored empty
+    text, as Excel has it for `=IF(A2="","",A2)`, is an empty cell."""
+    path = tmp_path / "q.xlsx"
+    for stored, is_known in (('<c r="B2"><f>1+1</f><v/></c>', False), ('<c r="B2" t="str"><f>""</f><v></v></c>', True)):
+        book(sheet_of(["q", "n"], ["one", 77]))
+        patched(path, '<c r="B2" t="n"><v>77</v></c>', stored, **how)
+        if is_known:
+            assert rows(open_source(path, ReadOptions())) == [["one", None]]
+        else:
+            with pytest.raises(InputError, match="cell B2: the formula has no stored value"):
+                open_source(path, ReadOptions())
 
 
 def test_error_cells_stay_as_text(book: Callable[..., Source], tmp_path: Path) -> None:
