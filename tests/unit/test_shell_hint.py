@@ -84,9 +84,9 @@ def is_quoted(value: ast.expr) -> bool:
     """Whether the value is quoted, or one of the program's own words, which need no quotes."""
     if isinstance(value, ast.Call):
         name = value.func.attr if isinstance(value.func, ast.Attribute) else getattr(value.func, "id", "")
-        return name in _QUOTING or ast.unparse(value) == "' or '.join(apis)"
+        return name in _QUOTING or ast.unparse(value) in ("' or '.join(apis)", "' and --from '.join(_JOBS)")
     text = ast.unparse(value)
-    return text.isupper() or text in ("api", "conversion.to_format", "named", "source.skip + 1")
+    return text.isupper() or text in ("api", "conversion.to_format", "named", "source.skip + 1", "header_line")
 
 
 def test_every_message_quotes_what_it_shows_in_a_command() -> None:
