@@ -8,7 +8,7 @@ from typing import Literal
 from batchrun.engine.service import Reply
 from batchrun.errors import BatchRefused, TransientFault
 from batchrun.records import JsonObject, ToolCall
-from batchrun.services.finish_reason import CUT, end_of_completed
+from batchrun.services.finish_reason import CUT, end_of_completed, meaning_of
 from batchrun.services.reply_fields import (
     arguments,
     mapping,
@@ -110,7 +110,8 @@ def reply_of_run(
         if isinstance(fault, TransientFault | BatchRefused):
             raise fault
         return Reply("failed", response, usage, model, fault.error_type, str(fault))
-    if status == "incomplete":
+    is_cut = name(mapping(run.get("incomplete_details")).get("reason")) is not None
+    if status == "incomplete" or (status == "completed" and is_cut):
         return Reply("incomplete", response, usage, model, _reason_of(run, messages))
     if status != "completed":
         ended_as: Literal["cancelled", "expired"] = "cancelled" if status == "cancelled" else "expired"
@@ -129,7 +130,7 @@ def _reason_of(run: JsonObject, messages: Sequence[JsonObject]) -> str:
     for each in (run, *reversed(messages)):
         reason = name(mapping(each.get("incomplete_details")).get("reason"))
         if reason is not None:
-            return CUT if reason == "max_tokens" else reason
+            return CUT if meaning_of(reason) == CUT else reason
     return "incomplete"
 
 

@@ -10,7 +10,7 @@ from batchrun.engine.service import OnIds, Reply
 from batchrun.errors import ConnectionLost, ServerFault
 from batchrun.records import JsonDict, JsonObject, ToolCall
 from batchrun.services.citations import citations_of_completion
-from batchrun.services.finish_reason import CUT, end_of_completed
+from batchrun.services.finish_reason import BROKEN, end_of_completed, meaning_of
 from batchrun.services.kept import extras_of, tier_of
 from batchrun.services.reasoning import REASONING_FIELDS, reasoning_of_part
 from batchrun.services.reply_fields import (
@@ -32,9 +32,6 @@ from batchrun.services.usage import usage_of_tokens
 from batchrun.thoughts import split_thought
 
 __all__ = ["Completion", "whole_completion"]
-
-REASONS = {"length": CUT, "content_filter": "content_filter"}
-"""The protocol's finish reasons of incomplete answers → the reasons that batchrun reports."""
 
 
 def whole_completion(body: JsonObject, secrets: tuple[str, ...]) -> Completion:
@@ -190,8 +187,10 @@ class Completion:
             raise ConnectionLost("the stream ended before the answer did", error_type="connection_error")
         tier = tier_of(self.tier, parameters.get("service_tier"))
         usage = usage_of_tokens(self.usage, tier)
-        if self.finish_reason == "error":
-            raise ServerFault("the service broke off the answer", error_type="server_error", usage=usage)
+        reason = meaning_of(self.finish_reason)
+        if reason == BROKEN:
+            broken = f"the service broke off the answer (finish reason {self.finish_reason:.80})"
+            raise ServerFault(broken, error_type="server_error", run_ended=True, usage=usage)
         on_ids(None, self.id, with_reply=True)
         whole, refusal = whole_text("".join(self.texts)), whole_text("".join(self.refusals))
         answer, thought = split_thought(whole)
@@ -210,7 +209,6 @@ class Completion:
         if self.calls_function:
             raise needs_tools(usage)
         history = (*added, {"role": "assistant", "content": answer + refusal})
-        reason = REASONS.get(self.finish_reason or "")
         if reason is not None and not refusal:
             return Reply("incomplete", answer, usage, self.model, reason, history=history, extras=extras)
         status, reason = end_of_completed(

@@ -82,7 +82,7 @@ def _items(message: JsonObject) -> Iterator[JsonObject]:
         text = content if isinstance(content, str) else "\n".join(part["text"] for part in content)
         yield {"type": "function_call_output", "call_id": message["tool_call_id"], "output": text}
         return
-    if content:
+    if content or "tool_calls" not in message:
         is_text = isinstance(content, str)
         parts = content if is_text else [_item_part(part, message["role"]) for part in content]
         yield {"role": message["role"], "content": parts}

@@ -1,17 +1,36 @@
-"""Decides whether a run with the status `completed` has an answer; if not, it counts as `incomplete`."""
+"""Decides whether a run has a whole answer: by its finish reason, and by its text."""
 
 from __future__ import annotations
 
 import unicodedata
-from typing import Literal
+from collections.abc import Mapping
+from typing import Final, Literal
 
 from batchrun.records import EMPTY_ANSWER, REFUSAL, JsonObject
 from batchrun.token_usage import Usage
 
-__all__ = ["CUT", "SMALL_LIMIT", "end_of_completed"]
+__all__ = ["BROKEN", "CUT", "FILTERED", "SMALL_LIMIT", "end_of_completed", "meaning_of"]
 
 CUT = "max_completion_tokens"
 """The reason of an answer that was cut at the token limit, in every protocol."""
+FILTERED = "content_filter"
+"""The reason of an answer that a filter cut off or withheld."""
+BROKEN = "broken"
+"""The service broke the answer off: what there is of it is not an answer, and another run may give one."""
+
+_MEANINGS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("length", "max_tokens", "max_output_tokens", "token_limit"), CUT),
+    **dict.fromkeys(("model_length", "model_context_window_exceeded"), CUT),  # Mistral; GLM: the context is full
+    FILTERED: FILTERED,
+    "sensitive": FILTERED,  # GLM
+    # Gemini sends its own reasons through its compatible endpoint, in capitals.
+    **dict.fromkeys(("safety", "recitation", "blocklist", "prohibited_content", "spii", "image_safety"), FILTERED),
+    **dict.fromkeys(("malformed_function_call", "malformed_response", "other"), BROKEN),
+    **dict.fromkeys(("error", "abort", "aborted"), BROKEN),  # OpenRouter, Mistral; vLLM, SGLang
+    "insufficient_system_resource": BROKEN,  # DeepSeek
+    "network_error": BROKEN,  # GLM
+}
+"""Finish reasons of answers that are not whole, in the words of each service."""
 
 _LIMIT_PARAMETERS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 """The parameters that limit the tokens of an answer, in the three protocols."""
@@ -19,6 +38,16 @@ SMALL_LIMIT = 16
 """Up to this limit, in tokens, services round, and short answers have this length by chance."""
 _INVISIBLE = frozenset("\u2800\u3164\u115f\u1160\uffa0\u034f\ufe0e\ufe0f")
 """Fillers and selectors that show nothing, although Unicode classifies them as letters, symbols or marks."""
+
+
+def meaning_of(finish_reason: str | None) -> str | None:
+    """Return `CUT`, `FILTERED` or `BROKEN` for the finish reason of an answer that is not whole; None for others.
+
+    Examples:
+        >>> [meaning_of(reason) for reason in ("stop", "length", "SAFETY", "content_filter: RECITATION", None)]
+        [None, 'max_completion_tokens', 'content_filter', 'content_filter', None]
+    """
+    return _MEANINGS.get((finish_reason or "").partition(":")[0].strip().lower())
 
 
 def end_of_completed(

@@ -9,7 +9,7 @@ from batchrun.errors import BatchRefused, TransientFault
 from batchrun.records import JsonObject, ToolCall
 from batchrun.services.citations import citations_of_items, item_parts
 from batchrun.services.files.produced import produced_in_items
-from batchrun.services.finish_reason import CUT, end_of_completed
+from batchrun.services.finish_reason import CUT, end_of_completed, meaning_of
 from batchrun.services.kept import extras_of, tier_of
 from batchrun.services.reasoning import separated_items
 from batchrun.services.reply_fields import (
@@ -128,9 +128,9 @@ def reply_of_response(
         return Reply("failed", answer, usage, model, fault.error_type, str(fault)), output, thoughts
     if status == "cancelled":
         return Reply("cancelled", answer, usage, model, "run_cancelled", "the response was cancelled"), output, thoughts
-    if status == "incomplete":
-        reason = name(mapping(response.get("incomplete_details")).get("reason")) or "incomplete"
-        reason = CUT if reason == "max_output_tokens" else reason
+    reason = name(mapping(response.get("incomplete_details")).get("reason"))
+    if status == "incomplete" or reason is not None:  # some servers call every response completed, or give no status
+        reason = CUT if meaning_of(reason) == CUT else reason or "incomplete"
         return Reply("incomplete", answer, usage, model, reason), output, thoughts
     if calls := _calls_in(output):
         return Reply("requires_action", answer, usage, model, calls=calls), output, thoughts

@@ -20,6 +20,8 @@ from batchrun.tables.values import plain
 __all__ = ["BATCH_ROWS", "ColumnarKind", "ColumnarSource", "rows_of"]
 
 BATCH_ROWS: Final = 256
+_OF_STREAM: Final = b"\xff\xff\xff\xff"
+"""The beginning of Arrow's stream format: https://arrow.apache.org/docs/format/Columnar.html#ipc-streaming-format."""
 
 ColumnarKind: TypeAlias = Literal["parquet", "feather"]
 
@@ -113,12 +115,17 @@ class _Feather:
     def __init__(self, path: Path, stack: ExitStack) -> None:
         import pyarrow as pa
 
-        self._file = stack.enter_context(pa.ipc.open_file(stack.enter_context(pa.memory_map(str(path)))))
+        content = stack.enter_context(pa.memory_map(str(path)))
+        is_stream = content.read_at(4, 0) == _OF_STREAM
+        if is_stream and content.read_at(8, max(0, content.size() - 8)) != _OF_STREAM + bytes(4):
+            # Arrow would read the batches before the cut, and say nothing.
+            raise pa.ArrowInvalid("the stream has no end: it is cut off, or its writer was not closed")
+        self._file = stack.enter_context(pa.ipc.open_stream(content) if is_stream else pa.ipc.open_file(content))
+        self._is_stream = is_stream
         self.schema = self._file.schema
 
     def batches(self) -> Iterator[Any]:
-        for index in range(self._file.num_record_batches):
-            batch = self._file.get_batch(index)
+        for batch in self._file if self._is_stream else map(self._file.get_batch, range(self._file.num_record_batches)):
             for first in range(0, batch.num_rows, BATCH_ROWS):
                 yield batch.slice(first, BATCH_ROWS)
 

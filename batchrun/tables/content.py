@@ -23,7 +23,11 @@ _COMPRESSED: Final[tuple[tuple[bytes, Compression], ...]] = (
     (b"\x28\xb5\x2f\xfd", "zstd"),
     (b"\xfd7zXZ\x00", "xz"),
 )
-_TABLES: Final[tuple[tuple[bytes, Content], ...]] = ((b"PAR1", "parquet"), (b"ARROW1", "feather"))
+_TABLES: Final[tuple[tuple[bytes, Content], ...]] = (
+    (b"PAR1", "parquet"),
+    (b"ARROW1", "feather"),
+    (b"\xff\xff\xff\xff", "feather"),  # Arrow's stream format, which Hugging Face's `datasets` writes
+)
 _FOREIGN: Final = (
     (b"%PDF-", "a PDF document", "export its table as CSV or Excel"),
     (b"FEA1", "a Feather file of version 1", "write it again with a current pandas or Arrow"),

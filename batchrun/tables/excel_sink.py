@@ -43,10 +43,10 @@ def check_workbook(path: Path, source: Source, options: WriteOptions) -> None:
             raise InputError(f"{path}: more than {MAX_ROWS - 1:,} rows, which is Excel's limit; {_BEFOREHAND}")
         for column, value in row.values.items():
             found = _excel_value(value)
-            if isinstance(found, str) and len(found) > MAX_CELL_CHARS:
+            if isinstance(found, str) and (length := _length(found)) > MAX_CELL_CHARS:
                 where = f"line {row.line}" if row.line is not None else f"row {row.row_index}"
                 raise InputError(
-                    f"{source.name}, {where}, column {column!r}: {len(found):,} characters, and a cell of {path} has at"
+                    f"{source.name}, {where}, column {column!r}: {length:,} characters, and a cell of {path} has at"
                     f" most {MAX_CELL_CHARS:,}; {_BEFOREHAND}"
                 )
 
@@ -99,9 +99,9 @@ def _cells(sheet: Any, values: Iterable[Value], columns: list[str], name: str, n
     for column, value in zip(columns, values, strict=True):
         value = _excel_value(value)
         if isinstance(value, str):
-            if len(value) > MAX_CELL_CHARS:
+            if (length := _length(value)) > MAX_CELL_CHARS:
                 raise OutputError(
-                    f"{name}, row {number}, column {column!r}: {len(value):,} characters, and a cell of Excel has at"
+                    f"{name}, row {number}, column {column!r}: {length:,} characters, and a cell of Excel has at"
                     f" most {MAX_CELL_CHARS:,}; {_OTHER}"
                 )
             cell = WriteOnlyCell(sheet, value)
@@ -110,6 +110,11 @@ def _cells(sheet: Any, values: Iterable[Value], columns: list[str], name: str, n
         else:
             cells.append(value)
     return cells
+
+
+def _length(text: str) -> int:
+    """Return the length as Excel counts it, in units of UTF-16."""
+    return len(text) if len(text) <= MAX_CELL_CHARS // 2 else len(text.encode("utf-16-le")) // 2
 
 
 def _excel_value(value: Any) -> str | int | float | bool | None:

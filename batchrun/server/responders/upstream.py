@@ -48,7 +48,17 @@ _REASONS: Mapping[str, _FinishReason] = {
     "content_filter": "content_filter",
     "tool_calls": "tool_calls",
     "function_call": "tool_calls",
+    # Words of single services: Mistral, GLM, Gemini.
+    "max_tokens": "length",
+    "model_length": "length",
+    "model_context_window_exceeded": "length",
+    "sensitive": "content_filter",
+    **dict.fromkeys(("safety", "recitation", "blocklist", "prohibited_content", "spii"), "content_filter"),
 }
+_BROKEN = frozenset(
+    {"error", "abort", "aborted", "insufficient_system_resource", "network_error", "malformed_function_call", "other"}
+)
+"""Finish reasons of an answer that the endpoint broke off."""
 
 
 class UpstreamResponder:
@@ -324,7 +334,10 @@ class _Answer:
         """
         if self._reason is None:
             raise ResponderError("The upstream endpoint ended its stream in the middle of the answer.", status_code=502)
-        reason = _REASONS.get(self._reason, "stop")
+        said = str(self._reason).partition(":")[0].strip().lower()
+        if said in _BROKEN:
+            raise ResponderError(f"The upstream endpoint broke off its answer ({self._reason}).", status_code=502)
+        reason = _REASONS.get(said, "stop")
         # Some servers end a message of calls with `stop`. Calls that `length` cut off have invalid arguments.
         if self._calls and reason in ("stop", "tool_calls"):
             reason = "tool_calls"

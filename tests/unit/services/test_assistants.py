@@ -136,6 +136,7 @@ async def test_crlf_and_comments(serve: Served) -> None:
         (run("incomplete", incomplete_details={"reason": "max_completion_tokens"}),
          ("incomplete", "max_completion_tokens", None)),
         (run("incomplete", incomplete_details=None), ("incomplete", "incomplete", None)),
+        (run("completed", incomplete_details={"reason": "content_filter"}), ("incomplete", "content_filter", None)),
         (run("expired"), ("expired", "run_expired", "the run ended as expired")),
         (run("cancelled"), ("cancelled", "run_cancelled", "the run ended as cancelled")),
         (run("failed", last_error={"code": "invalid_prompt", "message": "No\nway."}),

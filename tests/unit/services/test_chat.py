@@ -141,6 +141,11 @@ async def test_no_instructions_no_system_message(serve: Served) -> None:
     [
         (completion("It", "length"), "incomplete", "It", "max_completion_tokens"),
         (completion("", "content_filter"), "incomplete", "", "content_filter"),
+        (completion("It", "model_length"), "incomplete", "It", "max_completion_tokens"),
+        (completion("It", "MAX_TOKENS"), "incomplete", "It", "max_completion_tokens"),
+        (completion("It", "SAFETY"), "incomplete", "It", "content_filter"),
+        (completion("It", "content_filter: RECITATION"), "incomplete", "It", "content_filter"),
+        (completion("It", "sensitive"), "incomplete", "It", "content_filter"),
         (completion(None, message={"refusal": "I can't."}), "incomplete", "I can't.", "refusal"),
         (completion(None), "incomplete", "", "empty_answer"),
         (completion(" \n\u00a0\u200b"), "incomplete", " \n\u00a0\u200b", "empty_answer"),
@@ -403,6 +408,17 @@ async def test_a_stream_that_breaks_behind_the_end(serve: Served, frames: int, e
     assert seen == [(None, "chatcmpl-1")]
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("reason", ["error", "insufficient_system_resource", "MALFORMED_FUNCTION_CALL", "abort"])
+async def test_answers_that_were_broken_off(serve: Served, reason: str, streamed: bool) -> None:
+    """An answer that its service broke off is no answer: another run is requested, and its usage is counted."""
+    answer = stream(*BEGUN, chunk(reason), COUNTED, DONE) if streamed else json_answer(completion("It", reason))
+    fault = await fault_of(serve(answer), stream=streamed)
+    assert (type(fault), fault.error_type, fault.run_ended) == (ServerFault, "server_error", True)
+    assert fault.usage is not None
+    assert fault.usage.total_tokens == 13
+
+
 @pytest.mark.parametrize(
     ("body", "kind"),
     [
@@ -412,7 +428,6 @@ async def test_a_stream_that_breaks_behind_the_end(serve: Served, frames: int, e
             {"error": {"message": "it broke", "code": 502}, "choices": [{"delta": {}, "finish_reason": "error"}]},
             Unavailable,
         ),
-        ({"choices": [{"index": 0, "delta": {}, "finish_reason": "error"}]}, ServerFault),
         ({"error": {"message": "no", "type": "invalid_request_error", "code": None}}, PermanentFault),
         ([1], ConnectionLost),
     ],

@@ -58,6 +58,13 @@ def test_calls_and_their_outputs_are_items_of_a_response() -> None:
     ]
 
 
+def test_empty_messages_are_messages() -> None:
+    """A message without text is sent as it is: without it, its neighbours would seem to follow each other."""
+    empty = {"role": "assistant", "content": ""}
+    assert response_items(Turn("", messages=messages_in([USER, empty, USER]))) == [USER, empty, USER]
+    assert chat_messages(Turn("", messages=messages_in([USER, empty, USER]))) == [USER, empty, USER]
+
+
 def test_parts_of_a_response_have_its_types() -> None:
     """Texts are input or output by who wrote them, and an image keeps its detail."""
     text = {"type": "text", "text": "What?"}

@@ -109,6 +109,12 @@ async def test_messages_and_parts(serve: Served) -> None:
         (response("incomplete", incomplete_details={"reason": "content_filter"}), "incomplete", "", "content_filter"),
         (response("incomplete", incomplete_details=None), "incomplete", "", "incomplete"),
         (
+            response(output=[message(text("It"))], incomplete_details={"reason": "length"}),
+            "incomplete",
+            "It",
+            "max_completion_tokens",
+        ),
+        (
             response(output=[message({"type": "refusal", "refusal": "I can't."})]),
             "incomplete",
             "I can't.",

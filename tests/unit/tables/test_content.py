@@ -47,6 +47,9 @@ def table_bytes(kind: str) -> bytes:
     content = io.BytesIO()
     if kind == "parquet":
         pyarrow.parquet.write_table(made, content)
+    elif kind == "stream":
+        with pa.ipc.new_stream(content, made.schema) as stream:
+            stream.write_table(made)
     else:
         pyarrow.feather.write_feather(made, content)
     return content.getvalue()
@@ -74,6 +77,7 @@ def rows(source: Source) -> list[list[Any]]:
         ("q.jsonl.xz", lzma.compress(b'{"id": "1", "q": "What?"}\n')),
         ("q.feather", table_bytes("feather")),
         ("q.arrow", table_bytes("feather")),
+        ("q.arrow", table_bytes("stream")),
         ("q.CSV.GZ", gzip.compress(CSV)),
     ],
     ids=case_id,
@@ -96,6 +100,7 @@ def test_formats(table: Open, name: str, content: bytes) -> None:
         ("q.xlsx", table_bytes("parquet"), "a Parquet file"),
         ("q.parquet", table_bytes("feather"), "an Arrow file"),
         ("q.dat", table_bytes("feather"), "an Arrow file"),
+        ("q.dat", table_bytes("stream"), "an Arrow file"),
     ],
     ids=case_id,
 )
@@ -138,6 +143,13 @@ def test_files_that_are_not_tables(table: Open, name: str, content: bytes, expec
     with pytest.raises(InputError, match=expected) as caught:
         table(content, name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("cut", [8, 20])
+def test_a_stream_that_is_cut_off(table: Open, cut: int) -> None:
+    """A stream of Arrow without its end is refused, since the rows before the cut may not be all."""
+    with pytest.raises(InputError, match="is not an Arrow file or is damaged"):
+        rows(table(table_bytes("stream")[:-cut], "q.arrow"))
 
 
 @pytest.mark.parametrize("name", ["q.parquet", "q.feather", "q.xlsx"])

@@ -267,6 +267,8 @@ def test_what_excel_cannot_hold(tmp_path: Path) -> None:
         OutputError, match=r"row 3, column 'response': 32,768 characters, .*\.csv, \.jsonl or \.parquet"
     ):
         write_table(tmp_path / "out.xlsx", source, cells("a", "b" * 32_768), WriteOptions())
+    with pytest.raises(OutputError, match="32,770 characters"):  # Excel counts units of UTF-16
+        write_table(tmp_path / "out.xlsx", source, cells("a", "\U0001f600" * 16_385), WriteOptions())
     assert (tmp_path / "out.xlsx").read_bytes() == before
 
 

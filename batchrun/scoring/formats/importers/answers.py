@@ -7,7 +7,7 @@ from typing import Final
 from batchrun.records import EMPTY_ANSWER, OUTPUT_COLUMNS, REFUSAL, Value
 from batchrun.scoring.formats.importers.importer import Cells
 from batchrun.scoring.scorers.base import as_text, is_missing
-from batchrun.services.finish_reason import CUT, end_of_completed
+from batchrun.services.finish_reason import BROKEN, end_of_completed, meaning_of
 from batchrun.token_usage import Usage
 
 __all__ = ["ANSWER_COLUMNS", "answer_cells", "failed_cells", "own_column"]
@@ -16,15 +16,6 @@ ANSWER_COLUMNS: Final = frozenset({*OUTPUT_COLUMNS, "messages", "tool_calls", "f
 """The columns that importers make from an answer."""
 TOOL_CALLS: Final = "tool_calls"
 """The reason of an answer that consists of tool calls only."""
-
-_REASONS: Final = {
-    "length": CUT,
-    "max_tokens": CUT,
-    "max_output_tokens": CUT,
-    "model_length": CUT,
-    "content_filter": "content_filter",
-}
-"""A tool's reason for an incomplete answer → batchrun's."""
 
 
 def answer_cells(text: str, *, finish: Value = None, refused: bool = False, has_calls: bool = False) -> Cells:
@@ -37,9 +28,9 @@ def answer_cells(text: str, *, finish: Value = None, refused: bool = False, has_
     status, reason = end_of_completed(text, Usage(), refused=refused)
     if reason == EMPTY_ANSWER and has_calls:
         reason = TOOL_CALLS
-    known = _REASONS.get(finish) if isinstance(finish, str) else None
+    known = meaning_of(finish) if isinstance(finish, str) else None
     if known is not None and reason != REFUSAL:
-        status, reason = "incomplete", known
+        status, reason = "incomplete", "server_error" if known == BROKEN else known
     return {"response": text or None, "status": status, "error_type": reason, "error": None}
 
 

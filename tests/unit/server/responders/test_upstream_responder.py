@@ -247,7 +247,14 @@ async def test_tool_calls_of_sloppy_servers(endpoint: Endpoint) -> None:
 
 @pytest.mark.parametrize(
     ("sent", "expected"),
-    [("length", "length"), ("content_filter", "content_filter"), ("eos", "stop"), ("tool_calls", "stop")],
+    [
+        ("length", "length"),
+        ("model_length", "length"),
+        ("content_filter", "content_filter"),
+        ("SAFETY", "content_filter"),
+        ("eos", "stop"),
+        ("tool_calls", "stop"),
+    ],
 )
 async def test_finish_reasons(endpoint: Endpoint, sent: str, expected: str) -> None:
     """Finish reasons are mapped to the four known ones; `tool_calls` without a call becomes `stop`."""
@@ -255,6 +262,13 @@ async def test_finish_reasons(endpoint: Endpoint, sent: str, expected: str) -> N
     finish = (await parts(endpoint, asked()))[-1]
     assert isinstance(finish, Finish)
     assert finish.reason == expected
+
+
+async def test_an_answer_that_was_broken_off(endpoint: Endpoint) -> None:
+    """An answer that the endpoint itself calls broken off is a server error, not an answer."""
+    endpoint.reply = stream_of(chunk({"content": "half an ans"}, "insufficient_system_resource"))
+    error = await failure(endpoint)
+    assert (error.code, error.status_code) == ("server_error", 502)
 
 
 async def test_calls_cut_by_length(endpoint: Endpoint) -> None:
