@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from batchrun.api.estimates import DryRunEstimate, PilotEstimate
     from batchrun.api.evaluation import compare, score
     from batchrun.api.job_options import JobOptions
+    from batchrun.api.judged import JudgedComparison
     from batchrun.api.reports import ReportPage, report
     from batchrun.api.run import arun, outcomes, run
     from batchrun.api.scores import ScoreComparison, Scores
+    from batchrun.api.scoring_estimate import ScoringEstimate
     from batchrun.errors import (
         BatchRefused,
         BatchrunError,
@@ -56,6 +58,7 @@ __all__ = [
     "Job",
     "JobOptions",
     "JournalMismatch",
+    "JudgedComparison",
     "Outcome",
     "OutputError",
     "OutputHeld",
@@ -63,6 +66,7 @@ __all__ = [
     "ReportPage",
     "ScoreComparison",
     "Scores",
+    "ScoringEstimate",
     "Usage",
     "__version__",
     "arun",
@@ -80,6 +84,8 @@ _HOMES = {
     **dict.fromkeys(("ReportPage", "report"), "api.reports"),
     **dict.fromkeys(("ScoreComparison", "Scores"), "api.scores"),
     "JobOptions": "api.job_options",
+    "JudgedComparison": "api.judged",
+    "ScoringEstimate": "api.scoring_estimate",
     **dict.fromkeys(
         (
             "BatchRefused",

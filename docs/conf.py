@@ -29,10 +29,11 @@ release = version = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 nitpicky = True
 default_role = "py:obj"  # `run` in a docstring is a link where there is such a name, and code in any case
-# Names of other packages, and batchrun's own that are JSON or a whole report, have no page here.
+# Names of other packages, and batchrun's own that are JSON, a whole report or a row of scorers, have no page here.
 nitpick_ignore_regex = [
     ("py:.*", r"(?!batchrun\.).*"),
     ("py:.*", r"batchrun\.(scoring|reporting|estimate|batch)\.\w+\.\w*(Facts|Report|Summary)"),
+    ("py:.*", r"batchrun\.scoring\.(score_tally\.PairKey|scorers\.base\.Sample)"),
 ]
 
 myst_heading_anchors = 4
@@ -65,10 +66,11 @@ def add_navigation(_app: Sphinx, docname: str, source: list[str]) -> None:
 
 
 def drop_overloads(_app: Sphinx) -> None:
-    """Let `run` and `arun` be shown with the signature that the page gives: their overloads are for type checkers."""
-    analyzer = ModuleAnalyzer.for_module("batchrun.api.run")
-    analyzer.analyze()
-    analyzer.overloads.clear()
+    """Let functions be shown with one signature, that of the page or their own: overloads are for type checkers."""
+    for module in ("batchrun.api.run", "batchrun.api.evaluation"):
+        analyzer = ModuleAnalyzer.for_module(module)
+        analyzer.analyze()
+        analyzer.overloads.clear()
 
 
 def drop_option_help(_app: Sphinx, _what: str, name: str, _object: object, _options: object, lines: list[str]) -> None:

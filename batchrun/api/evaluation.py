@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Unpack, overload
 
-from batchrun.api.frame_index import INDEX_COLUMN, named_by_index, with_index_column
+from batchrun.api.frame_index import INDEX_COLUMN, judged_by_index, named_by_index, with_index_column
+from batchrun.api.judged import JudgedComparison
 from batchrun.api.parameters import CallersWords
 from batchrun.api.scores import ScoreComparison, Scores
 from batchrun.api.scoring_call import ScorerGiven, options_given, scoring_call
+from batchrun.api.scoring_estimate import ScoringEstimate
+from batchrun.api.scoring_signatures import CompareKeywords, JudgeKeywords, ScoreKeywords
 from batchrun.errors import InputError
 from batchrun.job.environment import ApiKey
 from batchrun.scoring.evaluate import check_baseline, check_comparison, comparison_of
 from batchrun.scoring.pairing import DETECTABLE
+from batchrun.wording import shortened
 
 if TYPE_CHECKING:
     import pandas
@@ -24,6 +28,14 @@ if TYPE_CHECKING:
 __all__ = ["compare", "score"]
 
 
+@overload
+def score(
+    data: Data, scorer: ScorerGiven, *, dry_run: Literal[True], **options: Unpack[ScoreKeywords]
+) -> ScoringEstimate: ...
+@overload
+def score(
+    data: Data, scorer: ScorerGiven, *, dry_run: Literal[False] = False, **options: Unpack[ScoreKeywords]
+) -> Scores: ...
 def score(
     data: Data,
     scorer: ScorerGiven,
@@ -52,7 +64,8 @@ def score(
     delimiter: str | None = None,
     api_key: ApiKey | None = None,
     progress: bool | None = None,
-) -> Scores:
+    dry_run: bool = False,
+) -> Scores | ScoringEstimate:
     """Score the answers of a batch, or of any table.
 
     Args:
@@ -89,6 +102,8 @@ def score(
         encoding, delimiter: of a text table.
         api_key: key of the graders' service. Default: OPENAI_API_KEY from the environment.
         progress: whether the batch of a grader is shown, as for `run`.
+        dry_run: return a `ScoringEstimate` of what the graders would cost, in place of `Scores`. Nothing is sent, and
+            no key is needed.
 
     Verdicts of graders are kept next to a table that is a file, or next to `output`: nothing is graded twice. Without
     either, they are deleted after the call.
@@ -111,6 +126,7 @@ def score(
         1.0
     """
     with CallersWords():
+        _check_switch(dry_run)
         given = options_given(
             target=target,
             answer=answer,
@@ -137,13 +153,26 @@ def score(
         )
         with scoring_call("score", scorer, given, api_key=api_key, progress=progress) as call:
             check_baseline(call.options.no_worse_than, call.spec.columns)
+            if dry_run:
+                return call.estimated(data, no_worse_than, call.options.output)
             scored = call.scored(data, for_comparison=no_worse_than is not None, output=call.options.output)
             return call.scores(scored, no_worse_than, call.options.output)
 
 
+@overload
+def compare(*tables: Data, scorer: ScorerGiven, **options: Unpack[CompareKeywords]) -> ScoreComparison: ...
+@overload
+def compare(
+    *tables: Data, judge: str | Path, dry_run: Literal[True], **options: Unpack[JudgeKeywords]
+) -> ScoringEstimate: ...
+@overload
+def compare(
+    *tables: Data, judge: str | Path, dry_run: Literal[False] = False, **options: Unpack[JudgeKeywords]
+) -> JudgedComparison: ...
 def compare(
     *tables: Data,
-    scorer: ScorerGiven,
+    scorer: ScorerGiven | None = None,
+    judge: str | Path | None = None,
     key: str | None = None,
     target: str | None = None,
     answer: str | None = None,
@@ -166,12 +195,15 @@ def compare(
     delimiter: str | None = None,
     api_key: ApiKey | None = None,
     progress: bool | None = None,
-) -> ScoreComparison:
-    """Compare the scores of tables row by row, or of the parts of one table.
+    dry_run: bool = False,
+) -> ScoreComparison | JudgedComparison | ScoringEstimate:
+    """Compare the scores of tables row by row, or of the parts of one table; or have a judge prefer one of two answers.
 
     Args:
         tables: two or more tables, as for `score`; or one table and `split`.
         scorer: the scorers, as for `score`.
+        judge: in place of `scorer`: a model, or a grader's job file, that prefers one of two answers to a row. It is
+            asked about every pair in both orders. The result is a `JudgedComparison`.
         key: column with row ids, by which the tables are paired. Default: the index of pandas frames, if it is the same
             in all of them (the default index only if a column, such as the prompt, is the same too). With `split` it is
             optional; rows are then named by the index of a frame.
@@ -185,6 +217,7 @@ def compare(
         epochs_column, cluster, failed_as: as for `score`.
         detect: differences for which the required number of rows is computed.
         grader, grader_model, vote, question, rubric, context, encoding, delimiter, api_key, progress: as for `score`.
+        dry_run: with `judge`: return a `ScoringEstimate` of what it would cost.
 
     Raises:
         InputError: a table, a scorer, a column or an option cannot be used, or two tables share no row.
@@ -200,6 +233,7 @@ def compare(
         (0.875, 0.015625)
     """
     with CallersWords():
+        _check_judge(scorer, judge, has_sizes=detect is not DETECTABLE, dry_run=dry_run)
         indexed = with_index_column(tables) if key is None and split is None else None
         given = options_given(
             target=target,
@@ -222,15 +256,42 @@ def compare(
         )
         sizes = _sizes(detect)
         labels = _labels(tables, names)
-        with scoring_call("compare", scorer, given, api_key=api_key, progress=progress) as call:
+        with scoring_call("compare", scorer or (), given, api_key=api_key, progress=progress) as call:
             check_comparison(labels, call.spec.columns, baseline)
             given_tables = zip(indexed or tables, labels, strict=True)
+            if judge is not None:
+                judged = call.judged(str(judge), given_tables, baseline, dry_run=dry_run)
+                if isinstance(judged, ScoringEstimate):
+                    return judged
+                is_unnamed = key is None and split is not None
+                return JudgedComparison(judged_by_index(judged, tables[0]) if is_unnamed else judged)
             scored = [call.scored(data, label, for_comparison=True) for data, label in given_tables]
             pairs = [(each.table, each.tally) for each in scored]
             found = comparison_of(pairs, call.spec.failed_as, detectable=sizes, baseline=baseline)
             if key is None and split is not None:
                 found = named_by_index(found, tables[0])
             return ScoreComparison(found, _joined(scored).drop(columns=INDEX_COLUMN if indexed else []))
+
+
+def _check_switch(dry_run: object) -> None:
+    if not isinstance(dry_run, bool):
+        raise InputError(f"dry_run: expected True or False, got {shortened(dry_run)}")
+
+
+def _check_judge(scorer: object, judge: object, *, has_sizes: bool, dry_run: object) -> None:
+    """Check that `compare` gets scorers or a judge, and nothing that has no effect."""
+    _check_switch(dry_run)
+    if judge is None:
+        if scorer is None:
+            raise InputError("compare requires scorer or judge")
+        if dry_run:
+            raise InputError("dry_run prices a judge alone: give judge, and no scorer")
+        return
+    if not isinstance(judge, str | Path) or not str(judge):
+        raise InputError(f"judge: expected the name of a model, or the path of a job file, got {shortened(judge)}")
+    if scorer is not None or has_sizes:
+        unused = "scorer" if scorer is not None else "detect"
+        raise InputError(f"judge compares the answers themselves: {unused} has no effect")
 
 
 def _sizes(detect: float | Sequence[float]) -> Sequence[float]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from batchrun.api.data import is_frame
 from batchrun.scoring.comparison import Comparison
 from batchrun.scoring.pairing import Pairing
+from batchrun.scoring.pairwise.judge import Judged
+from batchrun.scoring.pairwise.preferences import Preferences
 
-__all__ = ["INDEX_COLUMN", "named_by_index", "with_index_column"]
+__all__ = ["INDEX_COLUMN", "judged_by_index", "named_by_index", "with_index_column"]
 
 INDEX_COLUMN = "index of the frame"
 """Column that a comparison gets for its index, and that the caller does not see."""
@@ -46,11 +48,7 @@ def _tells_rows_apart(column: str, tables: Sequence[Any]) -> bool:
 
 def named_by_index(found: Comparison, table: Any) -> Comparison:
     """Return the comparison of the parts of a frame, with rows named by their index instead of `row N`."""
-    import pandas as pd
-
-    if not is_frame(table) or isinstance(table.index, pd.RangeIndex):
-        return found
-    names = {f"row {position}": label for position, label in enumerate(_labels(table.index))}
+    names = _names(table)
 
     def named(pairing: Pairing) -> Pairing:
         return replace(
@@ -64,6 +62,26 @@ def named_by_index(found: Comparison, table: Any) -> Comparison:
         )
 
     return replace(found, pairings=[named(each) for each in found.pairings])
+
+
+def judged_by_index(results: Sequence[Judged], table: Any) -> list[Judged]:
+    """Return the same for what a judge found about the parts of a frame."""
+    names = _names(table)
+
+    def named(found: Preferences) -> Preferences:
+        better, worse = ([names.get(key, key) for key in keys] for keys in (found.better, found.worse))
+        return replace(found, better=better, worse=worse)
+
+    return [replace(each, found=named(each.found)) for each in results]
+
+
+def _names(table: Any) -> Mapping[str, str]:
+    """Return `row N` → the label of that row; nothing if the index only counts rows."""
+    import pandas as pd
+
+    if not is_frame(table) or isinstance(table.index, pd.RangeIndex):
+        return {}
+    return {f"row {position}": label for position, label in enumerate(_labels(table.index))}
 
 
 def _labels(index: Any) -> list[str]:

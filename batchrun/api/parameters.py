@@ -66,7 +66,7 @@ def _parameters() -> Mapping[str, _Parameter]:
         for name, (scoring, default) in score_options(use).items():
             words = (*scoring.choices, *choices.get(name, ()))
             found.setdefault(name.replace("_", "-"), _Parameter(name, default is False, choices=words))
-    found |= {name: _Parameter(name, is_switch=False) for name in ("baseline", "compare", "pilot", "split")}
+    found |= {name: _Parameter(name, is_switch=False) for name in ("baseline", "compare", "judge", "pilot", "split")}
     found["score"] = _Parameter("score", is_switch=False, choices=choices["scorer"])
     found["dry-run"] = _Parameter("dry_run", is_switch=True)
     return found

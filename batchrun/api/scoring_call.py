@@ -17,6 +17,7 @@ from batchrun.api.data import read_data
 from batchrun.api.event_loop import run_to_end
 from batchrun.api.progress_bar import watch_of
 from batchrun.api.scores import Scores
+from batchrun.api.scoring_estimate import ScoringEstimate, request_cost
 from batchrun.batch.run import run_batch
 from batchrun.errors import GradingStopped, InputError
 from batchrun.interrupts import Interrupted, Interrupts
@@ -26,6 +27,7 @@ from batchrun.scoring.earlier_scores import EarlierScores, earlier_scores
 from batchrun.scoring.evaluate import Bars, ScoringSpec, evaluation_of, scoring_spec
 from batchrun.scoring.grading.grader_report import GraderReport
 from batchrun.scoring.grading.grading import Grading
+from batchrun.scoring.pairwise.judge import Judged, check_judged, judge_costs, judge_of, judged
 from batchrun.scoring.score_options import ScoreOptions, Use, make_score_options
 from batchrun.scoring.score_tally import ScoreTally
 from batchrun.scoring.scored_output import check_scored_output, score_columns, write_after
@@ -167,14 +169,75 @@ class ScoringCall:
             InputError: it is not a table, or cannot be scored.
             GradingStopped, OutputError, OutputHeld: see `batchrun.scoring.grading.grading.grade`.
         """
+        source, named, spec = self._resolved(data, name, beside)
+        return source, spec.open(named, may_lack_scorers=may_lack_scorers)
+
+    def estimated(self, data: object, baseline: object, output: Path | None) -> ScoringEstimate:
+        """Return what the requests about a table and its baseline would cost; nothing is sent.
+
+        Args:
+            data, output: as for `scored`.
+            baseline: as for `scores`.
+
+        Raises:
+            InputError, OutputError: see `batchrun.scoring.grading.grading.scoring_costs`.
+        """
+        call, problems = self._dry()
+        _, named, spec = call._resolved(data, None, output)
+        cost = request_cost(self._grading.environment)
+        costs = spec.costs(named, cost)
+        if baseline is not None:
+            name = None if isinstance(baseline, str | Path) else "no_worse_than"
+            _, named, spec = call._resolved(baseline, name, None)
+            costs += spec.for_baseline.costs(named, cost)
+        return ScoringEstimate(costs, problems)
+
+    def judged(
+        self, judge: str, tables: Iterable[tuple[object, str]], baseline: str | None, *, dry_run: bool
+    ) -> list[Judged] | ScoringEstimate:
+        """Return the preferences of a judge, or what they would cost.
+
+        Args:
+            judge: a model's name, or the path of a job file.
+            tables: what the caller gave, and names.
+            baseline: as for `compare`.
+
+        Raises:
+            InputError, GradingStopped, OutputError, OutputHeld: see `batchrun.scoring.pairwise.judge.judged`.
+        """
+        check_judged(self.options)
+        call, problems = self._dry() if dry_run else (self, [])
+        resolved = [call._resolved(data, name, None) for data, name in tables]
+        grading = resolved[0][2].grading
+        assert grading is not None  # only `report` has none
+        asked = judge_of(judge, grading)
+        opened = [spec.unscored(named) for _, named, spec in resolved]
+        if dry_run:
+            costs = judge_costs(opened, asked, grading, request_cost(grading.environment), baseline)
+            return ScoringEstimate(costs, problems)
+        results = judged(opened, asked, grading, baseline)
+        return [replace(each, report=self._without_deleted(each.report)) for each in results]
+
+    @property
+    def _grading(self) -> Grading:
+        assert self.spec.grading is not None  # only `report` has none
+        return self.spec.grading
+
+    def _dry(self) -> tuple[ScoringCall, list[str]]:
+        """Return the call without the need for a key, and the list that gets a line about each missing one."""
+        problems: list[str] = []
+        grading = replace(self._grading, on_no_key=problems.append)
+        return replace(self, spec=replace(self.spec, grading=grading)), problems
+
+    def _resolved(self, data: object, name: str | None, beside: Path | None) -> tuple[Source, Source, ScoringSpec]:
+        """Return a table, the table under its name, and how it is scored, with the place of its verdicts."""
         given = read_data(data)
         source = open_source(str(given.table) if given.is_path else given.table, self.spec.read)
         spec = self.spec
         if spec.grading is not None:
             kept = source.name if given.is_path else str(beside or self.folder / f"{name or 'data'}.csv")
             spec = replace(spec, grading=replace(spec.grading, beside=kept))
-        named = source if name is None else _NamedTable(source, name)
-        return source, spec.open(named, may_lack_scorers=may_lack_scorers)
+        return source, source if name is None else _NamedTable(source, name), spec
 
     def scored(
         self,

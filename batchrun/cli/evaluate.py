@@ -9,7 +9,7 @@ import click
 from batchrun.cli.app import cli
 from batchrun.cli.console import facts_line, note, print_result, print_summary
 from batchrun.cli.env_file import env_file_option
-from batchrun.cli.graders import grading_for, print_costs, request_cost
+from batchrun.cli.graders import grading_for, print_costs
 from batchrun.cli.logs import with_log
 from batchrun.cli.options import FiniteRange, LocalPath, SectionedOption
 from batchrun.cli.scoring_flags import CompareCommand, ComparisonOption, ScoreCommand, parsed_options, scoring_flags
@@ -20,27 +20,16 @@ if TYPE_CHECKING:
 
 __all__ = ["compare", "evaluate", "print_evaluation", "score"]
 
-_NOT_FOR_JUDGES = (
-    "scorer",
-    "grader",
-    "grader_model",
-    "rubric",
-    "context",
-    "vote",
-    "failed_as",
-    "cluster",
-    "by",
-    "ignore",
-)
-"""Options of `compare` that say how scores are made or compared."""
-
 
 @cli.command(cls=ScoreCommand)
 @click.argument("table", type=LocalPath(), metavar="OUTPUT")
 @scoring_flags("score")
 @env_file_option
 @click.option(
-    "--dry-run", is_flag=True, help="Print what the graders would cost, and send nothing", cls=SectionedOption
+    "--dry-run",
+    is_flag=True,
+    help="Print what graders and embeddings would take, and send nothing",
+    cls=SectionedOption,
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON", cls=SectionedOption)
 @with_log()
@@ -57,11 +46,13 @@ def score(table: str, *, dry_run: bool, as_json: bool, **flags: Any) -> int:
         raise click.UsageError(problem)
     spec = scoring_spec(options, grading_for(options, quiet=as_json, is_dry=dry_run))
     if dry_run:
+        from batchrun.api.scoring_estimate import request_cost
+
         assert spec.grading is not None
         cost_of = request_cost(spec.grading.environment)
-        costs = spec.grading_costs(table, cost_of)
+        costs = spec.costs(table, cost_of)
         if options.no_worse_than is not None:
-            costs += spec.for_baseline.grading_costs(options.no_worse_than, cost_of)
+            costs += spec.for_baseline.costs(options.no_worse_than, cost_of)
         print_costs(costs, as_json=as_json)
         return 0
     evaluation = evaluate(table, options, spec)
@@ -178,27 +169,25 @@ def judge_tables(
 ) -> None:
     """Ask the judge of `compare --judge`, and print its preferences, or what they would cost."""
     from batchrun.scoring.evaluate import check_comparison
-    from batchrun.scoring.pairwise.judge import judge_costs, judge_of, judged
-    from batchrun.scoring.pairwise.judged_text import judged_facts, judged_lines
+    from batchrun.scoring.pairwise.judge import check_judged, judge_costs, judge_of, judged
+    from batchrun.scoring.pairwise.judged_text import judged_facts, judged_lines, judged_markdown
     from batchrun.tables.atomic import replacing
 
-    if unused := [name for name in _NOT_FOR_JUDGES if getattr(options, name) not in ((), None, "skip")]:
-        raise click.UsageError(
-            f"--judge compares the answers themselves: --{unused[0].replace('_', '-')} has no effect"
-        )
+    check_judged(options)
     check_comparison(tables, spec.columns, baseline)
     grading = spec.grading
     assert grading is not None
     asked = judge_of(judge, grading)
     opened = [spec.unscored(name) for name in tables]
     if dry_run:
+        from batchrun.api.scoring_estimate import request_cost
+
         cost_of = request_cost(grading.environment)
         print_costs(judge_costs(opened, asked, grading, cost_of, baseline), as_json=as_json)
         return
     results = judged(opened, asked, grading, baseline)
     lines = judged_lines(results)
     if options.markdown is not None:
-        text = "\n".join(["### Preferences of a judge", "", "```text", *lines, "```", ""])
         with replacing(options.markdown) as file:
-            file.write(text.encode("utf-8", "replace"))
+            file.write(judged_markdown(results).encode("utf-8", "replace"))
     print_result(*([facts_line({"judged": list(map(judged_facts, results))})] if as_json else lines))

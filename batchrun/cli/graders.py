@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable
 from dataclasses import replace
-from decimal import Decimal
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchrun.cli.app import interrupts, run_loop
@@ -18,15 +17,12 @@ from batchrun.records import Settings
 if TYPE_CHECKING:
     from batchrun.batch.plan import Plan
     from batchrun.batch.run_summary import Summary
-    from batchrun.job.environment import Environment
-    from batchrun.job.options import Job
-    from batchrun.scoring.grading.asking import CostOf
     from batchrun.scoring.grading.grader_report import GraderReport
     from batchrun.scoring.grading.grading import Grading
-    from batchrun.scoring.grading.grading_cost import GradingCost
+    from batchrun.scoring.grading.grading_cost import ScoringCosts
     from batchrun.scoring.score_options import ScoreOptions
 
-__all__ = ["grading_for", "print_costs", "request_cost"]
+__all__ = ["grading_for", "print_costs"]
 
 
 def grading_for(
@@ -53,7 +49,10 @@ def grading_for(
 
     # Other scorers need no key: their commands read no .env.
     uses_graders = (
-        judge or options.grader or options.grader_model or any("model-graded" in spec for spec in options.scorer)
+        judge
+        or options.grader
+        or options.grader_model
+        or any(re.search(r"(^|=)(model-graded|cosine)(:|$)", spec) for spec in options.scorer)
     )
     environment = read_environment() if uses_graders else Environment()
 
@@ -76,41 +75,6 @@ def grading_for(
     return replace(grading, on_no_key=warn) if is_dry else grading
 
 
-def request_cost(environment: Environment) -> CostOf:
-    """Return the function that estimates the requests of a grader, as `run --dry-run` estimates a batch."""
-    from batchrun.estimate.dry_plan import dry_plan
-    from batchrun.estimate.dry_run import dry_run
-    from batchrun.estimate.token_guess import o200k_counter
-    from batchrun.pricing import no_price_text
-    from batchrun.scoring.grading.grading_cost import RequestCost
-    from batchrun.wording import FREE
-
-    count = o200k_counter()
-
-    def cost(job: Job, requests: Path, output: Path) -> RequestCost:
-        with dry_plan(job, requests, environment, output) as plan:
-            found = dry_run(plan, count=count)
-        details = [found.rule, *found.problems]
-        if found.cost is None and found.embedded:
-            found.cost = Decimal(0)
-            details.append(f"{FREE}, the embedded server answers")
-        elif found.cost is None:
-            details += [no_price_text(model, found.place) for model in found.unpriced]
-        else:
-            details += [price.line() for price in found.prices.values() if price is not None]
-        cost_usd = None if found.cost is None else float(found.cost)
-        return RequestCost(
-            found.rows, found.to_ask, found.prompt_tokens, found.completion_tokens, cost_usd, tuple(details)
-        )
-
-    return cost
-
-
-def print_costs(costs: Sequence[GradingCost], *, as_json: bool) -> None:
-    """Print what graders would cost."""
-    from batchrun.scoring.grading.grading_cost import cost_lines
-
-    if as_json:
-        print_summary(facts_line({"graders": [each.facts() for each in costs]}))
-    else:
-        print_summary(*(cost_lines(costs) if costs else ["no scorer asks a grader: nothing would be sent"]))
+def print_costs(costs: ScoringCosts, *, as_json: bool) -> None:
+    """Print what the requests of a scoring would cost."""
+    print_summary(*([facts_line(costs.facts())] if as_json else costs.lines()))

@@ -15,8 +15,8 @@ from batchrun.scoring.contender import contender
 from batchrun.scoring.earlier_scores import EarlierScores, earlier_scores
 from batchrun.scoring.grading.asking import CostOf
 from batchrun.scoring.grading.grader_report import GraderReport, grader_lines
-from batchrun.scoring.grading.grading import Grading, grade, grading_costs, reports_of
-from batchrun.scoring.grading.grading_cost import GradingCost
+from batchrun.scoring.grading.grading import Grading, grade, reports_of, scoring_costs
+from batchrun.scoring.grading.grading_cost import ScoringCosts
 from batchrun.scoring.labels.hand_labels import hand_labels
 from batchrun.scoring.labels.label_report import LabelReport, label_lines, label_report
 from batchrun.scoring.pairing import DETECTABLE, pair
@@ -73,23 +73,25 @@ class ScoringSpec:
         """How the table of `Bars.baseline` is scored: it needs no hand labels."""
         return replace(self, columns=replace(self.columns, labels=None))
 
-    def grading_costs(self, name: str, cost: CostOf) -> list[GradingCost]:
-        """Return what it would cost to ask the graders of a table; nothing is sent.
+    def costs(self, table: str | Source, cost: CostOf) -> ScoringCosts:
+        """Return what the requests about a table would cost; nothing is sent.
 
         Raises:
             InputError: as for `open`.
             OutputError: the journal of a grader cannot be read.
         """
-        table = scored_table(open_source(name, self.read), make_scorers(self.scorers), self.columns)
-        return [] if self.grading is None else grading_costs(table, self.grading, cost)
+        source = open_source(table, self.read) if isinstance(table, str) else table
+        scored = scored_table(source, make_scorers(self.scorers), self.columns)
+        return ScoringCosts() if self.grading is None else scoring_costs(scored, self.grading, cost)
 
-    def unscored(self, name: str) -> ScoredTable:
-        """Open a table without its scorers.
+    def unscored(self, table: str | Source) -> ScoredTable:
+        """Open a table by its path, or prepare an open one, without its scorers.
 
         Raises:
             InputError: see `open_source` and `scored_table`.
         """
-        return scored_table(open_source(name, self.read), [], self.columns)
+        source = open_source(table, self.read) if isinstance(table, str) else table
+        return scored_table(source, [], self.columns)
 
     def open(self, table: str | Source, *, may_lack_scorers: bool = False) -> ScoredTable:
         """Open a table by its path, or prepare an open one, with its own scorers; graders are asked if a scorer needs

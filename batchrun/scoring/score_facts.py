@@ -9,18 +9,21 @@ __all__ = [
     "ComparisonFacts",
     "ContenderFacts",
     "CorrectedFacts",
+    "EmbeddingsCostFacts",
     "EpochsFacts",
     "EstimateFacts",
     "EvaluationFacts",
     "FiguresFacts",
     "GraderFacts",
     "GradingCostFacts",
+    "JudgedComparisonFacts",
     "JudgedFacts",
     "LabelFacts",
     "MatrixFacts",
     "PairingFacts",
     "RowsNeededFacts",
     "ScoreFacts",
+    "ScoringCostFacts",
     "VarianceFacts",
 ]
 
@@ -129,6 +132,12 @@ class JudgedFacts(TypedDict):
     judge: GraderFacts
 
 
+class JudgedComparisonFacts(TypedDict):
+    """All results of a judge."""
+
+    judged: list[JudgedFacts]
+
+
 class GradingCostFacts(TypedDict):
     """What it would take to ask a grader; see `batchrun.scoring.grading.grading_cost.GradingCost`."""
 
@@ -140,6 +149,23 @@ class GradingCostFacts(TypedDict):
     prompt_tokens: int
     completion_tokens: int
     cost_usd: float | None
+
+
+class EmbeddingsCostFacts(TypedDict):
+    """The requests of a scorer of embeddings; see `batchrun.scoring.grading.grading_cost.EmbeddingsCost`."""
+
+    scorer: str
+    model: str
+    table: str
+    requests: int
+    texts: int
+
+
+class ScoringCostFacts(TypedDict):
+    """What it would take to score tables; see `batchrun.scoring.grading.grading_cost.ScoringCosts`."""
+
+    graders: list[GradingCostFacts]
+    embeddings: list[EmbeddingsCostFacts]
 
 
 class CorrectedFacts(TypedDict):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
 import re
 import sqlite3
@@ -167,6 +169,19 @@ def test_a_script_may_replace_a_model(tmp_path: Path) -> None:
     done = bench.run("score", "a.csv", *SCORE, "--grader", "rehearsed.toml")
     assert (done.returncode, done.stdout.startswith("model-graded  100.0 %")) == (0, True)
     assert "cost" not in done.stderr
+
+
+def test_a_script_may_replace_a_judge(tmp_path: Path) -> None:
+    """A judge of `compare` is rehearsed by a script in its file, in both orders, without a key or a service."""
+    bench = Bench(tmp_path, "", Judge())
+    two_tables(bench)
+    rules = [f'[[rule]]\npattern = "(?s)answer {one} ---.good"\nreply = "GRADE: {one}"\n' for one in "AB"]
+    (tmp_path / "verdicts.toml").write_text("".join([*rules, '[default]\nreply = "GRADE: TIE"\n']))
+    (tmp_path / "rehearsed.toml").write_text('model = "x"\nscript = "verdicts.toml"\n')
+    tables = ("compare", "a.csv", "b.csv", "--key", "question")
+    [found] = bench.run(*tables, "--judge", "rehearsed.toml", "--json").facts()["judged"]
+    assert (found["wins"], found["ties"], found["losses"]) == (2, 2, 2)
+    assert (found["flipped"]["mean"], found["judge"]["read"], found["judge"]["unpriced"]) == (0, 11, 0)
 
 
 HOSTILE = (
@@ -566,6 +581,8 @@ def test_a_dry_run_needs_no_key(tmp_path: Path) -> None:
     assert "in all about $0.0000, without the graders of unknown cost" in done.stdout
     done = bench.run("score", "a.csv", "--scorer", "exact", "--target", "truth", "--dry-run")
     assert done.stdout == "no scorer asks a grader: nothing would be sent\n"
+    done = bench.run("score", "a.csv", *SCORE[:2], "--scorer", "cosine:model=m", "--dry-run", OPENAI_API_KEY="any")
+    assert (done.stdout, done.stderr) == ("embeddings cosine for a.csv · 1 request with 1 text to m · not priced\n", "")
 
 
 # -- what is wrong ---------------------------------------------------------------------------------------------
@@ -650,7 +667,9 @@ def test_a_blank_answer_is_never_sent(bench: Bench) -> None:
 
 def test_the_page_is_true(bench: Bench) -> None:
     """The example of docs/guides/model-graded.md prints the output on the page, with a judge in place of its model."""
-    blocks = re.findall(r"<!-- (file|run|prints)(?:: (\S+))? -->\n```\w+\n(.*?)```", PAGE.read_text("utf-8"), re.S)
+    blocks = re.findall(
+        r"<!-- (file|run|python|prints)(?:: (\S+))? -->\n```\w+\n(.*?)```", PAGE.read_text("utf-8"), re.S
+    )
     known = {"9 November 1989": "On November 9th, 1989.", "100 °C": "212 °F"}
     better = prefers("Jupiter")
     bench.judge.say = lambda prompt: (
@@ -663,11 +682,18 @@ def test_the_page_is_true(bench: Bench) -> None:
     for kind, name, text in blocks:
         if kind == "file":
             (bench.folder / name).write_text(text, encoding="utf-8")
-    commands = [(int(name), text.split()) for kind, name, text in blocks if kind == "run"]
-    outputs = [text for kind, _, text in blocks if kind == "prints"]
-    for (code, command), printed in zip(commands, outputs, strict=True):
-        done = bench.run(*command[1:], OPENAI_BASE_URL=bench.url, OPENAI_API_KEY="any")
-        assert (done.returncode, done.stdout) == (code, printed)
+    shown = ""
+    for kind, name, text in blocks:
+        if kind == "run":
+            done = bench.run(*text.split()[1:], OPENAI_BASE_URL=bench.url, OPENAI_API_KEY="any")
+            assert done.returncode == int(name)
+            shown = done.stdout
+        elif kind == "python":
+            with contextlib.chdir(bench.folder), contextlib.redirect_stdout(io.StringIO()) as printed:
+                exec(text, {})
+            shown = printed.getvalue()
+        elif kind == "prints":
+            assert shown == text
     bench.judge.say = lambda prompt: "It is polite.\nGRADE: 4"
     done = bench.run(
         "score",

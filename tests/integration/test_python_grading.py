@@ -15,7 +15,7 @@ import pytest
 import batchrun
 from batchrun.errors import GradingStopped
 from batchrun.server import EmbeddedServer, ServerSettings
-from tests.integration.test_grading import Bench, Judge, answers
+from tests.integration.test_grading import Bench, Judge, answers, compared, prefers, two_tables
 
 GRADED: dict[str, Any] = {"scorer": "model-graded", "target": "truth", "grader": "strict.toml"}
 
@@ -76,7 +76,8 @@ def test_a_grader_in_a_notebook(bench: Bench) -> None:
     """Where an event loop is running already, as in a notebook, graders run in a thread."""
 
     async def main() -> float | None:
-        return batchrun.score(frame(), **GRADED).mean
+        scores: batchrun.Scores = batchrun.score(frame(), **GRADED)
+        return scores.mean
 
     assert anyio.run(main) == pytest.approx(18 / 27)
 
@@ -93,6 +94,47 @@ def test_two_tables_in_memory_are_compared(bench: Bench) -> None:
     assert comparison.difference == pytest.approx(9 / 27)
     assert len(comparison.better) == 9
     assert list((bench.folder / "temporary").iterdir()) == []
+
+
+def test_a_judge_prefers_one_of_two_answers(bench: Bench) -> None:
+    """The figures are those of the command and of its verdicts; those on tables in memory are deleted after the call."""
+    bench.judge.say = prefers("good")
+    two_tables(bench)
+    [wanted] = compared(bench, "--judge", "strict.toml")["judged"]
+    found = batchrun.compare("a.csv", "b.csv", judge="strict.toml", key="question")
+    [facts] = json.loads(json.dumps(found.facts()))["judged"]
+    assert facts | {"judge": None} == wanted | {"judge": None}
+    assert found.results[0].report.asked == 0
+    assert (found.wins, found.ties, found.losses, found.win_rate) == (2, 2, 2, 0.5)
+    assert (found.better, found.worse, found.unanswered, found.unshared) == (("q0", "q1"), ("q2", "q6"), 1, 1)
+    assert found.interval == (wanted["win_rate"]["low"], wanted["win_rate"]["high"])
+    assert (found.flipped.mean, found.longer.mean) == (wanted["flipped"]["mean"], 1)
+    assert str(found).startswith("judge strict: b.csv against a.csv, 6 pairs")
+    assert "<li>2 pairs won: q0, q1</li>" in found._repr_html_()
+    assert repr(found) == "<JudgedComparison: b.csv against a.csv: 2 won, 2 tied, 2 lost>"
+    tables = [pd.read_csv(name, keep_default_na=False) for name in ("a.csv", "b.csv")]
+    again = batchrun.compare(*tables, judge="strict.toml", key="question", names=["before", "after"])
+    assert (again.tables, again.wins, again.results[0].report.table) == (("before", "after"), 2, None)
+    rows = [("q", "m1", "x"), ("q", "m2", "good")]
+    parts = pd.DataFrame(rows, columns=["question", "model", "response"], index=["one", "two"])
+    assert batchrun.compare(parts, split="model", judge="strict.toml").better == ("one",)
+    assert list((bench.folder / "temporary").iterdir()) == []
+
+
+def test_an_estimate_of_grading(bench: Bench) -> None:
+    """`dry_run=True` has the figures of the command's dry run; nothing is sent, and a missing key is named."""
+    estimate = batchrun.score(frame(), **GRADED, dry_run=True)
+    [wanted] = bench.score("--grader", "strict.toml", "--dry-run")["graders"]
+    [facts] = estimate.facts()["graders"]
+    assert {**facts, "table": ""} == {**wanted, "table": ""}
+    assert (estimate.requests, estimate.to_send, estimate.problems) == (27, 27, [])
+    assert (estimate.cost_usd, estimate.prompt_tokens) == (wanted["cost_usd"], wanted["prompt_tokens"])
+    assert repr(estimate).startswith("<ScoringEstimate: grader strict for ")
+    assert "27 requests, 27 to send" in estimate._repr_html_()
+    judged = batchrun.compare("a.csv", frame(), judge="m", key="question", dry_run=True)
+    assert judged.to_send == 27  # equal answers give the same request in both orders
+    assert [line.split(" (")[0] for line in judged.problems] == ["judge m: no API key"]
+    assert bench.judge.asked == []
 
 
 def test_a_grader_that_stops_keeps_its_verdicts(bench: Bench) -> None:

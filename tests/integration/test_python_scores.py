@@ -217,7 +217,7 @@ MISTAKES: list[tuple[Callable[[], object], str]] = [
         "target thruth: data has no such column (columns: 'truth', 'response'); did you mean 'truth'?",
     ),
     (lambda: batchrun.score("absent-table.csv", "numeric"), "absent-table.csv: no such file in FOLDER"),
-    (lambda: batchrun.score(table(), 3), "scorer: expected a name such as 'numeric', or a function, got 3"),  # type: ignore[arg-type]
+    (lambda: batchrun.score(table(), 3), "scorer: expected a name such as 'numeric', or a function, got 3"),  # type: ignore[call-overload]
     (
         lambda: batchrun.score(table(), lambda: 1),
         "lambda: takes (); expected (answer, target) or (answer, target, row)",

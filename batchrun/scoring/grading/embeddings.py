@@ -3,38 +3,87 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from batchrun.errors import GradingStopped, InputError
 from batchrun.job.environment import Environment
-from batchrun.scoring.scorers.base import Sample, Score, Scorer
+from batchrun.scoring.grading.grading_cost import EmbeddingsCost
+from batchrun.scoring.scorers.base import NamedScorer, Sample, Score, Scorer
 from batchrun.scoring.scorers.cosine import CosineScorer
 from batchrun.scoring.scorers.targets import targets_of
+from batchrun.scoring.table import ScoredTable
 from batchrun.thoughts import without_reasoning
 
 if TYPE_CHECKING:
     import openai
 
-__all__ = ["EmbeddingsScorer", "check_embeddings"]
+__all__ = ["EmbeddingsScorer", "check_embeddings", "embeddings_cost"]
 
 _TEXTS_PER_REQUEST: Final = 100
 _RETRIES: Final = 6
 _TIMEOUT_S: Final = 120.0
 
 
-def check_embeddings(scorer: CosineScorer, environment: Environment) -> None:
+def check_embeddings(
+    scorer: CosineScorer, environment: Environment, on_no_key: Callable[[str], None] | None = None
+) -> None:
     """Check that the service of a scorer can be reached.
+
+    Args:
+        on_no_key: receives the message if there is neither a key nor an address; None raises it.
 
     Raises:
         InputError: there is neither a key nor an address.
     """
-    if not (scorer.url or environment.base_url or isinstance(environment.api_key, str)):
-        raise InputError(
-            "--scorer cosine: no API key (OPENAI_API_KEY), and no address of a server of embeddings; add one, as in "
-            "cosine:model=NAME,url=http://127.0.0.1:11434/v1"
-        )
+    if scorer.url or environment.base_url or isinstance(environment.api_key, str):
+        return
+    problem = (
+        "--scorer cosine: no API key (OPENAI_API_KEY), and no address of a server of embeddings; add one, as in "
+        "cosine:model=NAME,url=http://127.0.0.1:11434/v1"
+    )
+    if on_no_key is None:
+        raise InputError(problem)
+    on_no_key(problem)
+
+
+def embeddings_cost(table: ScoredTable, named: NamedScorer, model: str) -> EmbeddingsCost:
+    """Return the requests that a scorer of embeddings would send about a table; nothing is sent."""
+    counter = _RequestCounter()
+    replace(table, scorers=[replace(named, scorer=counter)]).tally()
+    return EmbeddingsCost(named.name, model, table.source.name, counter.requests, counter.texts)
+
+
+class _RequestCounter(Scorer):
+    """Takes the place of an `EmbeddingsScorer`, to get the same samples, and counts its requests.
+
+    Mutable state: the counts so far.
+    """
+
+    def __init__(self) -> None:
+        self.requests = self.texts = 0
+
+    def score(self, sample: Sample) -> Score:
+        return self.score_all([sample])[0]
+
+    def score_all(self, samples: Sequence[Sample]) -> list[Score]:
+        texts = len(_texts(*_read(samples)))
+        self.texts += texts
+        self.requests += math.ceil(texts / _TEXTS_PER_REQUEST)
+        return [Score(None, "not scored yet")] * len(samples)
+
+
+def _read(samples: Sequence[Sample]) -> tuple[list[str], list[Sequence[str]]]:
+    """Return the answers, and the targets of each."""
+    answers = [without_reasoning(sample.answer).strip() for sample in samples]
+    return answers, [targets_of(sample.target) for sample in samples]
+
+
+def _texts(answers: Sequence[str], targets: Sequence[Sequence[str]]) -> list[str]:
+    """Return the texts to send: each once, without those of rows with an empty answer."""
+    asked = [(answer, each) for answer, each in zip(answers, targets, strict=True) if answer]
+    return list(dict.fromkeys(text for answer, each in asked for text in (answer, *each)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +107,9 @@ class EmbeddingsScorer(Scorer):
         return self.score_all([sample])[0]
 
     def score_all(self, samples: Sequence[Sample]) -> list[Score]:
-        answers = [without_reasoning(sample.answer).strip() for sample in samples]
-        targets = [targets_of(sample.target) for sample in samples]
-        asked = [(answer, each) for answer, each in zip(answers, targets, strict=True) if answer]
-        texts = dict.fromkeys(text for answer, each in asked for text in (answer, *each))
-        vectors = dict(zip(texts, self._vectors(list(texts)), strict=True))
+        answers, targets = _read(samples)
+        texts = _texts(answers, targets)
+        vectors = dict(zip(texts, self._vectors(texts), strict=True))
         return [self._score(answer, each, vectors) for answer, each in zip(answers, targets, strict=True)]
 
     def __exit__(self, *_: object) -> None:

@@ -19,11 +19,11 @@ from batchrun.job.environment import Environment
 from batchrun.job.options import EMBEDDED_MODEL
 from batchrun.records import Settings
 from batchrun.scoring.grading.asking import CostOf, Requests, ask, cost_of, verdict_table
-from batchrun.scoring.grading.embeddings import EmbeddingsScorer, check_embeddings
+from batchrun.scoring.grading.embeddings import EmbeddingsScorer, check_embeddings, embeddings_cost
 from batchrun.scoring.grading.graded_scorer import GradedScorer, GraderVerdicts
 from batchrun.scoring.grading.grader import Grader, load_grader
 from batchrun.scoring.grading.grader_report import GraderReport
-from batchrun.scoring.grading.grading_cost import GradingCost
+from batchrun.scoring.grading.grading_cost import ScoringCosts
 from batchrun.scoring.grading.requests import write_requests
 from batchrun.scoring.grading.rubric import Rubric
 from batchrun.scoring.score_options import ScoreOptions, Vote
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from batchrun.batch.plan import Plan
     from batchrun.batch.run_summary import Summary
 
-__all__ = ["Grading", "check_graders", "grade", "grading_costs", "reports_of"]
+__all__ = ["Grading", "check_graders", "grade", "reports_of", "scoring_costs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +196,8 @@ def grade(table: ScoredTable, grading: Grading) -> ScoredTable:
     return replace(table, scorers=scorers)
 
 
-def grading_costs(table: ScoredTable, grading: Grading, cost: CostOf) -> list[GradingCost]:
-    """Return what `grade` would cost, one entry per grader; nothing is sent.
+def scoring_costs(table: ScoredTable, grading: Grading, cost: CostOf) -> ScoringCosts:
+    """Return what `grade` and its scorers of embeddings would cost; nothing is sent.
 
     Raises:
         InputError: a grader, or its rubric, does not fit the table.
@@ -205,11 +205,18 @@ def grading_costs(table: ScoredTable, grading: Grading, cost: CostOf) -> list[Gr
     """
     panels = check_graders(table, grading)
     own = {named.name: table.for_scorer(named) for named in table.scorers}
-    return [
-        cost_of(_requests(own[name], grader, rubric, grading), table.source.name, cost)
-        for name, panel in panels.items()
-        for grader, rubric in panel
-    ]
+    return ScoringCosts(
+        [
+            cost_of(_requests(own[name], grader, rubric, grading), table.source.name, cost)
+            for name, panel in panels.items()
+            for grader, rubric in panel
+        ],
+        [
+            embeddings_cost(table, named, named.scorer.model)
+            for named in table.scorers
+            if isinstance(named.scorer, CosineScorer)
+        ],
+    )
 
 
 def check_graders(table: ScoredTable, grading: Grading) -> dict[str, list[tuple[Grader, Rubric]]]:
@@ -220,7 +227,7 @@ def check_graders(table: ScoredTable, grading: Grading) -> dict[str, list[tuple[
     """
     for named in table.scorers:
         if isinstance(named.scorer, CosineScorer):
-            check_embeddings(named.scorer, grading.environment)
+            check_embeddings(named.scorer, grading.environment, grading.on_no_key)
     if grading.graders and not any(isinstance(named.scorer, ModelGradedScorer) for named in table.scorers):
         raise InputError(f"{grading.graders[0].where}: a grader requires --scorer model-graded")
     panels = [

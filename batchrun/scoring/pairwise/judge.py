@@ -16,19 +16,34 @@ from batchrun.scoring.grading.asking import CostOf, Requests, ask, cost_of
 from batchrun.scoring.grading.grader import Grader
 from batchrun.scoring.grading.grader_report import GraderReport
 from batchrun.scoring.grading.grading import Grading
-from batchrun.scoring.grading.grading_cost import GradingCost
+from batchrun.scoring.grading.grading_cost import ScoringCosts
 from batchrun.scoring.grading.requests import request_id
 from batchrun.scoring.grading.rubric import Rubric, RubricError
 from batchrun.scoring.grading.verdicts import Reader
 from batchrun.scoring.pairwise.contestants import Contest, contests
 from batchrun.scoring.pairwise.pair_rubric import PAIR_CHOICES, pair_rubric, pair_sample
 from batchrun.scoring.pairwise.preferences import JudgedPair, Preferences, preferences
+from batchrun.scoring.score_options import ScoreOptions
 from batchrun.scoring.scorers.base import Sample
 from batchrun.scoring.table import ScoredTable
 from batchrun.tables.atomic import replacing
 from batchrun.tables.values import json_text
 
-__all__ = ["Judged", "judge_costs", "judge_of", "judged"]
+__all__ = ["Judged", "check_judged", "judge_costs", "judge_of", "judged"]
+
+_NOT_FOR_JUDGES: Final = (
+    "scorer",
+    "grader",
+    "grader_model",
+    "rubric",
+    "context",
+    "vote",
+    "failed_as",
+    "cluster",
+    "by",
+    "ignore",
+)
+"""Options of `compare` that say how scores are made or compared."""
 
 _ORDERS: Final = (False, True)
 """Whether the second answer is shown first."""
@@ -49,6 +64,16 @@ class Judged:
     found: Preferences
     unjudged: Mapping[str, int]
     report: GraderReport
+
+
+def check_judged(options: ScoreOptions) -> None:
+    """Check that no option of scores is given to a judge.
+
+    Raises:
+        InputError: one is.
+    """
+    if unused := [name for name in _NOT_FOR_JUDGES if getattr(options, name) not in ((), None, "skip")]:
+        raise InputError(f"--judge compares the answers themselves: --{unused[0].replace('_', '-')} has no effect")
 
 
 def judge_of(name: str, grading: Grading) -> Grader:
@@ -87,13 +112,11 @@ def judged(tables: Sequence[ScoredTable], judge: Grader, grading: Grading, basel
 
 def judge_costs(
     tables: Sequence[ScoredTable], judge: Grader, grading: Grading, cost: CostOf, baseline: str | None = None
-) -> list[GradingCost]:
+) -> ScoringCosts:
     """Return what `judged` would cost; nothing is sent."""
     rubric = _rubric(tables[0], judge, grading)
-    return [
-        cost_of(_requests(tables, contest, judge, rubric), f"{contest.second} against {contest.first}", cost)
-        for contest in contests(tables, baseline)
-    ]
+    found = [(each, _requests(tables, each, judge, rubric, grading)) for each in contests(tables, baseline)]
+    return ScoringCosts([cost_of(asked, f"{each.second} against {each.first}", cost) for each, asked in found])
 
 
 def _rubric(table: ScoredTable, judge: Grader, grading: Grading) -> Rubric:
@@ -107,8 +130,10 @@ def _rubric(table: ScoredTable, judge: Grader, grading: Grading) -> Rubric:
     )
 
 
-def _requests(tables: Sequence[ScoredTable], contest: Contest, judge: Grader, rubric: Rubric) -> Requests:
-    table = Path(tables[0].source.name)
+def _requests(
+    tables: Sequence[ScoredTable], contest: Contest, judge: Grader, rubric: Rubric, grading: Grading
+) -> Requests:
+    table = Path(grading.beside or tables[0].source.name)
     # The parts of a table, and other tables, have names that may be paths.
     names = [Path(contest.second).stem] if len(tables) > 1 else [contest.first, contest.second]
     ending = "-".join(re.sub(r"[^\w.-]+", "-", each).strip("-.") or "empty" for each in (judge.name, *names))
@@ -157,7 +182,7 @@ def _lines(contest: Contest, judge: Grader, rubric: Rubric, written: set[str]) -
 
 
 def _judged(tables: Sequence[ScoredTable], contest: Contest, judge: Grader, rubric: Rubric, grading: Grading) -> Judged:
-    verdicts, report = ask(_requests(tables, contest, judge, rubric), grading, several=judge.votes > 1)
+    verdicts, report = ask(_requests(tables, contest, judge, rubric, grading), grading, several=judge.votes > 1)
     pairs: list[JudgedPair] = []
     unjudged: Counter[str] = Counter()
     for key, (one, other) in contest.pairs.items():

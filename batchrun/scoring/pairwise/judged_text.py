@@ -11,7 +11,7 @@ from batchrun.scoring.statistics import Estimate
 from batchrun.scoring.summary import estimate_facts
 from batchrun.wording import rows_text
 
-__all__ = ["judged_facts", "judged_lines"]
+__all__ = ["judged_facts", "judged_lines", "judged_markdown"]
 
 _MAX_KEYS = 10
 
@@ -22,6 +22,11 @@ def judged_lines(results: Iterable[Judged]) -> list[str]:
     for result in results:
         lines += ["", *_lines(result)] if lines else _lines(result)
     return lines
+
+
+def judged_markdown(results: Iterable[Judged]) -> str:
+    """Return the results of a judge as Markdown."""
+    return "\n".join(["### Preferences of a judge", "", "```text", *judged_lines(results), "```", ""])
 
 
 def _lines(result: Judged) -> Iterator[str]:

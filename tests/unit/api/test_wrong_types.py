@@ -34,3 +34,23 @@ def test_a_value_of_another_type(options: dict[str, Any], message: str) -> None:
 def test_a_budget_for_the_tutor() -> None:
     """The tutor costs nothing, so that a budget needs no price."""
     assert batchrun.run(["1 + 1"], model="tutor", budget=1.0)["response"].tolist() == ["1 + 1 = 2."]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "compare requires scorer or judge"),
+        ({"judge": 5}, "judge: expected the name of a model, or the path of a job file, got 5"),
+        ({"judge": "m", "scorer": "exact"}, "judge compares the answers themselves: scorer has no effect"),
+        ({"judge": "m", "detect": 0.1}, "judge compares the answers themselves: detect has no effect"),
+        ({"judge": "m", "by": "id"}, "judge compares the answers themselves: by has no effect"),
+        ({"scorer": "exact", "dry_run": True}, "dry_run prices a judge alone: give judge, and no scorer"),
+        ({"judge": "m", "dry_run": "no"}, "dry_run: expected True or False, got 'no'"),
+    ],
+)
+def test_a_comparison_by_scores_or_by_a_judge(options: dict[str, Any], message: str) -> None:
+    """What has no effect on a judge, or needs one, is refused in the words of Python; nothing is sent."""
+    rows = [{"id": 1, "prompt": "1 + 1", "response": "2"}]
+    with pytest.raises(InputError) as refusal:
+        batchrun.compare(rows, rows, **{"key": "id", **options})
+    assert str(refusal.value) == message

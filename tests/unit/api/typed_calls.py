@@ -92,6 +92,20 @@ def options(frame: pd.DataFrame, job: batchrun.Job, some: dict[str, Any]) -> Non
     batchrun.run(frame, "{{ a }}")  # type: ignore[call-overload]
 
 
+def scores(frame: pd.DataFrame) -> None:
+    """`judge` and `dry_run` decide what scoring returns, and which options there are."""
+    assert_type(batchrun.score(frame, "numeric", target="a"), batchrun.Scores)
+    assert_type(batchrun.score(frame, "model-graded", grader_model="m", dry_run=True), batchrun.ScoringEstimate)
+    assert_type(batchrun.compare(frame, frame, scorer="numeric", by="a"), batchrun.ScoreComparison)
+    assert_type(batchrun.compare(frame, frame, judge="m", key="id"), batchrun.JudgedComparison)
+    assert_type(batchrun.compare(frame, split="model", judge=Path("j.toml"), dry_run=True), batchrun.ScoringEstimate)
+    batchrun.score(frame, "numeric", traget="a")  # type: ignore[call-overload]
+    batchrun.compare(frame, frame)  # type: ignore[call-overload]
+    batchrun.compare(frame, frame, judge="m", scorer="numeric")  # type: ignore[call-overload]
+    batchrun.compare(frame, frame, judge="m", by="a")  # type: ignore[call-overload]
+    batchrun.compare(frame, frame, scorer="numeric", dry_run=True)  # type: ignore[call-overload]
+
+
 def kept_options() -> None:
     """Options that are kept for several calls are checked where they are written."""
     chosen: JobOptions = {"model": "m", "epochs": 3}

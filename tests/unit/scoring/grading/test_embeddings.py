@@ -127,6 +127,28 @@ def test_a_table_is_scored(server: tuple[str, list[dict[str, Any]]], tmp_path: P
         score_table(str(path), spec("cosine:model=m", None), Bars())
 
 
+def test_a_dry_run_counts_the_requests(server: tuple[str, list[dict[str, Any]]], tmp_path: Path) -> None:
+    """Requests and texts are as many as a scoring sends; they are not priced, and a missing key is only named."""
+    url, requests = server
+    path = tmp_path / "t.csv"
+    rows = [f"a{n},b{n}" for n in range(300)]
+    path.write_text("\n".join(["truth,response", *rows, "a0,", ",b"]), encoding="utf-8")
+    told: list[str] = []
+
+    def spec(environment: Environment) -> ScoringSpec:
+        grading = Grading(environment, run=lambda _: pytest.fail("no grader"), on_no_key=told.append)
+        return ScoringSpec(["cosine:model=m"], ScoreColumns(target="truth"), grading=grading)
+
+    costs = spec(Environment()).costs(str(path), lambda *_: pytest.fail("no grader"))
+    assert requests == []
+    assert [line.split(" (")[0] for line in told] == ["--scorer cosine: no API key"]
+    score_table(str(path), spec(Environment(base_url=url)), Bars())
+    [found] = costs.embeddings
+    assert (found.requests, found.texts) == (len(requests), sum(len(each["input"]) for each in requests))
+    assert list(costs.lines()) == [f"embeddings cosine for {path} · 7 requests with 600 texts to m · not priced"]
+    assert costs.cost_usd is None
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
