@@ -13,7 +13,7 @@ from batchrun.prompts.placeholders import DEFAULT_COLUMNS
 from batchrun.prompts.template_engine import names_in, template_value
 from batchrun.records import JsonDict
 from batchrun.shell_hint import option
-from batchrun.tables import ReadOptions, Source, open_source
+from batchrun.tables import ReadOptions, Source, notes_of, open_source
 from batchrun.tables.values import ErrorCell, json_text
 
 __all__ = ["ANSWER_COLUMNS", "ExamplePairs", "read_examples"]
@@ -25,12 +25,13 @@ ExamplePairs: TypeAlias = list[tuple[str | JsonDict, str]]
 """The question of each example, as a text or as the cells that the prompt uses, and its answer."""
 
 
-def read_examples(path: Path, prompts: Sequence[str]) -> ExamplePairs:
+def read_examples(path: Path, prompts: Sequence[str], notices: list[str]) -> ExamplePairs:
     """Return the examples of a file. They are a setting of the batch, so JSON must hold them.
 
     Args:
         prompts: the prompts of the job, of which each makes the question from the cells of an example; none if rows
             have the default prompt or conversations. The question is then in `prompt` or `question`.
+        notices: gets the lines for people about how the file was read, such as the choice of a sheet.
 
     Raises:
         InputError: the file is not a table of examples; one line with its name.
@@ -39,6 +40,7 @@ def read_examples(path: Path, prompts: Sequence[str]) -> ExamplePairs:
         source = open_source(path, ReadOptions())
     except InputError as exc:
         raise InputError(f"--examples: {exc}") from None
+    notices += [f"--examples: {note}" for note in notes_of(source)]
     used = _columns_used(prompts, source) if prompts else [_question_column(source)]
     answer = _answer_column(source, used)
     pairs: ExamplePairs = []

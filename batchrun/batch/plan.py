@@ -240,7 +240,9 @@ def _plan_of_table(
         *continued_default_notice(job, table, paths.output),
         *notes_of(source),
     )
-    examples = read_examples(job.examples, _first_prompts(job)) if job.examples is not None else None
+    about: list[str] = []
+    examples = read_examples(job.examples, _first_prompts(job), about) if job.examples is not None else None
+    notices += tuple(about)
     if job.messages is None and not _first_prompts(job):
         job = _with_default_prompt(job, source)
     if job.messages in source.columns:

@@ -327,8 +327,21 @@ def _expanded(value: Any, key: str, environ: Mapping[str, str]) -> Any:
 
 
 def job_toml(options: Settings, comments: tuple[str, ...] = ()) -> str:
-    """Return the text of a job file with these keys after lines of comments."""
+    """Return the text of a job file with these keys after lines of comments.
+
+    Raises:
+        InputError: there is null in a value, which TOML does not have.
+    """
     import tomli_w
 
+    for name, value in options.items():
+        if _has_null(value):
+            raise InputError(f"{name}: contains null, which a job file cannot have; remove it or give a value")
     head = "".join(f"# {line}".rstrip() + "\n" for line in comments)
     return head + ("\n" if head else "") + tomli_w.dumps(options, multiline_strings=True)
+
+
+def _has_null(value: Any) -> bool:
+    if isinstance(value, dict | list | tuple):
+        return any(map(_has_null, value.values() if isinstance(value, dict) else value))
+    return value is None

@@ -31,7 +31,7 @@ def table(folder: Path, text: str) -> Path:
 )  # fmt: skip
 def test_the_columns_of_examples(tmp_path: Path, text: str, prompts: list[str], pairs: list[object]) -> None:
     """Questions are made by the job's prompt, or are in the default columns; answers have the names of answers."""
-    assert read_examples(table(tmp_path, text), prompts) == pairs
+    assert read_examples(table(tmp_path, text), prompts, []) == pairs
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_the_columns_of_examples(tmp_path: Path, text: str, prompts: list[str], 
 def test_a_table_that_has_no_examples(tmp_path: Path, text: str, words: str) -> None:
     """The message names the file, and the line or the columns."""
     with pytest.raises(InputError) as caught:
-        read_examples(table(tmp_path, text), [])
+        read_examples(table(tmp_path, text), [], [])
     assert str(caught.value).startswith("--examples")
     assert "shots.csv" in str(caught.value)
     assert words in str(caught.value)
@@ -56,7 +56,7 @@ def test_a_table_that_has_no_examples(tmp_path: Path, text: str, words: str) -> 
 def test_examples_without_the_columns_of_the_prompt(tmp_path: Path) -> None:
     """A prompt that none of the columns fits is named with them."""
     with pytest.raises(InputError, match=r"uses 'text'; there is no such column \(columns: 'question', 'answer'\)"):
-        read_examples(table(tmp_path, "question,answer\n1+1,2\n"), ["Judge: {{ text }}"])
+        read_examples(table(tmp_path, "question,answer\n1+1,2\n"), ["Judge: {{ text }}"], [])
 
 
 def test_an_example_with_an_error(tmp_path: Path) -> None:
@@ -68,4 +68,19 @@ def test_an_example_with_an_error(tmp_path: Path) -> None:
     book.active["B2"].data_type = "e"
     book.save(tmp_path / "shots.xlsx")
     with pytest.raises(InputError, match=r"shots\.xlsx, line 2: the cell in column 'answer' has the error #N/A"):
-        read_examples(tmp_path / "shots.xlsx", [])
+        read_examples(tmp_path / "shots.xlsx", [], [])
+
+
+def test_the_sheet_of_examples_is_named(tmp_path: Path) -> None:
+    """A line names the sheet that the examples were read from, if there are others."""
+    book = openpyxl.Workbook()
+    for title in ("shots", "more"):
+        sheet = book.create_sheet(title)
+        sheet.append(["question", "answer"])
+        sheet.append([title, "2"])
+    book.save(tmp_path / "shots.xlsx")
+    notices: list[str] = []
+    assert read_examples(tmp_path / "shots.xlsx", [], notices) == [("shots", "2")]
+    assert len(notices) == 1
+    assert notices[0].startswith("--examples: ")
+    assert "reading the sheet 'shots'; not read: 'more'" in notices[0]

@@ -98,3 +98,10 @@ def test_what_is_written_can_be_read(tmp_path: Path) -> None:
     path = write(tmp_path / "job.toml", job_toml(options, ("a comment", "")))
     assert load_job_file(path, {})[1] == options
     assert make_job(options).param == {"seed": 7, "stop": ["\n"]}
+
+
+@pytest.mark.parametrize("value", [None, [None], {"seed": [1, {"a": None}]}])
+def test_null_is_refused(value: object) -> None:
+    """A job file cannot have null; the message names the option."""
+    with pytest.raises(InputError, match="param: contains null"):
+        job_toml({"param": value})
