@@ -336,7 +336,7 @@ def scoring_call(
     if api_key is not None:
         environment = environment.with_key(api_key)
     grading = None if use == "report" else grading_of(options, environment, watch_of(progress))
-    with resolved_scoring(options, scorers_of(scorer), grading) as call:
+    with resolved_scoring(options, scorers_of(scorer), grading, has_output=use == "score") as call:
         yield call
 
 
@@ -362,9 +362,13 @@ def grading_of(
 
 @contextmanager
 def resolved_scoring(
-    options: ScoreOptions, scorers: Sequence[str | NamedScorer], grading: Grading | None
+    options: ScoreOptions, scorers: Sequence[str | NamedScorer], grading: Grading | None, *, has_output: bool = True
 ) -> Iterator[ScoringCall]:
-    """Provide a folder for verdicts on tables in memory, which is deleted at the end unless a grader stopped early."""
+    """Provide a folder for verdicts on tables in memory, which is deleted at the end unless a grader stopped early.
+
+    Args:
+        has_output: whether the function has a parameter `output`, next to which verdicts are kept.
+    """
     spec = replace(scoring_spec(options, grading), scorers=scorers)
     folder = Path(tempfile.mkdtemp(prefix="batchrun-"))
     keeps_folder = False
@@ -374,7 +378,9 @@ def resolved_scoring(
         if exc.exit_code == 130:
             raise Interrupted(str(exc)) from exc
         keeps_folder = any(folder.iterdir())
-        if keeps_folder:
+        if keeps_folder and not has_output:
+            exc.add_note("verdicts on tables that are files are kept next to them, so that the same call continues")
+        elif keeps_folder:
             exc.add_note(f"the same call with output={str(folder / 'data.csv')!r} continues with the verdicts so far")
         raise
     finally:

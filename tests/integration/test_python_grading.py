@@ -153,6 +153,17 @@ def test_a_grader_that_stops_keeps_its_verdicts(bench: Bench) -> None:
     assert (scores.n, len(bench.judge.asked)) == (27, 27)
 
 
+def test_a_judge_that_stops(bench: Bench) -> None:
+    """`compare` has no `output`, so that the note names files as the way to continue."""
+    bench.judge.say = lambda prompt: "GRADE: TIE"
+    bench.grader("budget = 0.002\nconcurrency = 1\nmax_completion_tokens = 20\n")
+    with pytest.raises(GradingStopped, match=r"^grader strict stopped: ") as raised:
+        batchrun.compare(frame(), frame(), judge="strict.toml", key="question")
+    assert raised.value.__notes__ == [
+        "verdicts on tables that are files are kept next to them, so that the same call continues"
+    ]
+
+
 def test_a_batch_and_its_grader_share_the_service(bench: Bench) -> None:
     """`run` with `grader_model` asks the batch's own service, which here answers everything like a judge."""
     rows = pd.DataFrame({"question": ["one", "two"], "truth": ["x", "y"]})
