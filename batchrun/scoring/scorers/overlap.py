@@ -81,7 +81,8 @@ class FuzzyScorer(OverlapScorer):
             return OverlapScorer.score(self, sample)
         distances = [(self._distance(sample.answer, each), each) for each in texts_of(sample.target)]
         edits, target = min(distances, key=lambda it: it[0])
-        return Score(float(edits <= self.edits), f"{edits} edits to {target!r}; at most {self.edits}", sample.answer)
+        explanation = f"edit distance {edits} to {target!r}; at most {self.edits}"
+        return Score(float(edits <= self.edits), explanation, sample.answer)
 
     def _measure(self, answer: str, target: str) -> float:
         return self._ratio(_NO_CASE.of(answer), _NO_CASE.of(target)) / 100

@@ -168,7 +168,7 @@ def test_what_was_read_is_kept() -> None:
             "the target is an object with the fields text; name one, as in --target COLUMN.FIELD",
         ),
         ("fuzzy", "abcd", "abce", "similarity 0.750 with 'abce'"),
-        ("fuzzy:edits=1", "Abcd", ["x", "abcd"], "1 edits to 'abcd'; at most 1"),
+        ("fuzzy:edits=1", "Abcd", ["x", "abcd"], "edit distance 1 to 'abcd'; at most 1"),
         ("f1:threshold=0.5", "cat", "cat", "F1 1.000 with 'cat'; threshold 0.5"),
         ("rouge2", "a b", "a b", "ROUGE-2 1.000 with 'a b'"),
         ("rougeL", "a b", ["x", "a b"], "ROUGE-L 1.000 with 'a b'"),
