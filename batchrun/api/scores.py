@@ -34,6 +34,7 @@ from batchrun.scoring.score_facts import ComparisonFacts, EvaluationFacts
 from batchrun.scoring.summary import Epochs, Figures, ScoreSummary
 from batchrun.scoring.summary_text import (
     bar_lines,
+    cut_short_line,
     figure_notes,
     mean_text,
     score_lines,
@@ -208,7 +209,7 @@ class Scores:
             f"{each.name}: {line}" if len(summaries) > 1 else line for each in summaries for line in figure_notes(each)
         ]
         if self.evaluation.incomplete:
-            notes.append(f"{self.evaluation.incomplete:,} answers were cut short; they are scored like the others")
+            notes.append(cut_short_line(self.evaluation.incomplete))
         first, *others = map(table_html, tables)
         bars = [table_html(bar_table(self.bars))] if self.bars else []
         remarks = lines_html(map(in_python, [*notes, *label_lines(self.labels), *grader_lines(self.graders)]))

@@ -54,7 +54,7 @@ def comparison_markdown(comparison: Comparison) -> str:
 
 def _pairing_lines(pairing: Pairing, comparison: Comparison) -> list[str]:
     estimate = pairing.difference.estimate
-    lines = [f"{pairing.scorer}: {pairing.second} against {pairing.first}, {pairing.pairs:,} pairs"]
+    lines = [f"{pairing.scorer}: {pairing.second} against {pairing.first}, {_pairs(pairing)}"]
     if pairing.unpaired:
         lines.append(
             f"  {rows_text(pairing.unpaired)} of {pairing.second} not paired, without a score in one of the tables"
@@ -81,12 +81,15 @@ def _p_values(pairing: Pairing, tests: int) -> list[str]:
     return [p_text(pairing.difference.p_value), *corrected]
 
 
+def _pairs(pairing: Pairing) -> str:
+    return f"{pairing.pairs:,} {'pair' if pairing.pairs == 1 else 'pairs'}"
+
+
 def _group_cells(label: str, pairing: Pairing, tests: int) -> tuple[str, ...]:
     estimate = pairing.difference.estimate
     difference = f"{signed(estimate.mean)} {interval(estimate, signed=True)}"
-    pairs = f"{pairing.pairs:,} {'pair' if pairing.pairs == 1 else 'pairs'}"
     unpaired = f"{rows_text(pairing.unpaired)} not paired" if pairing.unpaired else ""
-    return (label or "(empty)", difference, pairs, ", ".join(_p_values(pairing, tests)), unpaired)
+    return (label or "(empty)", difference, _pairs(pairing), ", ".join(_p_values(pairing, tests)), unpaired)
 
 
 def _some(keys: Sequence[str]) -> str:

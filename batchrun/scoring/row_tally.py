@@ -13,8 +13,17 @@ from batchrun.scoring.scorers.base import as_text, is_missing
 
 __all__ = ["RowTally"]
 
-_FAILED: Final = frozenset({"failed", "expired", "cancelled"})
-_UNFINISHED: Final = frozenset({"in_flight", "pending"})
+_KINDS: Final[Mapping[str, RowKind]] = {
+    "completed": "answered",
+    "incomplete": "answered",
+    "failed": "failed",
+    "expired": "failed",
+    "cancelled": "failed",
+    "in_flight": "unfinished",
+    "pending": "unfinished",
+    "skipped": "skipped",
+}
+"""Status of a row → what it is for the figures."""
 
 
 class RowTally:
@@ -56,7 +65,7 @@ class RowTally:
         """Add a row, and return whether it has an answer to score.
 
         Raises:
-            InputError: the key column is empty in this row.
+            InputError: the column of the key or the cluster is empty in this row.
         """
         values, columns, tally = row.values, self._columns, self._tally
         kind = self._kind(row)
@@ -78,6 +87,8 @@ class RowTally:
         ):
             if column is not None:
                 cells.append(as_text(values[column]))
+        if columns.cluster is not None and is_missing(values[columns.cluster]):
+            raise InputError(f"{_where(row, source_name)}: the cluster column {columns.cluster!r} is empty")
         if columns.labels is not None:
             tally.labels_by_hand.append(self._label(values))
         if self._for_comparison:
@@ -87,11 +98,11 @@ class RowTally:
 
     def _kind(self, row: Row) -> RowKind:
         status = row.values.get(self._status)
-        if status == "skipped":
-            return "skipped"
-        if status in _FAILED or (is_missing(status) and is_missing(row.values[self._answer])):
-            return "failed"
-        return "unfinished" if status in _UNFINISHED else "answered"
+        kind = _KINDS.get(status.strip().lower()) if isinstance(status, str) else None
+        if kind is not None:
+            return kind
+        # Without a status, or with that of another tool, the answer decides.
+        return "failed" if is_missing(row.values[self._answer]) else "answered"
 
     def _label(self, values: Mapping[str, Value]) -> str | None:
         """Return the label of a row; if it is in a file, what identifies the row's answer there."""
@@ -110,9 +121,12 @@ class RowTally:
 def _key(row: Row, column: str, source_name: str) -> str:
     key = row.values[column]
     if is_missing(key):
-        where = f"line {row.line}" if row.line is not None else f"row {row.row_index}"
-        raise InputError(f"{source_name}, {where}: the key column {column!r} is empty")
+        raise InputError(f"{_where(row, source_name)}: the key column {column!r} is empty")
     return as_text(key)
+
+
+def _where(row: Row, source_name: str) -> str:
+    return f"{source_name}, " + (f"line {row.line}" if row.line is not None else f"row {row.row_index}")
 
 
 def _float(cell: Value) -> float | None:

@@ -403,6 +403,8 @@ def missing_option(options: ScoreOptions, shown: Callable[[str], str]) -> str | 
         return f"{shown('margin')} requires {shown('no_worse_than')}"
     if options.fail_under is not None or options.no_worse_than is not None:
         return None
+    if options.bar_on != "value":
+        return f"{shown('bar_on')} requires a bar: add {shown('fail_under')} or {shown('no_worse_than')}"
     for name in ("junit", "min_scored"):
         if getattr(options, name) is not None:
             return f"{shown(name)} requires a bar: add {shown('fail_under')} or {shown('no_worse_than')}"

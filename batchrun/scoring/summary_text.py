@@ -16,6 +16,7 @@ from batchrun.wording import rows_text
 
 __all__ = [
     "bar_lines",
+    "cut_short_line",
     "figure_notes",
     "mean_text",
     "score_lines",
@@ -35,8 +36,15 @@ def score_lines(summaries: Sequence[ScoreSummary], incomplete: int) -> list[str]
             lines += [f"    {line}" for line in aligned(rows)]
         lines += [f"  {line}" for line in _epoch_lines(summary)]
     if incomplete:
-        lines.append(f"{incomplete:,} answers were cut short; they are scored like the others")
+        lines.append(cut_short_line(incomplete))
     return lines
+
+
+def cut_short_line(number: int) -> str:
+    """Return a line about answers that were cut short."""
+    if number == 1:
+        return "1 answer was cut short; it is treated like the others"
+    return f"{number:,} answers were cut short; they are treated like the others"
 
 
 def bar_lines(bars: Sequence[Bar]) -> list[str]:

@@ -208,8 +208,16 @@ def _joined(names: Sequence[str], conversion: Conversion, notes: Notes) -> Itera
     if twice:
         raise InputError(f"{table.name}: the results have a column {twice[0]!r} too; rename the table's column")
     unanswered = {"response": None, "status": "pending"}
+    seen: set[str] = set()
     for row in table.rows():
-        yield {**row.values, **answers.pop(as_text(row.values[conversion.key]), unanswered)}
+        key = as_text(row.values[conversion.key])
+        if key in seen:
+            where = f"line {row.line}" if row.line is not None else f"row {row.row_index}"
+            raise InputError(
+                f"{table.name}, {where}: two rows have the {conversion.key} {key!r}; a result belongs to one row"
+            )
+        seen.add(key)
+        yield {**row.values, **answers.pop(key, unanswered)}
     for _ in answers:
         notes.add(f"results whose custom_id is not in {table.name}")
 

@@ -16,6 +16,7 @@ from batchrun.scoring.scorers.choice_words import (
     BE,
     BEFORE_RIGHT,
     BEST,
+    CHOOSE,
     COPULAS,
     HEDGES,
     INSTEAD,
@@ -86,7 +87,7 @@ class ChoicePatterns:
     @staticmethod
     def _label(letters: str) -> str:
         lower = "".join(each for each in letters.lower() if each not in letters)
-        small = rf"|[{lower}](?={_CLOSE}{{0,8}}(?:[.):,;!]|\s*\n|\s*\Z|\s+because\b))" if lower else ""
+        small = rf"|[{lower}](?={_CLOSE}{{0,8}}(?:[.):,;!]|\s*\n|\s*\Z|\s*</|\s+because\b))" if lower else ""
         edge = rf"{_LETTER}0-9" if letters.isascii() else r"\w"
         # Not a part of a name (B-side, J. K., C++) or of a genitive (A's), but Turkish A'dır.
         other = r"'[a-z]{1,2}\b(?<!'d[ıi])|[-+#&@^%][\w+]|\.[A-Z0-9]\b"
@@ -98,7 +99,10 @@ class ChoicePatterns:
         gap = rf"(?:{_OPEN}|{_COLON}|,|\n|{copula}|{_word(SEVERAL)})"
         conditional = rf"{_EDGE}(?:would|were|might){_EDGE}"
         return {
-            "marked": _left(rf"(?:\\(?:boxed|fbox)\{{|\#{{4,}}[ ]|<answer>){_OPEN}{{0,6}}"),
+            "marked": _left(
+                r"(?:\\(?:boxed|fbox)\{|\#{4,}[ ]|<(?:answer|final(?:[ _-]?answer)?|choice|option)>\s*)"
+                rf"{_OPEN}{{0,6}}"
+            ),
             "stated": _left(rf"{noun}(?P<gap>{gap}{{0,24}})"),
             "far": _left(rf"{noun}{free}{{0,100}}?(?:{copula}|:){gap}{{0,16}}"),
             "named": _left(rf"{noun}{free}{{0,120}}?(?:{copula}|:){free}{{0,120}}?(?:{option}|[(\[]){_OPEN}{{0,4}}"),
@@ -108,6 +112,9 @@ class ChoicePatterns:
                 rf"(?:{option})?{_OPEN}{{0,4}}"
             ),
             "sole": _left(rf"(?:\A|[\n.!?;:,]\s*|{_word(VERBS)}[\s,]{{1,3}}){_EDGE}only\s+(?:{option})?{_OPEN}{{0,4}}"),
+            "chosen": _left(
+                rf"{_EDGE}I(?:['’](?:d|ll|m))?\s+(?:would\s+|will\s+)?{_word(CHOOSE)}(?:{_OPEN}|{option}){{0,8}}"
+            ),
             "concluded": _left(rf"{_word(VERBS)}(?:{_OPEN}|:|,|{copula}){{0,12}}"),
             "denied": _left(
                 rf"{_word(NEGATIONS)}(?:{_OPEN}|{_word((*BE, 'be', 'the', 'la', 'el', 'die'))}|{option}){{0,8}}"
@@ -141,6 +148,7 @@ class ChoicePatterns:
                 r"\s*(?:here|instead|then|now|as well)?\s*(?:[.!;,]|['’]?[dt][ıiuü]r\b|da\b|\n|\Z|है|şık\w*|seçene\w*"
                 r"|(?:because|since|as|weil|porque|car)\b)"
             ),
+            "text": _right(r"\s*(?:[:)\]–—]|-\s)"),
             "pause": _right(r"\s*(?:[.!,:;?]|\n|\Z)"),
             "question": _right(r"\s*\?"),
         }

@@ -12,6 +12,7 @@ __all__ = [
     "BE",
     "BEFORE_RIGHT",
     "BEST",
+    "CHOOSE",
     "CONNECTIVES",
     "COPULAS",
     "HEDGES",
@@ -88,6 +89,11 @@ VERBS: Final = _words(r"""
     विकल्प  probably  maybe  perhaps  likely  definitely  certainly  prefer  believe  think  is  [→⇒∴➜]  =>  ->
     """)  # fmt: skip
 """Words before a letter that ends its clause: `Thus (B).`, `I choose B.`"""
+
+CHOOSE: Final = _words(r"""
+    choose  chose  pick(?:ed)?  select(?:ed)?  go(?:ing)? (?:with|for)  went with  opt for  vote for  say  answer  guess
+    """)
+"""Words after `I` before a letter and the text of its option: `I choose B: Paris`."""
 
 SEVERAL: Final = _words(r"""
     of  both  either  neither  none  all  any  sowohl  beide  weder  entweder  ambas  ambos  ninguna  tanto  nenhuma

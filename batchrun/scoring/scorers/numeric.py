@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeAlias
 
 from batchrun.scoring.scorers.base import Sample, Score, Scorer
 from batchrun.scoring.scorers.numbers import Exact, ReadNumber, last_number, numbers_in, plain_digits
-from batchrun.scoring.scorers.targets import targets_of
+from batchrun.scoring.scorers.targets import number_texts_of
 from batchrun.thoughts import without_reasoning
 
 __all__ = ["NumericScorer", "Pick"]
@@ -65,7 +65,7 @@ class NumericScorer(Scorer):
     pick: Pick = "final"
 
     def score(self, sample: Sample) -> Score:
-        targets = [last_number(text, self.decimal) for text in targets_of(sample.target)]
+        targets = [last_number(text, self.decimal) for text in number_texts_of(sample.target)]
         wanted = [target for target in targets if target is not None]
         if not wanted:
             return Score(None, "the target has no number")

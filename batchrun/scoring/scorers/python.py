@@ -158,5 +158,9 @@ class ColumnScorer(Scorer):
         except ValueError:
             value = math.nan
         if not 0 <= value <= 1:
-            raise InputError(f"--scorer column:{self.column}: expected a number from 0 to 1, got {str(cell)[:80]!r}")
+            where = "" if sample.row_index is None else f"row {sample.row_index} (from 0): "
+            raise InputError(
+                f"--scorer column:{self.column}: {where}expected a number from 0 to 1, true or false, or an empty "
+                f"cell, got {str(cell)[:80]!r}"
+            )
         return Score(value, f"from the column {self.column}", str(cell))

@@ -87,13 +87,23 @@ class _Reading:
     def choice(self) -> StatedChoice | None:
         matches = [match for match in self._patterns.label.finditer(self._text) if not self._is_word(match)]
         matches = matches[-_MAX_LETTERS:]
-        concluded = None
+        concluded = several = None
+        named: set[str] = set()  # letters from here to a statement of several
         for match in reversed(matches):
             start = self._statement(match)
             if start is not None:
-                return self._found(match, start)
-            if concluded is None and (start := self._conclusion(match)) is not None:
+                found = self._found(match, start)
+                if several is not None:
+                    return several if found.letter is None or found.letter in named else found
+                if found.letter is not None or self._after("right", match) is None:
+                    return found
+                several = found  # may be the text of an option: "Answer: D (both A and B are correct)"
+            if several is not None:
+                named.add(match[0].upper())
+            elif concluded is None and (start := self._conclusion(match)) is not None:
                 concluded = self._found(match, start)
+        if several is not None and (concluded is None or concluded.letter in named):
+            return several
         return concluded or self._at_an_end() or self._only(matches)
 
     def _found(self, match: re.Match[str], start: int) -> StatedChoice:
@@ -152,9 +162,12 @@ class _Reading:
 
     def _conclusion(self, match: re.Match[str]) -> int | None:
         """Return where a clause begins that ends in a letter after a word such as `thus`; None if it does not."""
-        if self._is_denied(match) or self._before("joined", match) or not self._after("end", match):
+        if self._is_denied(match) or self._before("joined", match):
             return None
-        concluded = self._before("concluded", match)
+        if self._after("end", match):
+            concluded = self._before("concluded", match)
+        else:
+            concluded = self._before("chosen", match) if self._after("text", match) else None
         return None if concluded is None else int(concluded.start())
 
     def _is_listed(self, match: re.Match[str]) -> bool:

@@ -10,7 +10,7 @@ from typing import Final
 from batchrun.records import Value
 from batchrun.scoring.scorers.base import Score, as_text, is_missing
 
-__all__ = ["NO_TARGET", "at_path", "has_target", "members_of", "targets_of", "texts_of", "unusable"]
+__all__ = ["NO_TARGET", "at_path", "has_target", "members_of", "number_texts_of", "targets_of", "texts_of", "unusable"]
 
 NO_TARGET: Final = Score(None, "no target")
 _MAX_LIST_CHARS: Final = 100_000
@@ -68,6 +68,19 @@ def targets_of(value: Value) -> list[str]:
     return [as_text(each) for each in members_of(value)]
 
 
+def number_texts_of(value: Value) -> list[str]:
+    """Return the texts with the numbers that an answer may be: a text such as `[4, 5]` is a list of numbers.
+
+    >>> number_texts_of("[4, 5]"), number_texts_of("[4] 5")
+    (['4', '5'], ['[4] 5'])
+    """
+    if isinstance(value, str) and value.strip()[:1] == "[" and len(value) <= _MAX_LIST_CHARS:
+        listed = _from_json(value.strip())
+        if isinstance(listed, list) and listed and all(type(each) in (int, float) for each in listed):
+            value = listed
+    return targets_of(value)
+
+
 def texts_of(value: Value) -> list[str]:
     """Return the texts that an answer may be: those of `targets_of`, and a text that writes a list as it is."""
     texts = targets_of(value)
@@ -82,6 +95,8 @@ def unusable(value: Value) -> Score | None:
         next((each for each in value if isinstance(each, dict | list)), None) if isinstance(value, list) else value
     )
     if isinstance(example, dict):
+        if not example:
+            return Score(None, "the target is an empty object")
         names = ", ".join(sorted(example)[:5])
         return Score(None, f"the target is an object with the fields {names}; name one, as in --target COLUMN.FIELD")
     if isinstance(example, list):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -51,6 +51,12 @@ class TextForm:
 
 
 _PLAIN = TextForm()
+_NOTHING_LEFT = Score(None, "nothing is left of the target without what the options ignore")
+
+
+def _formed(form: TextForm, targets: Sequence[str]) -> dict[str, str]:
+    """Return the targets with their forms, without those of which nothing is left, such as `+` without punctuation."""
+    return {target: formed for target in targets if (formed := form.of(target))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +74,14 @@ class ExactScorer(Scorer):
 
     def score(self, sample: Sample) -> Score:
         read, answer = _PLAIN.of(sample.answer), self.form.of(sample.answer)
-        targets = texts_of(sample.target)
-        equal = next((target for target in targets if self.form.of(target) == answer), None)
+        targets = _formed(self.form, texts_of(sample.target))
+        if not targets:
+            return _NOTHING_LEFT
+        equal = next((target for target, formed in targets.items() if formed == answer), None)
         if self.different:
             return Score(float(equal is None), "different" if equal is None else f"equal to {equal!r}", read)
         explanation = f"expected {_listed(targets)}" if equal is None else "equal"
-        compared = (self.form.of(targets[0]), answer) if len(targets) == 1 else None
+        compared = (next(iter(targets.values())), answer) if len(targets) == 1 else None
         return Score(float(equal is not None), explanation, read, compared)
 
 
@@ -88,8 +96,10 @@ class IncludesScorer(Scorer):
     form: TextForm = TextForm(ignore_case=True)
 
     def score(self, sample: Sample) -> Score:
-        targets, answer = texts_of(sample.target), self.form.of(sample.answer)
-        found = next((target for target in targets if self.form.of(target) in answer), None)
+        targets, answer = _formed(self.form, texts_of(sample.target)), self.form.of(sample.answer)
+        if not targets:
+            return _NOTHING_LEFT
+        found = next((target for target, formed in targets.items() if formed in answer), None)
         if found is None:
             return Score(0.0, f"{_listed(targets)} does not occur")
         return Score(1.0, f"{found!r} occurs", found)
@@ -108,8 +118,10 @@ class ContainsScorer(Scorer):
     form: TextForm = TextForm(ignore_case=True)
 
     def score(self, sample: Sample) -> Score:
-        targets, answer = targets_of(sample.target), self.form.of(sample.answer)
-        found = [target for target in targets if self.form.of(target) in answer]
+        targets, answer = _formed(self.form, targets_of(sample.target)), self.form.of(sample.answer)
+        if not targets:
+            return _NOTHING_LEFT
+        found = [target for target, formed in targets.items() if formed in answer]
         missing = [target for target in targets if target not in found]
         right = not missing if self.every else bool(found)
         explanation = f"lacks {', '.join(map(repr, missing))}" if missing else "all occur"
@@ -131,8 +143,10 @@ class StartsWithScorer(Scorer):
     form: TextForm = TextForm(ignore_case=True)
 
     def score(self, sample: Sample) -> Score:
-        targets, answer = texts_of(sample.target), self.form.of(sample.answer)
-        found = next((target for target in targets if answer.startswith(self.form.of(target))), None)
+        targets, answer = _formed(self.form, texts_of(sample.target)), self.form.of(sample.answer)
+        if not targets:
+            return _NOTHING_LEFT
+        found = next((target for target, formed in targets.items() if answer.startswith(formed)), None)
         if found is None:
             return Score(0.0, f"does not begin with {_listed(targets)}")
         return Score(1.0, f"begins with {found!r}", found)
@@ -169,5 +183,5 @@ class RegexScorer(Scorer):
         return Score(float(right), f"{read!r}; expected {' or '.join(map(repr, expected))}", read, compared)
 
 
-def _listed(targets: Sequence[str]) -> str:
+def _listed(targets: Iterable[str]) -> str:
     return " or ".join(map(repr, targets))

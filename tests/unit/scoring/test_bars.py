@@ -149,7 +149,7 @@ def test_every_figure_has_the_counts_of_other_rows(tmp_path: Path) -> None:
         "  by kind:",
         "    a  66.7 %  (20.8 % to 93.9 %)  3 rows  1 failed, 1 not judged, 1 cut short",
         "    b  –                           0 rows  1 failed, 1 unfinished, 2 skipped",
-        "1 answers were cut short; they are scored like the others",
+        "1 answer was cut short; it is treated like the others",
     ]
     markdown = score_markdown("t.csv", found.summaries, found.bars)
     assert "| numeric | 66.7 % | 20.8 % to 93.9 % | 3 | 2 | 1 | 1 | 2 |" in markdown

@@ -61,6 +61,7 @@ def test_paths_are_relative_to_the_job_file(tmp_path: Path) -> None:
         ({"scorer": "exact", "margin": 0.1}, "margin requires no_worse_than"),
         ({"scorer": "exact", "junit": "j.xml"}, "junit requires a bar: add fail_under or no_worse_than"),
         ({"scorer": "exact", "min_scored": 0.5}, "min_scored requires a bar: add fail_under or no_worse_than"),
+        ({"scorer": "exact", "bar_on": "interval"}, "bar_on requires a bar: add fail_under or no_worse_than"),
         ({"scorer": "exact", "fail_under": 1, "min_scored": 95}, "min_scored: expected a number from 0 to 1, got 95"),
     ],
 )

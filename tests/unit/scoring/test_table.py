@@ -83,6 +83,17 @@ def test_a_table_without_status(tmp_path: Path) -> None:
     assert (found.overall.estimate.n, found.overall.failed) == (2, 1)
 
 
+def test_a_status_of_another_tool_says_nothing(tmp_path: Path) -> None:
+    """The words of batchrun count in any case; with another word, a row fails if it has no answer."""
+    rows = ["1,COMPLETED", "2,Failed", ",success", "1,success", ",error", ",Completed", "1,Pending"]
+    text = "said,status,truth\n" + "".join(f"{row},1\n" for row in rows)
+    [found] = scored(tmp_path, text, ScoreColumns(answer="said", target="truth"))
+    assert (found.overall.estimate.n, found.overall.failed, found.overall.unfinished) == (3, 3, 1)
+    odd = '{"response": "1", "truth": "1", "status": ["x"]}\n'
+    [found] = scored(tmp_path, odd, ScoreColumns(target="truth"), name="t.jsonl")
+    assert found.overall.estimate.n == 1
+
+
 def test_a_thought_is_not_scored(tmp_path: Path) -> None:
     """A thought at the beginning of an answer is cut off before every scorer; an answer without an end of it is wrong."""
     text = 'said,truth\n"<think>\nNot 5.\n</think>\n\n4",4\n<think>Maybe 4,4\n'
@@ -228,10 +239,11 @@ def test_epochs_in_two_clusters_are_refused(tmp_path: Path) -> None:
         (ScoreColumns(target="answer", epoch="gone"), "--epochs-column gone: .* has no such column"),
         (ScoreColumns(target="answer", answer="gone"), "--answer gone: .* has no such column"),
         (ScoreColumns(target="id", key="answer"), "line 7: the key column 'answer' is empty"),
+        (ScoreColumns(target="id", cluster="answer"), "line 7: the cluster column 'answer' is empty"),
     ],
 )
 def test_a_wrong_column_gets_one_line(tmp_path: Path, columns: ScoreColumns, message: str) -> None:
-    """A column that does not exist, or an empty key, is named with the table or the line."""
+    """A column that does not exist, or an empty key or cluster, is named with the table or the line."""
     with pytest.raises(InputError, match=message):
         scored(tmp_path, ANSWERS, columns)
 
@@ -283,7 +295,7 @@ def test_a_target_may_be_a_part_of_an_object(tmp_path: Path) -> None:
 @pytest.mark.parametrize("scorer", ["exact", "numeric", "choice", "f1"])
 def test_an_object_is_not_a_target(tmp_path: Path, scorer: str) -> None:
     """Rows whose target is an object or a list of lists cannot be judged; the reason names what to write."""
-    cells = [{"text": ["b"], "start": [1]}, [{"text": "b"}], [["b"]], [None], []]
+    cells = [{"text": ["b"], "start": [1]}, [{"text": "b"}], [["b"]], [None], [], {}]
     text = "".join(json.dumps({"truth": cell, "response": "b"}) + "\n" for cell in cells)
     [found] = scored(tmp_path, text, ScoreColumns(target="truth"), scorer, name="t.jsonl")
     assert found.overall.estimate.n == 0
@@ -292,6 +304,7 @@ def test_an_object_is_not_a_target(tmp_path: Path, scorer: str) -> None:
         "the target is an object with the fields text; name one, as in --target COLUMN.FIELD": 1,
         "the target is a list of lists; name one, as in --target COLUMN.0": 1,
         "no target": 2,
+        "the target is an empty object": 1,
     }
 
 

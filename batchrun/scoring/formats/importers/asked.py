@@ -6,7 +6,7 @@ from batchrun.records import Value
 from batchrun.scoring.formats.fields import Fields
 from batchrun.scoring.formats.importers.importer import Cells
 
-__all__ = ["conversation_cells", "text_of"]
+__all__ = ["conversation_cells", "take_text", "text_of"]
 
 _PLAIN = frozenset({"role", "content"})
 _SYSTEM = ("system", "developer")
@@ -31,6 +31,32 @@ def text_of(content: Value) -> str | None:
         else:
             return None
     return "\n".join(texts)
+
+
+def take_text(message: Fields) -> str | None:
+    """Take the text of a message, and return None if it has none. Parts that are not text stay.
+
+    >>> thinks = Fields.of({"content": [{"type": "thinking", "thinking": "6 * 7"}, {"type": "text", "text": "42"}]})
+    >>> take_text(thinks), [path for path, _ in thinks.left()]
+    ('42', ['content[].type', 'content[].thinking'])
+    """
+    content = message.get("content")
+    whole = text_of(content)
+    if whole is not None:
+        message.take("content")
+        return whole
+    if not isinstance(content, list) or not any(map(_is_text, content)):
+        return None
+    texts = []
+    for part in message.objects("content"):
+        if _is_text(part.fields):
+            part.take("type")
+            texts.append(part.text("text") or "")
+    return "\n".join(texts)
+
+
+def _is_text(part: Value) -> bool:
+    return isinstance(part, dict) and part.get("type") in ("text", "output_text") and isinstance(part.get("text"), str)
 
 
 def _texts_in(content: Value) -> str:

@@ -9,7 +9,7 @@ from batchrun.errors import InputError
 from batchrun.scoring.formats.documents import Document
 from batchrun.scoring.formats.fields import Fields
 from batchrun.scoring.formats.importers.answers import answer_cells, failed_cells
-from batchrun.scoring.formats.importers.asked import text_of
+from batchrun.scoring.formats.importers.asked import take_text
 from batchrun.scoring.formats.importers.importer import Cells, Importer
 from batchrun.scoring.scorers.base import as_text
 
@@ -75,12 +75,8 @@ def _chat_answer(choices: list[Fields]) -> Cells:
 
 
 def _content(message: Fields) -> str:
-    """Take the text of a message; a content with other parts than text stays."""
-    text = text_of(message.get("content"))
-    if text is None:
-        return ""
-    message.take("content")
-    return text
+    """Take the text of a message; parts that are not text stay."""
+    return take_text(message) or ""
 
 
 def _response_answer(body: Fields, outputs: list[Fields]) -> Cells:

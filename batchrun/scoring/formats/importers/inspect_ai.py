@@ -12,7 +12,7 @@ from batchrun.records import Value
 from batchrun.scoring.formats.documents import Document
 from batchrun.scoring.formats.fields import Fields
 from batchrun.scoring.formats.importers.answers import ANSWER_COLUMNS, answer_cells, failed_cells, own_column
-from batchrun.scoring.formats.importers.asked import conversation_cells, text_of
+from batchrun.scoring.formats.importers.asked import conversation_cells, take_text, text_of
 from batchrun.scoring.formats.importers.importer import Cells, Importer
 from batchrun.scoring.formats.importers.inspect_messages import sent_messages
 from batchrun.scoring.formats.notes import Notes
@@ -158,7 +158,7 @@ def _answer(fields: Fields) -> Cells:
             asked = asked[:-1]
     text = text_of(message.get("content"))
     if text is None:
-        text = output.text("completion") or ""
+        text = output.text("completion") or take_text(message) or ""
     else:
         message.take("content")
         output.take_if("completion", text)

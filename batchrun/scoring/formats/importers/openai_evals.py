@@ -14,7 +14,7 @@ from batchrun.errors import InputError
 from batchrun.scoring.formats.documents import Document
 from batchrun.scoring.formats.fields import Fields
 from batchrun.scoring.formats.importers.answers import ANSWER_COLUMNS, answer_cells, failed_cells, own_column
-from batchrun.scoring.formats.importers.asked import text_of
+from batchrun.scoring.formats.importers.asked import take_text
 from batchrun.scoring.formats.importers.batch_results import usage_cells
 from batchrun.scoring.formats.importers.importer import Cells, Importer
 from batchrun.scoring.formats.importers.oaieval import is_oaieval_sample, oaieval_row
@@ -190,9 +190,8 @@ def _answer(sample: Fields) -> Cells:
     texts, calls, refusals = [], [], []
     for message in sample.objects("output"):
         message.take_if("role", "assistant")
-        text = text_of(message.get("content"))
+        text = take_text(message)
         if text is not None:
-            message.take("content")
             texts.append(text)
         refusals.append(message.text("refusal") or "")
         if isinstance(message.get("tool_calls"), list):
@@ -230,9 +229,8 @@ def _scores(results: list[Fields]) -> Cells:
         reasons = []
         for message in result.object("sample").objects("output"):
             message.take_if("role", "assistant")
-            text = text_of(message.get("content"))
+            text = take_text(message)
             if text:
-                message.take("content")
                 reasons.append(text)
         if reasons:
             cells[f"score_{name}_reason"] = "\n\n".join(reasons)

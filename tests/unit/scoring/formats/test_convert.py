@@ -186,6 +186,31 @@ def test_batch_results_join_their_table(tmp_path: Path) -> None:
     assert f"not carried over: results whose custom_id is not in {tmp_path}/q.csv (2 rows)" in notes
 
 
+def test_a_table_to_join_has_each_key_once(tmp_path: Path) -> None:
+    """A result belongs to one row, so a key that occurs twice is refused with its line."""
+    (tmp_path / "q.csv").write_text("id,truth\na,4\nb,2\na,3\n")
+    with pytest.raises(InputError, match=r"q\.csv, line 4: two rows have the id 'a'; a result belongs to one row"):
+        converted(tmp_path, RESULTS, from_format="batch-results", join=str(tmp_path / "q.csv"), key="id")
+
+
+_MESSAGE = {"role": "assistant", "content": [{"type": "thinking", "thinking": "1+1"}, {"type": "text", "text": "2"}]}
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ("batch-results", {"custom_id": "a", "response": {"status_code": 200, "body": {"choices": [{"message": _MESSAGE}]}}}),
+        ("openai-evals", {"datasource_item": {"q": "1+1"}, "sample": {"output": [_MESSAGE]}}),
+        ("inspect", {"eval": {}, "samples": [{"id": 1, "epoch": 1, "input": "1+1", "output": {"choices": [{"message": _MESSAGE}]}}]}),
+    ],
+)  # fmt: skip
+def test_an_answer_beside_a_thought_is_not_lost(tmp_path: Path, given: str, line: dict[str, Any]) -> None:
+    """The texts of a content are the answer; its other parts are listed."""
+    [row], notes = converted(tmp_path, [line], from_format=given)
+    assert (row["response"], row["status"]) == ("2", "completed")
+    assert any(note.endswith("content[].thinking = '1+1' (1 row)") for note in notes)
+
+
 def test_samples_of_inspect(tmp_path: Path) -> None:
     """Input, target, choices and metadata become columns; files and sandboxes are listed."""
     sample = {

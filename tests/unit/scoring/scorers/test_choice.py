@@ -50,6 +50,7 @@ def test_every_form_is_read_alike_with_every_letter(pair: str) -> None:
 MORE = [
     "That'd be X.", "X it is.", "X?", "X is the only one that fits.", "Only X is consistent with the facts.", "Only option X works.",
     "X best describes the process.", "I think the answer is X, but Y is also plausible.", "Going with X here.", "Y is not correct; X is.",
+    "<answer> x </answer>", "<final>X</final>", "<answer>\nX\n</answer>", "I choose X: group Y", "I'd pick X) group Y", "I select option X - group Y.",
     "Not Y but X.", "Nicht Y, sondern X.", "Yanıt X'dir.", "ตอบ X", "Точният отговор е X.", "Правилният отговор е X.", "Õige vastus on X.",
     "Pareizā atbilde ir X.", "La resposta correcta és X.", "Erantzun zuzena X da.", "Ճիշտ պատասխանն է X", "სწორი პასუხია X",
 ]  # fmt: skip
@@ -71,6 +72,22 @@ def test_further_forms(pair: str) -> None:
     for form in (*MORE, *NONE):
         found = stated_choice(with_letters(form, *pair), "ABCDEFGHIJ")
         assert (found and found.letter) == (pair[0] if form in MORE else None), form
+
+
+@pytest.mark.parametrize(
+    ("answer", "letter"),
+    [
+        ("Answer: D (both A and B are correct)", "D"),
+        ("The answer is E. Both A and C are true.", "E"),
+        ("Both B and C are right, hence D.", "D"),
+        ("Answer: A. Actually, both A and B are correct.", None),
+        ("Both B and C are right, so C.", None),
+    ],
+)
+def test_an_option_may_name_others(answer: str, letter: str | None) -> None:
+    """That several are right may be the text of the option that is chosen, if it is not one of them."""
+    found = stated_choice(answer, "ABCDE")
+    assert (found and found.letter) == letter
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_the_number_that_is_read(answer: str, read: str) -> None:
     ("answer", "target"),
     [("10^6", "1000000"), ("2^10", "1024"), ("10⁶", "1000000"), ("10**-2", "0.01"), ("70k", "70,000"), ("$70K", "70000"), ("minus 5", "-5"), ("It is negative 5", "-5"),
      ("10 minus 5", "5"), (r"\frac12", "0.5"), (r"\frac1{4}", "0.25"), (r"\dfrac34", "3/4"), ("300K", "300"), ("$5B", "5000000000"), ("5bn", "5000000000"), ("£1.2m", "1200000"), ("5m", "5"), (r"3\frac{1}{2}", "3.5"),
-     ("1_000", "1000"), ("₹1,00,000", "100000"), ("１８％", "18"), ("١٨", "18"), ("5", ["4", "5"]), ("5", [4, 5])],
+     ("1_000", "1000"), ("₹1,00,000", "100000"), ("１８％", "18"), ("١٨", "18"), ("5", ["4", "5"]), ("5", [4, 5]), ("4", "[4, 5]")],
 )  # fmt: skip
 def test_ways_to_write_a_number(answer: str, target: Any) -> None:
     """Powers, thousands, signs in words and short fractions are read, and any member of a list is right."""
