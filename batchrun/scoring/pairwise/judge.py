@@ -29,7 +29,7 @@ from batchrun.scoring.table import ScoredTable
 from batchrun.tables.atomic import replacing
 from batchrun.tables.values import json_text
 
-__all__ = ["Judged", "check_judged", "judge_costs", "judge_of", "judged"]
+__all__ = ["Judged", "check_judged", "judge_costs", "judge_of", "judged", "replies_path"]
 
 _NOT_FOR_JUDGES: Final = (
     "scorer",
@@ -133,12 +133,26 @@ def _rubric(table: ScoredTable, judge: Grader, grading: Grading) -> Rubric:
 def _requests(
     tables: Sequence[ScoredTable], contest: Contest, judge: Grader, rubric: Rubric, grading: Grading
 ) -> Requests:
-    table = Path(grading.beside or tables[0].source.name)
-    # The parts of a table, and other tables, have names that may be paths.
-    names = [Path(contest.second).stem] if len(tables) > 1 else [contest.first, contest.second]
-    ending = "-".join(re.sub(r"[^\w.-]+", "-", each).strip("-.") or "empty" for each in (judge.name, *names))
-    output = table.with_name(f"{table.name}.judge-{ending}.csv")
+    output = replies_path(judge.name, contest, [each.source.name for each in tables], grading.beside)
     return Requests(judge, output, lambda path: _write(path, contest, judge, rubric))
+
+
+def replies_path(judge: str, contest: Contest, tables: Sequence[str], beside: str | Path | None = None) -> Path:
+    """Return the table with a judge's replies; each pair of tables, or of parts of one, has its own.
+
+    Args:
+        tables: names of all tables.
+        beside: file next to which it is; None for the first table.
+    """
+    names = [contest.first, contest.second]
+    if len(tables) > 1:
+        stems = {each: Path(each).stem for each in tables}
+        is_unique = len(set(stems.values())) == len(stems)
+        names = [stems[each] if is_unique else each for each in names if each != tables[0]]
+    # Parts of a table, and tables, have names that may be paths.
+    ending = "-".join(re.sub(r"[^\w.-]+", "-", each).strip("-.") or "empty" for each in (judge, *names))
+    first = Path(beside or tables[0])
+    return first.with_name(f"{first.name}.judge-{ending}.csv")
 
 
 def _prompts(rubric: Rubric, one: Sample, other: Sample) -> list[str]:
