@@ -10,6 +10,7 @@ from batchrun.journal.live import RecordedAttempt, RecordedRun
 from batchrun.prompts.conversations import question_text, spoken
 from batchrun.prompts.templates import PromptError
 from batchrun.records import OUTPUT_COLUMNS, Cells, JsonDict, JsonObject, Prompt, Value
+from batchrun.scoring.row_tally import row_status
 from batchrun.scoring.scorers.base import as_text, is_missing
 from batchrun.services.citations import citation_text
 
@@ -136,8 +137,7 @@ def pending_cells() -> JsonDict:
 def cells_of(values: Mapping[str, Value], prefix: str, answer: str) -> JsonDict:
     """Return the cells of `OUTPUT_COLUMNS` in a row of any table, from any tool.
 
-    A cell that should be a number and is not counts as unknown. Without a status column, a row with an answer is
-    completed and a row without one has failed.
+    A cell that should be a number and is not counts as unknown. The status is that by which the row counts.
 
     Args:
         values: cells of the row.
@@ -153,10 +153,10 @@ def cells_of(values: Mapping[str, Value], prefix: str, answer: str) -> JsonDict:
             cells[name] = _number(value, kind)
         else:
             cells[name] = as_text(value)
-    if cells["status"] is None:
-        cells["status"] = "failed" if cells["response"] is None else "completed"
-        if cells["response"] is None and cells["error_type"] is None:
-            cells["error_type"] = "no_answer"
+    found = cells["status"]
+    cells["status"] = row_status(found, cells["response"])
+    if cells["status"] == "failed" and found is None and cells["error_type"] is None:
+        cells["error_type"] = "no_answer"
     return cells
 
 

@@ -11,7 +11,7 @@ from batchrun.scoring.score_columns import ScoreColumns
 from batchrun.scoring.score_tally import RowCosts, RowKind, ScoreTally
 from batchrun.scoring.scorers.base import as_text, is_missing
 
-__all__ = ["RowTally"]
+__all__ = ["RowTally", "row_status"]
 
 _KINDS: Final[Mapping[str, RowKind]] = {
     "completed": "answered",
@@ -68,8 +68,9 @@ class RowTally:
             InputError: the column of the key or the cluster is empty in this row.
         """
         values, columns, tally = row.values, self._columns, self._tally
-        kind = self._kind(row)
-        if kind == "answered" and values.get(self._status) == "incomplete":
+        status = row_status(values.get(self._status), values[self._answer])
+        kind = _KINDS.get(status, "answered")
+        if status == "incomplete":
             tally.cut_short.add(len(tally.kinds))
         tally.kinds.append(kind)
         if columns.key is not None:
@@ -96,14 +97,6 @@ class RowTally:
             tally.content_hashes.append(self._content_hashes(row))
         return kind
 
-    def _kind(self, row: Row) -> RowKind:
-        status = row.values.get(self._status)
-        kind = _KINDS.get(status.strip().lower()) if isinstance(status, str) else None
-        if kind is not None:
-            return kind
-        # Without a status, or with that of another tool, the answer decides.
-        return "failed" if is_missing(row.values[self._answer]) else "answered"
-
     def _label(self, values: Mapping[str, Value]) -> str | None:
         """Return the label of a row; if it is in a file, what identifies the row's answer there."""
         columns = self._columns
@@ -116,6 +109,20 @@ class RowTally:
 
     def _content_hashes(self, row: Row) -> tuple[int, ...]:
         return tuple(hash(as_text(row.values[name])) for name in self._own)
+
+
+def row_status(status: Value, answer: Value) -> str:
+    """Return the status by which a row counts: one of batchrun's; with the word of another tool, the answer decides.
+
+    >>> row_status("Completed", ""), row_status(None, "42"), row_status("error", ""), row_status("success", "42")
+    ('completed', 'completed', 'failed', 'success')
+    """
+    word = status.strip().lower() if isinstance(status, str) else ""
+    if word in _KINDS:
+        return word
+    if is_missing(answer):
+        return "failed"
+    return "completed" if is_missing(status) else as_text(status)
 
 
 def _key(row: Row, column: str, source_name: str) -> str:
