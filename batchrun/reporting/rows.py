@@ -155,8 +155,8 @@ def cells_of(values: Mapping[str, Value], prefix: str, answer: str) -> JsonDict:
             cells[name] = as_text(value)
     found = cells["status"]
     cells["status"] = row_status(found, cells["response"])
-    if cells["status"] == "failed" and found is None and cells["error_type"] is None:
-        cells["error_type"] = "no_answer"
+    if cells["status"] == "failed" and cells["error_type"] is None and (found or "").strip().lower() != "failed":
+        cells["error_type"] = found or "no_answer"
     return cells
 
 

@@ -32,10 +32,13 @@ def test_a_cell_that_is_not_a_number_is_unknown(value: Any) -> None:
 
 
 def test_without_a_status_column_the_answer_decides() -> None:
-    """A row with an answer is completed, a row without one has failed."""
+    """A row with an answer is completed, a row without one has failed; the word of another tool is then the error."""
     assert cells_of({"said": "4"}, "", "said")["status"] == "completed"
     nothing = cells_of({"said": " "}, "", "said")
     assert (nothing["status"], nothing["error_type"]) == ("failed", "no_answer")
+    foreign = cells_of({"said": "", "status": "timeout"}, "", "said")
+    assert (foreign["status"], foreign["error_type"]) == ("failed", "timeout")
+    assert cells_of({"said": "4", "status": "Completed"}, "", "said")["status"] == "completed"
 
 
 def test_a_prefix_is_taken_off() -> None:
