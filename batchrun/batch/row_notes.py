@@ -107,9 +107,13 @@ class RowNotes:
         places: dict[str, list[int]] = defaultdict(list)
         for position, key in enumerate(keys):
             places[key].append(position)
+        # The rows are numbered, but the batch had keys: the key 1 is not the row at position 1.
+        is_numbered = all(key == str(position) for position, key in enumerate(keys)) and any(
+            note.row_key != str(note.row_index) for note in self.listed
+        )
         found = {}
         for note in self.listed:
-            same, at = places.get(note.row_key, []), note.row_index
+            same, at = [] if is_numbered else places.get(note.row_key, []), note.row_index
             if len(same) == 1:
                 found[same[0]] = note
             elif at in same or (not same and at < len(keys) and _may_be(note.row_key, keys[at], at)):

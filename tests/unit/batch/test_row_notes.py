@@ -54,6 +54,13 @@ def test_a_note_belongs_to_the_row_with_its_key(keys: list[str], found: dict[int
     assert {position: note.comment for position, note in notes.matched(keys).items()} == found
 
 
+def test_keys_that_are_numbers_are_not_positions() -> None:
+    """In a table whose key column is not named, a note on the row 2 of keys from 1 is found by its position."""
+    notes = RowNotes([RowNote(0, "1", comment="a"), RowNote(1, "2", comment="b"), RowNote(2, "3", comment="c")])
+    assert {at: note.comment for at, note in notes.matched(["0", "1", "2"]).items()} == {0: "a", 1: "b", 2: "c"}
+    assert {at: note.comment for at, note in notes.matched(["1", "2", "3"]).items()} == {0: "a", 1: "b", 2: "c"}
+
+
 def test_a_note_knows_whether_the_answer_is_another_one() -> None:
     """A note is about the answer that was there when it was written; one made by hand is about any."""
     note = RowNote(0, "q1", "right", answer_hash=answer_hash("4"))
