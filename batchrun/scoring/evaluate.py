@@ -70,8 +70,8 @@ class ScoringSpec:
 
     @property
     def for_baseline(self) -> ScoringSpec:
-        """How the table of `Bars.baseline` is scored: it needs no hand labels."""
-        return replace(self, columns=replace(self.columns, labels=None))
+        """How the table of `Bars.baseline` is scored: it needs neither hand labels nor groups."""
+        return replace(self, columns=replace(self.columns, labels=None, by=()))
 
     def costs(self, table: str | Source, cost: CostOf) -> ScoringCosts:
         """Return what the requests about a table would cost; nothing is sent.

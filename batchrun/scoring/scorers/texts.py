@@ -74,14 +74,12 @@ class ExactScorer(Scorer):
 
     def score(self, sample: Sample) -> Score:
         read, answer = _PLAIN.of(sample.answer), self.form.of(sample.answer)
-        targets = _formed(self.form, texts_of(sample.target))
-        if not targets:
-            return _NOTHING_LEFT
-        equal = next((target for target, formed in targets.items() if formed == answer), None)
+        targets = texts_of(sample.target)
+        equal = next((target for target in targets if self.form.of(target) == answer), None)
         if self.different:
             return Score(float(equal is None), "different" if equal is None else f"equal to {equal!r}", read)
         explanation = f"expected {_listed(targets)}" if equal is None else "equal"
-        compared = (next(iter(targets.values())), answer) if len(targets) == 1 else None
+        compared = (self.form.of(targets[0]), answer) if len(targets) == 1 else None
         return Score(float(equal is not None), explanation, read, compared)
 
 

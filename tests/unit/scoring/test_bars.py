@@ -116,6 +116,15 @@ def test_a_baseline_needs_enough_scored_rows(tmp_path: Path, kinds: str, passes:
     assert (paired in bar.found) is not passes
 
 
+def test_a_baseline_needs_no_groups(tmp_path: Path) -> None:
+    """A column of `by` belongs to the table; its baseline may lack it."""
+    (tmp_path / "t.csv").write_text("id,truth,response,topic\na,1,1,x\nb,1,1,y\n")
+    (tmp_path / "base.csv").write_text("id,truth,response\na,1,1\nb,1,1\n")
+    spec = ScoringSpec(["numeric"], ScoreColumns(target="truth", key="id", by=("topic",)))
+    found = score_table(str(tmp_path / "t.csv"), spec, Bars(baseline=str(tmp_path / "base.csv")))
+    assert (found.exit_code, list(found.summaries[0].groups["topic"])) == (0, ["x", "y"])
+
+
 def test_rows_that_a_scorer_needs_no_target_for(tmp_path: Path) -> None:
     """If a scorer needs no target, failed rows without one count against the bar; rows that it leaves out do not."""
     path = tmp_path / "t.csv"
