@@ -137,7 +137,7 @@ def _requests(
     return Requests(judge, output, lambda path: _write(path, contest, judge, rubric))
 
 
-def replies_path(judge: str, contest: Contest, tables: Sequence[str], beside: str | Path | None = None) -> Path:
+def replies_path(judge: str, contest: Contest, tables: Sequence[str], beside: str | None = None) -> Path:
     """Return the table with a judge's replies; each pair of tables, or of parts of one, has its own.
 
     Args:
