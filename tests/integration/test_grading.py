@@ -224,7 +224,7 @@ def test_unreadable_verdicts_are_not_zeros(bench: Bench) -> None:
     [figures] = found["scores"]
     assert (figures["n"], figures["mean"], figures["unjudged"]) == (2, 0.5, 2)
     assert figures["unjudged_reasons"] == {
-        "the verdict of grader strict cannot be read": 1,
+        "the verdict of grader strict cannot be read: its last line is not GRADE: and one of C, I": 1,
         "grader strict failed: invalid_prompt": 1,
     }
     assert [found["graders"][0][name] for name in ("read", "unread", "failed")] == [2, 1, 1]
@@ -425,7 +425,8 @@ def test_verdicts_of_a_judge_that_cannot_be_read(bench: Bench) -> None:
     bench.judge.say = lambda prompt: "Hm." if shown(prompt)[0] == "x" else "GRADE: TIE"
     two_tables(bench)
     [found] = compared(bench, "--judge", "m")["judged"]
-    assert found["unjudged_reasons"] == {"the verdict of grader m cannot be read": 4}
+    unread = "the verdict of grader m cannot be read: its last line is not GRADE: and one of A, B, TIE"
+    assert found["unjudged_reasons"] == {unread: 4}
     assert (found["wins"], found["ties"], found["losses"]) == (0, 2, 0)
     assert (found["p_value"], found["longer"]["mean"], found["shown_first"]["mean"]) == (None, None, None)
 

@@ -181,7 +181,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"score": "numerik"},
-        "scorer numerik: unknown scorer 'numerik'; known: exact, ne, includes, starts-with, contains-all, contains-any, regex, numeric, choice, json, fuzzy, f1, rougeL, rouge1, rouge2, rouge3, rouge4, bleu, math, cosine, python, column, model-graded",
+        "scorer numerik: unknown scorer 'numerik'; known: exact, ne, includes, starts-with, contains-all, contains-any, regex, numeric, choice, json, fuzzy, f1, rougeL, rouge1, rouge2, rouge3, rouge4, bleu, math, cosine, python, column, model-graded; did you mean 'numeric'?",
     ),
 ]
 

@@ -9,20 +9,21 @@ function otherAnswers(rows, row) {
   if (row.b !== undefined) found.push({ name: "the baseline", text: String(row.b.response ?? "") });
   const answer = rows.column("output", "response");
   for (const other of rows.epochsOf(row).slice(0, MOST_OTHERS)) {
-    if (other !== row && !MISSING(other.cell(answer))) found.push({ name: differenceOf(rows, row, other), text: String(other.cell(answer)) });
+    if (other !== row && !MISSING(other.cell(answer))) found.push({ name: distinctionOf(rows, other, [row]), text: String(other.cell(answer)) });
   }
   const target = rows.columns.findIndex(({ role, name }) => role === "own" && name === rows.names.target);
   if (target >= 0 && String(row.cell(target) ?? "").split(/\s+/).length >= LEAST_TARGET_WORDS) found.push({ name: `the target (${rows.names.target})`, text: String(row.cell(target)) });
   return found;
 }
 
-// What distinguishes another row with the same key: its settings, its epoch, the model that answered; else its position.
-function differenceOf(rows, row, other) {
+// What distinguishes a row from others with the same key: its settings, its epoch, the model that answered; else its position.
+function distinctionOf(rows, row, others) {
   const parts = rows.columns.flatMap(({ role, name, key }, index) => {
-    const tells = (role === "own" && (name.startsWith("axis_") || name === "epoch")) || (role === "output" && key === "model");
-    return tells && !MISSING(other.cell(index)) && other.cell(index) !== row.cell(index) ? [`${name.replace(/^axis_/, "")} ${String(other.cell(index)).slice(0, 60)}`] : [];
+    const names = isOfCombination(rows, index) || (role === "output" && key === "model");
+    const differs = names && !MISSING(row.cell(index)) && others.some((other) => other.cell(index) !== row.cell(index));
+    return differs ? [`${name.replace(/^axis_/, "")} ${String(row.cell(index)).slice(0, 60)}`] : [];
   });
-  return parts.length > 0 ? [...new Set(parts)].join(", ") : `row ${other.i}`;
+  return parts.length > 0 ? [...new Set(parts)].join(", ") : `row ${row.i}`;
 }
 
 // A choice of the other answers, and the differences from the one that is chosen. They are computed when they are first seen.

@@ -23,13 +23,20 @@ function orderedColumns(rows) {
   return rows.columns.map((_, index) => index).filter((index) => index !== rows.keyColumn && rows.has(index)).sort((one, other) => rank[one] - rank[other] || one - other);
 }
 
-// Initial columns: the prompt, the table's first own ones, the answer, its first fields, and others that differ from row to row.
+// Whether a column names the settings or the epoch of a row that is run several times.
+function isOfCombination(rows, index) {
+  const { role, name } = rows.columns[index];
+  return role === "own" && (name.startsWith("axis_") || name === "epoch");
+}
+
+// Initial columns: the prompt, the table's first own ones, those of combinations, the answer, its first fields, and others that differ from row to row.
 function isUsual(rows, index) {
   const place = placeOf(rows, index);
+  if (isOfCombination(rows, index)) return rows.all.some((row) => row.cell(index) !== rows.all[0].cell(index));
   if (["prompt", "target", "response", "status", "score", "note"].includes(place)) return true;
   if (place === "read") return false;
   if (place === "output") return ["completion_tokens", "cost_usd", "duration_s"].includes(rows.columns[index].key) && rows.all.some((row) => !MISSING(row.cell(index)));
-  const alike = rows.columns.map((_, each) => each).filter((each) => each !== rows.keyColumn && placeOf(rows, each) === place);
+  const alike = rows.columns.map((_, each) => each).filter((each) => each !== rows.keyColumn && placeOf(rows, each) === place && !isOfCombination(rows, each));
   const least = rows.promptColumn === null ? 0 : 1; // the prompt takes the place of one of the table's own columns
   return alike.indexOf(index) < (place === "field" ? FIELDS_SHOWN : OWN_SHOWN - least);
 }

@@ -10,6 +10,7 @@ function distinguished({ mean, low, high }) {
 }
 
 const FLIPS_LISTED = 200;
+const FLIPS_PRINTED = 6; // as in page.css
 let chosenPair = 0; // of several tables; it stays when the page is drawn again
 
 function comparisonSection(facts, rows, open, showOnly, isSelection) {
@@ -69,7 +70,7 @@ function matrix(names, pairings, scorer) {
       el("small", { text: difference.low === null ? "no interval" : `${format.points(difference.low)} to ${format.points(difference.high)}` }));
   };
   return el("div", { class: "scorer-block" },
-    el("h3", {}, el("bdi", { text: scorer }), el("small", { class: "aside", text: " points of the line minus the column, with 95 % interval; in color if it excludes 0" })),
+    el("h3", {}, el("bdi", { text: scorer }), el("small", { class: "aside", text: " points, row minus column, with 95 % interval; in color if it excludes 0" })),
     el("table", { class: "matrix" },
       el("thead", {}, el("tr", {}, el("td", {}), names.map((name) => el("th", { scope: "col", dir: "auto", text: name.slice(0, 60) })))),
       el("tbody", {}, names.map((line) => el("tr", {}, el("th", { scope: "row", dir: "auto", text: line.slice(0, 60) }), names.map((column) => cell(line, column)))))));
@@ -91,8 +92,8 @@ function pairingBlock(pairing, rows, open, showOnly) {
     ].filter(Boolean).join(" \u00b7 ") }),
     differenceGroups(pairing.groups ?? {}),
     el("div", { class: "flips" },
-      flips("Better", "better", pairing.better_rows, rows, open, showOnly),
-      flips("Worse", "worse", pairing.worse_rows, rows, open, showOnly)),
+      flips("Better", "better", pairing, rows, open, showOnly),
+      flips("Worse", "worse", pairing, rows, open, showOnly)),
     sideBySide(pairing, rows, open));
 }
 
@@ -112,16 +113,30 @@ function differenceGroups(groups) {
       el("td", { class: "n", text: format.many(pairs, "pair") }))))));
 }
 
-function flips(name, kind, positions, rows, open, showOnly) {
+function flips(name, kind, pairing, rows, open, showOnly) {
+  const positions = pairing[`${kind}_rows`];
+  const pairs = pairing[kind].length;
   const listed = positions.map((position) => rows.at(position)).filter((row) => row !== undefined);
+  const label = flipLabels(rows, listed);
   const answer = rows.column("output", "response");
+  const left = (most) => format.count(listed.length - most);
   return el("div", { class: `flip-list ${kind}` },
-    el("h4", {}, el("span", { class: "dot", "aria-hidden": "true" }), `${name} (${format.count(positions.length)})`,
+    el("h4", {}, el("span", { class: "dot", "aria-hidden": "true" }), pairs === positions.length ? `${name} (${format.count(pairs)})` : `${name} (${format.many(pairs, "pair")}, ${format.many(positions.length, "row")})`,
       listed.length > 0 ? el("button", { type: "button", class: "plain", text: "in the table", onclick: () => showOnly(positions) }) : null),
     el("ul", {}, listed.slice(0, FLIPS_LISTED).map((row) =>
       el("li", {}, el("button", { type: "button", class: "flip", onclick: () => open(row) },
-        el("b", { text: row.k.slice(0, 60) }), " ", el("span", { dir: "auto", text: (rows.prompt(row) ?? String(row.cell(answer) ?? "")).slice(0, 160) }))))),
-    listed.length > FLIPS_LISTED ? el("p", { class: "aside", text: `${format.count(listed.length - FLIPS_LISTED)} more in the table` }) : null);
+        el("b", { text: label(row) }), " ", el("span", { dir: "auto", text: (rows.prompt(row) ?? String(row.cell(answer) ?? "")).slice(0, 160) }))))),
+    listed.length > FLIPS_LISTED ? el("p", { class: "aside on-screen", text: `${left(FLIPS_LISTED)} more in the table` }) : null,
+    listed.length > FLIPS_PRINTED ? el("p", { class: "aside printed", text: `${left(FLIPS_PRINTED)} more, not printed` }) : null);
+}
+
+// The key of a flipped row; of several with the same key also what distinguishes them, such as the epoch.
+function flipLabels(rows, listed) {
+  const sameKey = grouped(listed, (row) => row.k);
+  return (row) => {
+    const alike = sameKey.get(row.k).filter((each) => each !== row);
+    return alike.length === 0 ? row.k.slice(0, 60) : `${row.k.slice(0, 60)} ${distinctionOf(rows, row, alike)}`;
+  };
 }
 
 // -- flipped rows side by side, with the words that differ
@@ -139,11 +154,12 @@ function sideBySide(pairing, rows, open) {
     return { kind, row, before, after: text(row) };
   })).filter(({ row, before }) => row !== undefined && before !== null);
   if (listed.length === 0) return null;
+  const label = flipLabels(rows, listed.map(({ row }) => row));
   const body = el("tbody", {});
   const more = el("button", { type: "button", class: "plain", onclick: () => add() });
   const add = () => {
     const from = body.childElementCount;
-    body.append(...listed.slice(from, from + SIDE_ROWS).map((each) => sideLine(each, rows, open)));
+    body.append(...listed.slice(from, from + SIDE_ROWS).map((each) => sideLine(each, rows, open, label(each.row))));
     const left = listed.length - body.childElementCount;
     more.hidden = left === 0;
     more.textContent = `Show ${format.count(Math.min(left, SIDE_ROWS))} more of ${format.count(left)}`;
@@ -154,14 +170,14 @@ function sideBySide(pairing, rows, open) {
   return part;
 }
 
-function sideLine({ kind, row, before, after }, rows, open) {
+function sideLine({ kind, row, before, after }, rows, open, label) {
   const [old, now] = [before, after].map((text) => (text.length > SIDE_CHARACTERS ? `${text.slice(0, SIDE_CHARACTERS)} \u2026` : text));
   const parts = wordDiff(old, now);
   const side = (gone, tag, whole) => (whole === "" ? "empty" : parts === null ? whole : parts.filter((each) => each.kind !== gone).map((each) => el(each.kind === "same" ? "span" : tag, { text: each.text })));
   const target = rows.columns.findIndex(({ role, name }) => role === "own" && name === rows.names.target);
   return el("tr", {},
     el("th", { scope: "row" },
-      el("button", { type: "button", class: "link", onclick: () => open(row) }, el("bdi", { text: row.k.slice(0, 60) })), el("span", { class: `dot ${kind}`, "aria-hidden": "true" }), el("small", { text: ` ${kind}` }),
+      el("button", { type: "button", class: "link", onclick: () => open(row) }, el("bdi", { text: label })), el("span", { class: `dot ${kind}`, "aria-hidden": "true" }), el("small", { text: ` ${kind}` }),
       el("p", { class: "aside", dir: "auto", text: (rows.prompt(row) ?? "").slice(0, 300) }),
       target < 0 ? null : el("p", { class: "aside", dir: "auto", text: `expected: ${String(row.cell(target) ?? "").slice(0, 200)}` })),
     el("td", {}, el("div", { class: "diff", dir: "auto" }, side("new", "del", old))),

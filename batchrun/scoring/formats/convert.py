@@ -227,9 +227,8 @@ def _note_json_text(table: _Table, form: Format, notes: Notes) -> None:
         return
     for column, seen in table.kinds.items():
         if seen.kind == "json":
-            notes.rows[
-                f"{column}: lists, objects or values of several types, which become JSON text in {_CALLED[form.kind]}"
-            ] = table.count
+            sentence = f"{column}: lists, objects or values of several types became JSON text in {_CALLED[form.kind]}"
+            notes.remark(sentence, table.count)
 
 
 _CALLED: Final[Mapping[Kind, str]] = {"parquet": "Parquet", "feather": "Arrow", "xlsx": "Excel"}
@@ -252,7 +251,7 @@ def _write_text(stream: Sink, delimiter: str, rows: Iterator[Cells], notes: Note
         if not index:
             writer.writerow(row)
         if any(isinstance(value, list | dict) for value in row.values()):
-            notes.add("lists and objects, which become JSON text in CSV; write .jsonl to keep them")
+            notes.remark("lists and objects became JSON text in CSV; write .jsonl to keep them")
         writer.writerow([as_text(value) for value in row.values()])
 
 

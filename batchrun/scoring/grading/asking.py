@@ -155,7 +155,8 @@ def _verdict(cells: Cells, grader: Grader, *, several: bool) -> GraderVerdict:
     prefix = f"{grader.name}: " if several else ""
     read = None if reading.read is None else prefix + reading.read
     reason = prefix + reading.reason if reading.reason else ""
-    return GraderVerdict(reading.value, read, reason, f"the verdict of grader {grader.name} cannot be read")
+    unread = f"the verdict of grader {grader.name} cannot be read: {grader.reader.expected()}"
+    return GraderVerdict(reading.value, read, reason, unread)
 
 
 def _report(

@@ -85,16 +85,22 @@ class Reader:
         value = float(number["number"].replace("−", "-"))
         return (value - low) / (high - low) if low <= value <= high else None
 
+    def expected(self) -> str:
+        """Return what a reply needs, for a message about one that cannot be read."""
+        if self.pattern is not None:
+            return f"the pattern finds none of the grades, {self._grades()}"
+        return f"its last line is not GRADE: and {self._grades()}"
+
+    def _grades(self) -> str:
+        if self.scale:
+            return f"a number from {self.scale[0]:g} to {self.scale[1]:g}"
+        return f"one of {', '.join(self.choices)}"
+
     def grade_line(self) -> str:
         """Return the rubric's instruction on how to end the reply."""
-        grades = (
-            f"a number from {self.scale[0]:g} to {self.scale[1]:g}"
-            if self.scale
-            else f"one of {', '.join(self.choices)}"
-        )
         return (
             "Give your reasons first, in a few sentences. Then end with one more line, the last of your reply, of this "
-            f"form and with nothing behind it:\nGRADE: X\nwhere X is {grades}."
+            f"form and with nothing behind it:\nGRADE: X\nwhere X is {self._grades()}."
         )
 
 

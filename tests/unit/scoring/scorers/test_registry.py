@@ -282,7 +282,7 @@ def test_a_function_of_the_users(tmp_path: Path) -> None:
     ("specs", "message"),
     [
         ([], "no scorer is given: add --scorer with one of exact, ne, includes"),
-        (["nummeric"], "unknown scorer 'nummeric'; known: exact"),
+        (["nummeric"], "unknown scorer 'nummeric'; known: exact.*, model-graded; did you mean 'numeric'"),
         (["numeric:eps=1"], "unknown option 'eps=1'; known: abs=, rel=, decimal="),
         (["numeric:abs=x"], "abs=x: expected a number, at least 0"),
         (["numeric:decimal=."], r"decimal=\.: expected point or comma"),
