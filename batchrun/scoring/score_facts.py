@@ -45,6 +45,7 @@ class EpochsFacts(TypedDict):
     """Figures over repeated rows; see `batchrun.scoring.summary.Epochs`."""
 
     keys: int
+    rows: int
     fewest: int
     most: int
     pass_at_k: dict[str, EstimateFacts]

@@ -171,6 +171,7 @@ def figures_facts(figures: Figures) -> FiguresFacts:
     if figures.epochs is not None:
         facts["epochs"] = {
             "keys": figures.epochs.keys,
+            "rows": figures.epochs.rows,
             "fewest": figures.epochs.fewest,
             "most": figures.epochs.most,
             "pass_at_k": {str(k): estimate_facts(each) for k, each in figures.epochs.pass_at_k.items()},

@@ -239,13 +239,14 @@ def test_figures_follow_the_filters_of_the_table(tmp_path: Path, browser: Browse
 
 
 def test_models_side_by_side(tmp_path: Path, browser: Browser) -> None:
-    """Three models have a matrix of differences; the chosen pair shows its flipped answers with the words that differ,
-    as text."""
+    """Three models have a matrix of differences; the chosen pair shows its flipped answers in each epoch, with the words
+    that differ, as text."""
     answer = {"a": "it is <b>1</b>", "b": "it is <b>2</b>", "c": "it is 1"}
     rows = [
-        {"id": f"q{place}", "axis_model": model, "truth": "1", "response": answer[model], "status": "completed"}
+        {"id": f"q{place}", "a": 0, "b": 1, "axis_model": model, "epoch": epoch, "truth": "1", "response": answer[model]}
         for model in "abc"
-        for place in range(20)
+        for place in range(10)
+        for epoch in (1, 2)
     ]
     with (tmp_path / "a.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
@@ -259,6 +260,11 @@ def test_models_side_by_side(tmp_path: Path, browser: Browser) -> None:
         assert lines.nth(1).locator("td b").first.text_content() == "\u2212100.0"
         assert lines.nth(2).locator("td b").first.text_content() == "+0.0"
         assert page.locator(".matrix td.worse").count() >= 1
+        assert page.get_by_text("10 rows \u00d7 3 settings, 2 epochs each").count() == 1
+        worse = page.locator(".flip-list.worse")
+        assert (worse.locator("h4").text_content() or "").startswith("Worse (10 pairs, 20 rows)")
+        assert worse.locator(".flip b").all_text_contents()[:3] == ["q0 epoch 1", "q0 epoch 2", "q1 epoch 1"]
+        assert {"axis_model", "epoch"} <= set(page.locator(".grid-head .name").all_text_contents())
         page.locator(".side summary").click()
         side = page.locator(".side tbody tr")
         assert side.count() == 10

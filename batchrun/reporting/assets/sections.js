@@ -177,7 +177,8 @@ function variance({ share_between: between, another_epoch: epoch, more_rows: row
 
 function epochs(facts) {
   const line = (name, figures) => Object.entries(figures).map(([k, found]) => `${name}${k} ${format.percent(found.mean)}`).join(", ");
-  return el("p", { class: "aside", text: `${format.many(facts.keys, "different row")}, ${facts.fewest === facts.most ? facts.most : `${facts.fewest} to ${facts.most}`} epochs each: ${line("pass@", facts.pass_at_k)}; ${line("pass^", facts.pass_hat_k)}` });
+  const settings = facts.keys === facts.rows ? "" : facts.keys % facts.rows === 0 ? ` \u00d7 ${format.count(facts.keys / facts.rows)} settings` : ` with several settings, ${format.count(facts.keys)} in all`;
+  return el("p", { class: "aside", text: `${format.many(facts.rows, "row")}${settings}, ${facts.fewest === facts.most ? facts.most : `${facts.fewest} to ${facts.most}`} epochs each: ${line("pass@", facts.pass_at_k)}; ${line("pass^", facts.pass_hat_k)}` });
 }
 
 function distributionSection(facts) {
