@@ -243,7 +243,7 @@ def test_models_side_by_side(tmp_path: Path, browser: Browser) -> None:
     that differ, as text."""
     answer = {"a": "it is <b>1</b>", "b": "it is <b>2</b>", "c": "it is 1"}
     rows = [
-        {"id": f"q{place}", "a": 0, "b": 1, "axis_model": model, "epoch": epoch, "truth": "1", "response": answer[model]}
+        {"id": f"q{place}", "axis_model": model, "epoch": epoch, "truth": "1", "response": answer[model]}
         for model in "abc"
         for place in range(10)
         for epoch in (1, 2)

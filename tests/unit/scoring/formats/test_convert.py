@@ -335,9 +335,7 @@ def test_csv_keeps_what_it_can(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text('{"item": {"q": "a\\nb,\\"c\\"", "l": [1, 2], "n": 1.0, "e": null}}\n')
     _, notes = convert([str(tmp_path / "in.jsonl")], tmp_path / "out.csv", Conversion("openai-evals"))
     assert read_csv(tmp_path / "out.csv") == [{"q": 'a\nb,"c"', "l": "[1,2]", "n": "1", "e": ""}]
-    assert notes.lines() == [
-        "lists and objects became JSON text in CSV; write .jsonl to keep them (1 row)"
-    ]
+    assert notes.lines() == ["lists and objects became JSON text in CSV; write .jsonl to keep them (1 row)"]
 
 
 def test_parquet_keeps_types(tmp_path: Path) -> None:
@@ -351,8 +349,7 @@ def test_parquet_keeps_types(tmp_path: Path) -> None:
     count, notes = convert([str(tmp_path / "in.jsonl")], tmp_path / "t.parquet", Conversion("openai-evals"))
     assert count == 2
     assert set(notes.lines()) == {
-        f"{name}: lists, objects or values of several types became JSON text in Parquet (2 rows)"
-        for name in "lm"
+        f"{name}: lists, objects or values of several types became JSON text in Parquet (2 rows)" for name in "lm"
     }
     columns = pq.read_table(tmp_path / "t.parquet").to_pydict()
     assert columns == {
