@@ -150,7 +150,7 @@ class Grading:
         if not (key or job.base_url or job.script or environment.base_url or environment.client_options):
             problem = (
                 f"{grader.where}: no API key (OPENAI_API_KEY), and no base_url in the grader's file, so its model "
-                "cannot be reached; the embedded server's tutor cannot grade"
+                "cannot be reached; the embedded server's tutor cannot grade, a script can: script = FILE in that file"
             )
             if self.on_no_key is None:
                 raise InputError(problem)
