@@ -198,5 +198,6 @@ def check_added_columns(options: WriteOptions, columns: Sequence[str], name: str
         raise InputError(
             f"{name}: the column{'s' if several else ''} {', '.join(map(repr, twice))} "
             f"{'are also names of output columns' if several else 'is also the name of an output column'};"
-            f" rename {'them' if several else 'it'}, or give the output columns a prefix such as new_ with --output-prefix"
+            f" rename {'them' if several else 'it'}, or give the output columns a prefix with --output-prefix, such as "
+            "new_"
         )
