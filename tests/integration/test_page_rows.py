@@ -80,8 +80,8 @@ def test_fields_are_columns(page_of_objects: str, shown: Watched) -> None:
     """Fields of answers are next to the answer, sorted and filtered by value; the key has a filter too."""
     page = shown.page
     page.goto(page_of_objects)
-    assert heads(shown)[:10] == [
-        "id", "topic", "text", "note", "truth", "response", "label", "amount", "why", "category",
+    assert heads(shown)[:11] == [
+        "id", "topic", "text", "note", "epoch", "truth", "response", "label", "amount", "why", "category",
     ]  # fmt: skip
     amount = page.locator(".grid-head button", has_text="amount")
     amount.click()
