@@ -241,7 +241,7 @@ def _set_up(connection: sqlite3.Connection) -> None:
             raise
     connection.execute("PRAGMA synchronous=NORMAL")
     # Checkpoints fsync: they are made by `checkpoint`, off the event loop.
-    connection.execute("PRAGMA wal_autocheckpoint=0")
+    write_ahead_log.configure(connection)
 
 
 def _set_up_for_reading(connection: sqlite3.Connection) -> None:

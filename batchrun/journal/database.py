@@ -80,7 +80,7 @@ class Database:
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=NORMAL")
         # Checkpoints fsync: they are made by `checkpoint`, off the event loop.
-        self._connection.execute("PRAGMA wal_autocheckpoint=0")
+        write_ahead_log.configure(self._connection)
 
     def _migrate(self) -> None:
         for number, step in enumerate(STEPS[self.version :], start=self.version + 1):

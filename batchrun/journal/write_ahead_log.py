@@ -10,10 +10,19 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-__all__ = ["LOG_BYTES", "checkpoint", "reuse", "size_bytes"]
+__all__ = ["LOG_BYTES", "checkpoint", "configure", "reuse", "size_bytes"]
 
 LOG_BYTES = 16 * 1024 * 1024
 """A larger log is moved at once, and its space is used again."""
+
+
+def configure(connection: sqlite3.Connection) -> None:
+    """Leave the log of a writer's connection to `checkpoint` and `reuse`.
+
+    A log that is used again is cut to a quarter of `LOG_BYTES`, so that its size says how much is in it.
+    """
+    connection.execute("PRAGMA wal_autocheckpoint=0")
+    connection.execute(f"PRAGMA journal_size_limit={LOG_BYTES // 4}")
 
 
 def size_bytes(path: Path) -> int:

@@ -325,6 +325,18 @@ def test_the_log_is_bounded_at_full_speed(journal: Journal) -> None:
     assert journal.counts().completed == 2_500
 
 
+def test_a_log_that_is_used_again_is_small(journal: Journal) -> None:
+    """After a large log has been moved, its size is that of what is written since: it is not moved again at once."""
+    for number in range(400):
+        journal.finish(completed(number, "x" * 60_000), "f")
+    assert journal.log_bytes > LOG_BYTES
+    journal.checkpoint()
+    journal.reuse_log()
+    journal.finish(completed(400), "f")
+    assert journal.log_bytes <= LOG_BYTES // 4
+    assert journal.counts().completed == 401
+
+
 # -- files that are something else ---------------------------------------------------------------------------
 
 
