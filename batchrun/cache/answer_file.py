@@ -210,9 +210,15 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         InputError: the file is not a cache that this version can read.
     """
     try:
-        application_id = connection.execute("PRAGMA application_id").fetchone()[0]
-        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        # One transaction: another process may be making the table just now.
+        connection.execute("BEGIN")
+        try:
+            tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            application_id = connection.execute("PRAGMA application_id").fetchone()[0]
+            version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError as exc:
