@@ -118,10 +118,10 @@ class FollowedBatch:
         self._output = output
         self._clock = clock
         self._paths = paths_for(Path(str(output).removesuffix(".journal")))
+        self._notes = NotedRows(self._paths.notes)
+        self._live = _LiveRows()
         self._journal = FollowedJournal(self._paths.journal)
         self._file = self._file_identity()
-        self._live = _LiveRows()
-        self._notes = NotedRows(self._paths.notes)
         self._facts: tuple[tuple[int, int, bool], PageFacts] | None = None
         try:
             self.look()

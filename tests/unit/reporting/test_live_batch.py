@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -219,3 +220,13 @@ def test_a_missing_input_is_refused(batch: WrittenBatch) -> None:
     (batch.output.parent / "q.csv").unlink()
     with pytest.raises(InputError, match=r"q\.csv"):
         FollowedBatch(batch.output, noon)
+
+
+def test_a_spoiled_file_of_notes_leaves_no_journal_open(batch: WrittenBatch) -> None:
+    """If the notes cannot be read, the page is refused before the journal is opened."""
+    batch.plan.paths.notes.write_text("not,the,header\n1,2,3\n", encoding="utf-8")
+    with pytest.raises(InputError, match=re.escape(batch.plan.paths.notes.name)):
+        FollowedBatch(batch.output, noon)
+    journal = batch.plan.paths.journal
+    opened = [each.resolve() for each in Path("/proc/self/fd").iterdir() if each.exists()]
+    assert opened.count(journal.resolve()) == 1  # that of the batch itself
