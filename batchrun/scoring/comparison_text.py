@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from batchrun.prompts.combinations import axis_name
 from batchrun.scoring.comparison import Comparison
 from batchrun.scoring.figure_tables import contender_rows, correction_notes, group_tables, matrix_tables, pairing_table
-from batchrun.scoring.figures_text import correlation_text, interval, p_text, signed
+from batchrun.scoring.figures_text import correlation_text, interval, p_text, pairs_text, signed, some_keys
 from batchrun.scoring.pairing import Pairing
 from batchrun.scoring.power import RowsNeeded
 from batchrun.scoring.text_layout import aligned, md, md_table
@@ -15,7 +13,6 @@ from batchrun.wording import rows_text
 
 __all__ = ["comparison_lines", "comparison_markdown"]
 
-_MAX_KEYS = 10
 
 _TESTS = {
     "none": "no test",
@@ -54,7 +51,7 @@ def comparison_markdown(comparison: Comparison) -> str:
 
 def _pairing_lines(pairing: Pairing, comparison: Comparison) -> list[str]:
     estimate = pairing.difference.estimate
-    lines = [f"{pairing.scorer}: {pairing.second} against {pairing.first}, {_pairs(pairing)}"]
+    lines = [f"{pairing.scorer}: {pairing.second} against {pairing.first}, {pairs_text(pairing.pairs)}"]
     if pairing.unpaired:
         lines.append(
             f"  {rows_text(pairing.unpaired)} of {pairing.second} not paired, without a score in one of the tables"
@@ -65,8 +62,8 @@ def _pairing_lines(pairing: Pairing, comparison: Comparison) -> list[str]:
     lines.append(f"  {_TESTS[pairing.difference.test]}: {', '.join(p_values)}")
     if pairing.correlation is not None:
         lines.append(f"  correlation of the scores {correlation_text(pairing.correlation)}")
-    lines.append(f"  {rows_text(len(pairing.better))} better{_some(pairing.better)}")
-    lines.append(f"  {rows_text(len(pairing.worse))} worse{_some(pairing.worse)}")
+    lines.append(f"  {rows_text(len(pairing.better))} better{some_keys(pairing.better)}")
+    lines.append(f"  {rows_text(len(pairing.worse))} worse{some_keys(pairing.worse)}")
     if pairing.rows_needed:
         lines.append(f"  {_detectable(pairing)}")
         lines.append(f"  rows to show a difference: {_rows_needed(pairing)}")
@@ -81,22 +78,11 @@ def _p_values(pairing: Pairing, tests: int) -> list[str]:
     return [p_text(pairing.difference.p_value), *corrected]
 
 
-def _pairs(pairing: Pairing) -> str:
-    return f"{pairing.pairs:,} {'pair' if pairing.pairs == 1 else 'pairs'}"
-
-
 def _group_cells(label: str, pairing: Pairing, tests: int) -> tuple[str, ...]:
     estimate = pairing.difference.estimate
     difference = f"{signed(estimate.mean)} {interval(estimate, signed=True)}"
     unpaired = f"{rows_text(pairing.unpaired)} not paired" if pairing.unpaired else ""
-    return (label or "(empty)", difference, _pairs(pairing), ", ".join(_p_values(pairing, tests)), unpaired)
-
-
-def _some(keys: Sequence[str]) -> str:
-    if not keys:
-        return ""
-    more = f" and {len(keys) - _MAX_KEYS:,} more (--json lists them)" if len(keys) > _MAX_KEYS else ""
-    return f": {', '.join(keys[:_MAX_KEYS])}{more}"
+    return (label or "(empty)", difference, pairs_text(pairing.pairs), ", ".join(_p_values(pairing, tests)), unpaired)
 
 
 def _detectable(pairing: Pairing) -> str:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Final
 
 from batchrun.scoring.statistics import Estimate
 from batchrun.scoring.summary import Figures, Missing
 
-__all__ = ["MISSING_TEXT", "correlation_text", "counts_text", "interval", "p_text", "percent", "signed"]
+__all__ = [
+    "MISSING_TEXT",
+    "correlation_text",
+    "counts_text",
+    "interval",
+    "p_text",
+    "pairs_text",
+    "percent",
+    "signed",
+    "some_keys",
+]
+
+_MAX_KEYS = 10
 
 MISSING_TEXT: Final[Mapping[Missing, str]] = {
     "failed": "failed",
@@ -30,6 +42,19 @@ def counts_text(figures: Figures) -> str:
         (figures.skipped, "skipped"),
     )
     return ", ".join(f"{count:,} {word}" for count, word in counts if count)
+
+
+def pairs_text(number: int) -> str:
+    """Return `1 pair`, `2 pairs`."""
+    return f"{number:,} pair{'' if number == 1 else 's'}"
+
+
+def some_keys(keys: Sequence[str]) -> str:
+    """Return the first keys of rows, behind a colon, and the number of the others; "" without keys."""
+    if not keys:
+        return ""
+    more = f" and {len(keys) - _MAX_KEYS:,} more (--json lists them)" if len(keys) > _MAX_KEYS else ""
+    return f": {', '.join(keys[:_MAX_KEYS])}{more}"
 
 
 def percent(share: float | None) -> str:

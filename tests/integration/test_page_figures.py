@@ -21,18 +21,12 @@ from batchrun.scoring.score_columns import ScoreColumns
 from batchrun.scoring.score_options import FailedAs
 from batchrun.scoring.summary import summarize
 from tests.support.answers import SCORE, numbered, write
-from tests.support.browser import open_browser, watched_page
+from tests.support.browser import watched_page
 from tests.support.command import batchrun
 from tests.support.rows import noon
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from batchrun.reporting.report import Report, answer_facts, head, page_data
 from batchrun.reporting.rows import ReportRow, pending_cells
 from batchrun.reporting.table_columns import ColumnNames, columns_of
 from batchrun.tables.sink import disarmed
-from tests.support.browser import Watched, open_browser, watched_page
+from tests.support.browser import Watched, watched_page
 from tests.support.command import batchrun
 from tests.support.rows import noon
 
@@ -37,12 +37,6 @@ def labelled(number: int, epoch: int = 1) -> dict[str, Any]:
         "id": f"r{number}", "topic": "cd"[number % 2], "text": f"Case {number}: {LONG_WORDS}", "note": ODD_TEXTS[number % len(ODD_TEXTS)],
         "truth": "a", "epoch": epoch, "response": json.dumps(answer), "status": "completed", "total_tokens": 7,
     }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as found:
-        yield found
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from batchrun.reporting.report import Report, answer_facts, head, page_data
 from batchrun.reporting.rows import ReportRow, pending_cells
 from batchrun.reporting.table_columns import ColumnNames, columns_of
 from tests.support.answers import SCORE, numbered, write
-from tests.support.browser import Watched, open_browser, watched_page
+from tests.support.browser import Watched, watched_page
 from tests.support.command import batchrun
 from tests.support.rows import noon
 
@@ -44,12 +44,6 @@ HOSTILE = [
 
 
 # -- the page -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as found:
-        yield found
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
-from batchrun.scoring.figures_text import p_text, percent
+from batchrun.scoring.figures_text import p_text, pairs_text, percent, some_keys
 from batchrun.scoring.pairwise.judge import Judged
 from batchrun.scoring.score_facts import JudgedFacts
 from batchrun.scoring.statistics import Estimate
@@ -12,8 +12,6 @@ from batchrun.scoring.summary import estimate_facts
 from batchrun.wording import rows_text
 
 __all__ = ["judged_facts", "judged_lines", "judged_markdown"]
-
-_MAX_KEYS = 10
 
 
 def judged_lines(results: Iterable[Judged]) -> list[str]:
@@ -33,27 +31,23 @@ def _lines(result: Judged) -> Iterator[str]:
     contest, found = result.contest, result.found
     count = found.wins + found.ties + found.losses
     yield (
-        f"judge {result.report.grader}: {contest.second} against {contest.first}, {_pairs(count)}, each judged in both "
-        "orders"
+        f"judge {result.report.grader}: {contest.second} against {contest.first}, {pairs_text(count)}, each judged in "
+        "both orders"
     )
     if count:
         yield f"  win rate {_share(found.win_rate)}, a tie is half a win"
-        yield f"  {_pairs(found.wins)} won{_some(found.better)}"
-        yield f"  {_pairs(found.ties)} tied"
-        yield f"  {_pairs(found.losses)} lost{_some(found.worse)}"
+        yield f"  {pairs_text(found.wins)} won{some_keys(found.better)}"
+        yield f"  {pairs_text(found.ties)} tied"
+        yield f"  {pairs_text(found.losses)} lost{some_keys(found.worse)}"
         yield f"  sign test of wins and losses: {p_text(found.p_value)}"
         yield f"  order: {_share(found.flipped)} of the pairs have another winner in the other order; the answer shown"
         yield f"    first wins {_share(found.shown_first)} of {found.shown_first.n:,} verdicts with a winner"
-        yield f"  length: the longer answer wins {_share(found.longer)} of {_pairs(found.longer.n)} with a winner"
-    yield from (f"  {_pairs(number)} not judged: {reason}" for reason, number in result.unjudged.items())
+        yield f"  length: the longer answer wins {_share(found.longer)} of {pairs_text(found.longer.n)} with a winner"
+    yield from (f"  {pairs_text(number)} not judged: {reason}" for reason, number in result.unjudged.items())
     if contest.unanswered:
         yield f"  {rows_text(contest.unanswered)} without an answer in at least one table, not judged"
     if contest.unshared:
         yield f"  {rows_text(contest.unshared)} in one of the tables only, not judged"
-
-
-def _pairs(number: int) -> str:
-    return f"{number:,} pair{'' if number == 1 else 's'}"
 
 
 def _share(found: Estimate) -> str:
@@ -61,13 +55,6 @@ def _share(found: Estimate) -> str:
         return "–"
     ends = f"({percent(found.low)} to {percent(found.high)})" if found.low is not None else "(no interval)"
     return f"{percent(found.mean)} {ends}"
-
-
-def _some(keys: Sequence[str]) -> str:
-    if not keys:
-        return ""
-    more = f" and {len(keys) - _MAX_KEYS:,} more (--json lists them)" if len(keys) > _MAX_KEYS else ""
-    return f": {', '.join(keys[:_MAX_KEYS])}{more}"
 
 
 def judged_facts(result: Judged) -> JudgedFacts:
