@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -114,8 +115,13 @@ def open_client(endpoint: Endpoint, limits: Limits, *, silence_timeout_s: float)
     hooks.route = Route(base_url, getattr(transport, "proxy", None), endpoint.certificates)
     if can_be_lean(transport):
         http_client.transport = transport
-        client.shorten()
+        has_fixed_key = not callable(endpoint.api_key) and not endpoint.signs_in_otherwise
+        client.shorten(http_client if has_fixed_key and not _is_sdk_logging() else None)
     return client, hooks.route
+
+
+def _is_sdk_logging() -> bool:
+    return logging.getLogger("openai").isEnabledFor(logging.DEBUG)
 
 
 def is_beside(request: httpx2.Request) -> bool:

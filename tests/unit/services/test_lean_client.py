@@ -21,7 +21,7 @@ from openai import AsyncOpenAI
 
 from batchrun.engine.limits import Limits
 from batchrun.errors import OutputError, ServiceFault
-from batchrun.services import lean_client
+from batchrun.services import lean_client, lean_exchange
 from batchrun.services.client import Endpoint, open_client
 from batchrun.services.lean_client import LeanHttpClient, LeanRequest, mapped
 from batchrun.services.wire import Wire
@@ -106,6 +106,62 @@ async def test_the_same_requests(name: str, way: str) -> None:
         received[lean] = sent
     assert received[True] == received[False]
     assert [body["number"] for *_, body in received[True]] == [0, 1, 2]
+
+
+async def test_cookies_are_sent_back() -> None:
+    """A cookie that the service sets is sent with the next requests, as with the SDK alone."""
+    received = {}
+    for lean in (True, False):
+        answers = [json_answer({"id": "x"}), json_answer({"id": "x"}, set_cookie='a="b c"; Path=/v1; HttpOnly')] * 2
+        with ScriptedHttp(lambda _, answers=answers: answers.pop()) as server:  # type: ignore[misc]
+            url = server.url.replace("127.0.0.1", "localhost")  # aiohttp keeps no cookies of addresses
+            async with opened(Endpoint(url, KEY), lean=lean) as wire:
+                for _ in range(4):
+                    await wire.post("/responses", BODY, {})
+            received[lean] = [request.headers.get("cookie") for request in server.requests]
+    assert received[True] == received[False]
+    assert received[True][0] is None
+    assert received[True][1] == 'a="b c"'
+
+
+@pytest.mark.parametrize(
+    ("body", "own"),
+    [
+        ({**BODY, "more": "ü" * lean_exchange.MAX_AT_ONCE_BYTES}, {"X-Own": "a"}),
+        (BODY, {"X-Own": "ü€"}),
+        (BODY, {"X-Own": "a\r\nX-Injected: b"}),
+    ],
+    ids=["a large body", "a header that is not ASCII", "a header that may not be sent"],
+)
+async def test_requests_that_aiohttp_writes(body: dict[str, Any], own: dict[str, str]) -> None:
+    """Requests that are not written at once arrive, or are refused, as with the SDK alone."""
+    ends = []
+    for lean in (True, False):
+        with ScriptedHttp(lambda _: json_answer({"id": "x"})) as server:
+            async with opened(Endpoint(server.url, KEY), lean=lean) as wire:
+                await wire.post("/responses", BODY, {"X-Own": "first"})
+                try:
+                    await wire.post("/responses", body, own)
+                except Exception as exc:
+                    ends.append(f"{type(exc)}: {exc}")
+            ends.append(str([(each.headers.get("x-own"), each.body) for each in server.requests]))
+    assert ends[: len(ends) // 2] == ends[len(ends) // 2 :]
+    assert "X-Injected" not in ends[-1]
+
+
+async def test_an_aiohttp_without_the_parts_for_the_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If aiohttp's connector or protocol has changed, its session sends the same requests."""
+    with monkeypatch.context() as changed:
+        changed.delattr("aiohttp.client_proto.ResponseHandler.start_timeout")
+        assert not lean_exchange.is_possible()
+    assert lean_exchange.is_possible()
+    monkeypatch.setattr(lean_client, "_HAS_EXCHANGE", False)
+    with ScriptedHttp(lambda _: json_answer({"id": "x"})) as server:
+        async with opened(Endpoint(server.url, KEY), lean=True) as wire:
+            for number in range(3):
+                assert await wire.post("/responses", {**BODY, "number": number}, {"X-Own": "a"}) == {"id": "x"}
+        assert [request.body["number"] for request in server.requests] == [0, 1, 2]
+        assert server.connections == 1
 
 
 async def test_other_requests_are_sent_by_the_sdk() -> None:
