@@ -19,6 +19,8 @@ BatchrunError
         ├── Refused           403, or 404 for an object: concerns this row, or all rows; the engine decides
         └── BatchRefused      every row would fail the same way: the batch stops                   exit 5
 
+`Deferred` is not an error and not in this tree: a service raises it to end a row's task until its reply is there.
+
 A failed row is not an exception but a value, `batchrun.records.Failed`. Any exception outside this tree is a bug, and
 the process exits with 1.
 """
@@ -37,6 +39,7 @@ __all__ = [
     "BatchRefused",
     "BatchrunError",
     "ConnectionLost",
+    "Deferred",
     "GradingStopped",
     "InputError",
     "JournalMismatch",
@@ -261,6 +264,11 @@ class Shortage(TransientFault):
 
 class RunLost(TransientFault):
     """The service does not know a run that the journal names: it has to be created again."""
+
+
+class Deferred(Exception):
+    """The request is recorded, and its reply comes later: the row's task ends without an outcome, and a later pass over
+    the rows continues the same attempt."""
 
 
 class PermanentFault(ServiceFault):

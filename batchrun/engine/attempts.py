@@ -21,8 +21,9 @@ class Attempts:
     it a new key.
 
     Mutable state: `current`, the attempt at hand; `is_repeat`, whether it may make a run a second time; `started`, the
-    number of the last attempt in the journal; `has_unwritten_ids`, whether the ids of the current attempt still have
-    to be written there; `_counted`, failed attempts at this run that the policy counts.
+    number of the last attempt in the journal; `is_begun`, whether the current attempt is in the journal already;
+    `has_unwritten_ids`, whether the ids of the current attempt still have to be written there; `_counted`, failed
+    attempts at this run that the policy counts.
     """
 
     __slots__ = (
@@ -32,26 +33,38 @@ class Attempts:
         "_policy",
         "current",
         "has_unwritten_ids",
+        "is_begun",
         "is_repeat",
         "started",
     )
 
     def __init__(
-        self, row_key: str, batch_id: str, policy: RetryPolicy, last: Attempt | None, end: RunEnd | None
+        self,
+        row_key: str,
+        batch_id: str,
+        policy: RetryPolicy,
+        last: Attempt | None,
+        end: RunEnd | None,
+        *,
+        is_deferred: bool = False,
+        counted: int = 0,
     ) -> None:
         """
         Args:
             last: the last attempt of an earlier run of the batch, None if there was none.
             end: the row's last run that ended, None if none has.
+            is_deferred: `last` was deferred, and is continued under its own number.
+            counted: failed attempts at this run so far that the policy counts.
         """
         plain = row_key if row_key.isalnum() and row_key.isascii() and len(row_key) <= 40 else digest(row_key)
         self._key_start = f"{batch_id}-{plain}-"
         self._policy = policy
-        self._counted = 0
-        self.started = last.number if last is not None else 0
+        self._counted = counted
+        self.is_begun = is_deferred
+        self.started = last.number - is_deferred if last is not None else 0
         self.is_repeat = False
         self.has_unwritten_ids = False
-        self.current = self._first(last, end)
+        self.current = last if last is not None and is_deferred else self._first(last, end)
         self._earlier_run_id = self.current.run_id
 
     def _first(self, last: Attempt | None, end: RunEnd | None) -> Attempt:
@@ -75,6 +88,7 @@ class Attempts:
     def start(self) -> None:
         """Record that the current attempt is in the journal and may be sent."""
         self.started = self.current.number
+        self.is_begun = False
 
     def set_ids(self, thread_id: str | None, run_id: str | None, *, with_reply: bool) -> None:
         """Set the ids that the service gave.

@@ -27,7 +27,8 @@ class Budget:
 
     A row whose cost is unknown counts with the money reserved for it.
 
-    Mutable state: `spent_usd`; `reserved_usd`, for rows in flight; `_rows`, rows with known usage, and the largest
+    Mutable state: `spent_usd`; `reserved_usd`, for rows in flight, and `held_usd`, the part of it for rows whose reply
+    comes later; `_rows`, rows with known usage, and the largest
     values among them, `_tokens_per_char` and `_completion_tokens`; `_freed`, set when a row has ended.
     """
 
@@ -49,6 +50,7 @@ class Budget:
         self.limit_usd = limit_usd
         self.spent_usd = spent_usd
         self.reserved_usd = 0.0
+        self.held_usd = 0.0
         self._price = price
         self._fixed_chars = fixed_chars
         self._max_completion_tokens = max_completion_tokens
@@ -58,16 +60,35 @@ class Budget:
         self._freed = anyio.Event()
 
     async def reserve(self, prompt_chars: int) -> float | None:
-        """Reserve money for a row, after waiting for rows in flight to release theirs; return None if none is left."""
+        """Reserve money for a row, after waiting for rows in flight to release theirs; return None if none is left.
+
+        Money that is held is not waited for: its rows end in a later pass.
+        """
         while True:
             wanted_usd = self.estimate(prompt_chars)
             if self.spent_usd + self.reserved_usd + wanted_usd <= self.limit_usd:
                 self.reserved_usd += wanted_usd
                 return wanted_usd
-            if self.reserved_usd <= 1e-12:
+            if self.reserved_usd - self.held_usd <= 1e-12:
                 return None
             self._freed = anyio.Event()
             await self._freed.wait()
+
+    def hold(self, reserved_usd: float) -> None:
+        """Keep the money reserved for a row whose reply comes later."""
+        self.held_usd += reserved_usd
+        self._freed.set()
+
+    def hold_earlier(self, prompt_chars: int) -> float:
+        """Reserve and hold money for a row that was sent in an earlier run, even above the limit; return it."""
+        reserved_usd = self.estimate(prompt_chars)
+        self.reserved_usd += reserved_usd
+        self.hold(reserved_usd)
+        return reserved_usd
+
+    def resume(self, reserved_usd: float) -> None:
+        """Release the hold on a row's money, which stays reserved: its task continues."""
+        self.held_usd = max(0.0, self.held_usd - reserved_usd)
 
     def estimate(self, prompt_chars: int) -> float:
         """Return the US dollars that a row with this many characters may cost."""

@@ -22,6 +22,7 @@ import anyio.lowlevel
 from batchrun.clock import WallClock, utc_now
 from batchrun.engine.budget import Budget
 from batchrun.engine.limits import Lease, Limits
+from batchrun.engine.reservations import Reservations
 from batchrun.engine.retry import GiveUp, RetryPolicy
 from batchrun.engine.row import RowRun
 from batchrun.engine.row_context import CachedRow, DialogueSettings, Price, RowContext, RowTask
@@ -56,6 +57,8 @@ class SkippedRow(Enum):
     """An earlier run finished the row, and its outcome still holds."""
     DUPLICATE = "duplicate"
     """The row gets the answer of another row that asks the same."""
+    DEFERRED = "deferred"
+    """An earlier run deferred the row, and its reply is not there yet."""
 
 
 RowWork: TypeAlias = RowTask | CachedRow | Failed | SkippedRow
@@ -96,8 +99,13 @@ class _RefusedRow:
 class Engine:
     """Runs rows through a service, under the limits, into the journal.
 
+    If the service defers requests, `run` is called for each pass over the rows: rows whose reply comes later end their
+    task without an outcome, and keep the money reserved for them. What would stop the batch then stops it after the
+    pass, since the replies that are there are paid for.
+
     Mutable state: `_tally`; `stop`, set once; `_rows`, the cancel scope of all row tasks; `_admission`, the cancel
-    scope of the loop that admits them; `_has_answers`, set once a row has an answer, in this run or an earlier one;
+    scope of the loop that admits them, both of the current pass; `stop_after_pass`, what stops the batch after it;
+    `_is_prepared`; `_reservations`; `_has_answers`, set once a row has an answer, in this run or an earlier one;
     `_refused`, the rows refused since the last answer, each held back until it is known whether the refusals concern
     all rows; `_doubt_resolved`, set when that is known; `_bugs`, how often each line of code has broken a row.
     """
@@ -119,12 +127,14 @@ class Engine:
         forget: Forget | None = None,
         dialogue_settings: DialogueSettings | None = None,
         scrub: Callable[[str], str] = str,
+        defers: bool = False,
     ) -> None:
         """
         Args:
             forget: called for each row that was sent, when its outcome is in the journal and its slot is free again.
             dialogue_settings: settings for rows that need more than one run.
             scrub: removes the secrets from a text that is logged.
+            defers: the service defers requests.
         """
         self.stop: Stop | None = None
         self._tally = Tally()
@@ -142,9 +152,13 @@ class Engine:
             dialogue_settings=dialogue_settings or DialogueSettings(),
             locks=ThreadLocks().through,
             trace=row_trace(scrub),
+            defers=defers,
         )
+        self._defers = defers
+        self.stop_after_pass: Stop | None = None
+        self._is_prepared = False
         self._keep_going = keep_going
-        self._budget = budget
+        self._reservations = Reservations(budget)
         self._on_outcome = on_outcome
         self._forget = forget
         self._scrub = scrub
@@ -157,7 +171,7 @@ class Engine:
         self._admission = anyio.CancelScope()
 
     async def run(self, work: Iterable[RowWork]) -> None:
-        """Prepare the service and run every row of `work`; return when all have ended, or after a stop.
+        """Prepare the service and run every row of `work`; return when all have ended or are deferred, or after a stop.
 
         Raises:
             OutputError: the journal cannot be written. Nothing in it is lost.
@@ -168,6 +182,8 @@ class Engine:
                     if await self._prepare():
                         await self._admit_rows(work, tasks)
         self._finish_refused()
+        if self.stop is None:  # else the scopes of the next pass have to be cancelled too
+            self._rows, self._admission = anyio.CancelScope(), anyio.CancelScope()
 
     def request_stop(self, stop: Stop, grace_s: float) -> None:
         """Admit no more rows; rows in flight have `grace_s` seconds to end. The reason of the first call is kept.
@@ -182,6 +198,19 @@ class Engine:
             self._context.limits.close()
             self._admission.cancel()
 
+    async def stopped(self) -> None:
+        """Wait until the batch is asked to stop."""
+        await self._context.stopped.wait()
+
+    @property
+    def rows_left(self) -> bool:
+        """Whether the budget left rows of the last pass to a later one."""
+        return self._reservations.rows_left
+
+    def hold(self, row_key: str, prompt_chars: int) -> None:
+        """Reserve money for a row that an earlier run deferred."""
+        self._reservations.hold(row_key, prompt_chars)
+
     def statistics(self) -> EngineStatistics:
         """Return a snapshot for progress displays and tests."""
         return self._tally.snapshot(
@@ -195,13 +224,13 @@ class Engine:
         """
         context, limits = self._context, self._context.limits
         spent = 0
-        while True:
+        while not self._is_prepared:
             limits.health.sending(anyio.current_time())
             try:
                 await context.service.prepare()
                 if limits.health.away:
                     limits.health.spoke()
-                return True
+                self._is_prepared = True
             except ServiceFault as fault:
                 why = limits.failed(None, fault)
                 ill = isinstance(fault, Unavailable | RateLimited | Shortage)
@@ -209,25 +238,26 @@ class Engine:
                 decision = context.policy.decide(fault, max(spent, 1), context.random_unit(), ill=ill)
                 if why is not None or isinstance(decision, GiveUp) or spent == PREPARE_ATTEMPTS:
                     reason = str(fault) if isinstance(fault, BatchRefused) else f"the service cannot be used: {fault}"
-                    break
-            await anyio.sleep(max(decision.wait_s, limits.health.hold_s(anyio.current_time())))
-        self.request_stop(Stop(why or reason, BatchRefused.exit_code), 0.0)
-        return False
+                    self.request_stop(Stop(why or reason, BatchRefused.exit_code), 0.0)
+                    return False
+                await anyio.sleep(max(decision.wait_s, limits.health.hold_s(anyio.current_time())))
+        return True
 
     async def _admit_rows(self, work: Iterable[RowWork], tasks: anyio.abc.TaskGroup) -> None:
+        self._reservations.rows_left = False
         for number, item in enumerate(work):
             if isinstance(item, RowTask):
                 while self._is_in_doubt():
                     self._doubt_resolved = anyio.Event()
                     await self._doubt_resolved.wait()
                 prompt_chars = item.prompt.chars
-                reserved_usd = 0.0
-                if self._budget is not None:
-                    reserve = await self._budget.reserve(prompt_chars)
-                    if reserve is None:
-                        self._stop_for_budget(self._budget, prompt_chars)
-                        return
-                    reserved_usd = reserve
+                reserved_usd = await self._reservations.take(item.prompt)
+                if reserved_usd is None:
+                    if self._reservations.rows_left:
+                        continue
+                    self._stop_for_budget(prompt_chars)
+                    return
+                self._tally.deferred -= item.is_deferred
                 lease = await self._context.limits.admit(prompt_chars)
                 self._tally.in_flight[item.prompt.row_key] = Flight(anyio.current_time())
                 tasks.start_soon(self._row, item, lease, reserved_usd)
@@ -237,12 +267,16 @@ class Engine:
                 self._finish_cached(item)
             elif item is SkippedRow.DUPLICATE:
                 self._tally.asked_alike += 1
+            elif item is SkippedRow.DEFERRED:
+                self._tally.deferred += 1
             else:
                 self._tally.finished_before += 1
             if number % SKIPPED_ROWS_A_TURN == 0:
                 await anyio.lowlevel.checkpoint()  # rows that never wait must not block the event loop
 
-    def _stop_for_budget(self, budget: Budget, prompt_chars: int) -> None:
+    def _stop_for_budget(self, prompt_chars: int) -> None:
+        budget = self._reservations.budget
+        assert budget is not None
         self.request_stop(
             Stop(
                 f"the budget of ${budget.limit_usd:,.4g} is reached: ${budget.spent_usd:,.4f} are spent, the next row "
@@ -258,7 +292,7 @@ class Engine:
             try:
                 outcome = await row.outcome()
             except BatchRefused as refusal:
-                self.request_stop(Stop(str(refusal), refusal.exit_code), GRACE_AFTER_REFUSAL_S)
+                self._stop_for(Stop(str(refusal), refusal.exit_code))
                 return
             except BatchrunError:
                 raise
@@ -268,12 +302,22 @@ class Engine:
                 del self._tally.in_flight[task.prompt.row_key]
             if outcome is not None:
                 lease.settle(row.usage.take_unsettled())
-                if self._budget is not None:
-                    self._settle_budget(self._budget, row, outcome, task, reserved_usd)
+                if self._reservations.budget is not None:
+                    self._settle_budget(self._reservations.budget, row, outcome, task, reserved_usd)
                 self._take(row, outcome, task.prompt.fingerprint, lease.sent_at_s)
+        if row.is_deferred:
+            self._tally.deferred += 1
+            self._reservations.defer(task.prompt.row_key, reserved_usd)
         if outcome is not None and self._forget is not None:
             left = await self._forget(task.prompt.row_key)
             self._tally.not_deleted += left  # in one step: `+= await` would read before other rows have counted
+
+    def _stop_for(self, stop: Stop) -> None:
+        """Stop the batch: at once, or after the pass."""
+        if not self._defers:
+            self.request_stop(stop, GRACE_AFTER_REFUSAL_S)
+        elif self.stop_after_pass is None:
+            self.stop_after_pass = stop
 
     def _settle_budget(self, budget: Budget, row: RowRun, outcome: Outcome, task: RowTask, reserved_usd: float) -> None:
         cost_usd, carried = outcome.cost_usd, self._carried(row.usage.charged, outcome)
@@ -302,7 +346,7 @@ class Engine:
 
     def _take(self, row: RowRun, outcome: Outcome, fingerprint: str, sent_at_s: float) -> None:
         """Record a row that ended. Hold a refused row back until it is known whether all other rows are refused too."""
-        if row.refused is not None and isinstance(outcome, Failed):
+        if row.refused is not None and isinstance(outcome, Failed) and not self._defers:
             if self.stop is None:  # else the stop may be due to such refusals, and the row runs again
                 self._refused.append(_RefusedRow(row, outcome, fingerprint, sent_at_s))
         else:
@@ -376,13 +420,12 @@ class Engine:
         ended = tally.completed + tally.incomplete + self._service_failures
         if self._keep_going or ended < FAILURES_CHECKED_AFTER or self._service_failures * 2 <= ended:
             return
-        self.request_stop(
+        self._stop_for(
             Stop(
                 f"{self._service_failures} of the first {ended} rows failed, the last with {outcome.error_type}: "
                 f"{outcome.error} (--keep-going continues anyway)",
                 exit_code=3,
-            ),
-            GRACE_AFTER_REFUSAL_S,
+            )
         )
 
 

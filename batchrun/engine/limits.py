@@ -284,6 +284,10 @@ class Limits:
         self._give_back(lease)
         return why
 
+    def is_ill(self, lease: Lease, fault: ServiceFault) -> bool:
+        """Return whether the service is at fault, not the row, so that the failed attempt does not count."""
+        return self.health.is_ill(fault, lease.trouble, anyio.current_time())
+
     def timed_out(self, lease: Lease) -> None:
         """Count a row whose time ran out before its answer came."""
         self.health.timed_out(lease.sent_at_s, anyio.current_time())

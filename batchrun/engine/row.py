@@ -14,7 +14,7 @@ from batchrun.engine.limits import Lease
 from batchrun.engine.retry import GiveUp, RetryAfter
 from batchrun.engine.row_context import RowContext, RowTask
 from batchrun.engine.row_usage import RowUsage
-from batchrun.errors import BatchRefused, PermanentFault, Refused, ServiceFault, Silence
+from batchrun.errors import BatchRefused, Deferred, PermanentFault, Refused, ServiceFault, Silence
 from batchrun.prompts.templates import PromptError
 from batchrun.records import EMPTY_ANSWER, Completed, Exchange, Failed, JsonObject, Outcome, Reply, RunEnd
 
@@ -33,7 +33,8 @@ class RowRun:
     Mutable state: `_first_end`, set when the fallback model is asked, as is `_prompt` then; `_model_fault`, the
     fault that failed the row; `_exchange`, the request at hand; `_redo_from_turn`, the first turn to run again,
     until the journal knows it; `_has_restarted`, set once the thread was lost; `refused`, the refusal that failed
-    the row, if any; and the state of its parts: `_dialogue`, `attempts`, `_calls`, `usage`.
+    the row, if any; `is_deferred`, set when the row ends because its reply comes later; and the state of its parts:
+    `_dialogue`, `attempts`, `_calls`, `usage`.
     """
 
     def __init__(self, task: RowTask, lease: Lease, context: RowContext) -> None:
@@ -47,17 +48,27 @@ class RowRun:
         self._dialogue = Dialogue(
             self._prompt, task.ends, check=settings.check, max_corrections=settings.max_corrections
         )
-        self.attempts = Attempts(task.prompt.row_key, context.batch_id, context.policy, task.last, self._dialogue.last)
+        self.attempts = Attempts(
+            task.prompt.row_key,
+            context.batch_id,
+            context.policy,
+            task.last,
+            self._dialogue.last,
+            is_deferred=task.is_deferred,
+            counted=task.counted,
+        )
+        lease.stopwatch.elapsed_s = task.waited_s
         self._calls = FunctionCalls(self._prompt, task.outputs, context)
         self.usage = RowUsage([end.reply.usage for end in task.ends if end.attempt <= task.billed], task.spent)
         self._exchange: Exchange
         self._redo_from_turn = task.redo_from_turn
         self._has_restarted = False
         self.refused: Refused | None = None
+        self.is_deferred = False
         context.tally.created_again += self.attempts.is_repeat
 
     async def outcome(self) -> Outcome | None:
-        """Run the row; return its outcome, or None if the batch stopped before the row ended.
+        """Run the row; return its outcome, or None if the batch stopped before the row ended or its reply comes later.
 
         Raises:
             BatchRefused: every other row would end the same way.
@@ -111,15 +122,17 @@ class RowRun:
     async def _run(self) -> Reply | Outcome | None:
         """Return the reply to the exchange at hand, after as many attempts as it takes.
 
-        Returns the row's outcome if there is no reply, and None if the batch stopped before the row ended.
+        Returns the row's outcome if there is no reply, and None if the batch stopped before the row ended or its reply
+        comes later.
         """
         context, attempts = self._context, self.attempts
         while await context.limits.next_attempt(self._lease):
-            turn = self._exchange.turn.number
-            context.journal.begin_attempt(
-                self._prompt, attempts.current, context.clock(), turn, redo_from_turn=self._redo_from_turn
-            )
-            self._redo_from_turn = None
+            if not attempts.is_begun:
+                turn = self._exchange.turn.number
+                context.journal.begin_attempt(
+                    self._prompt, attempts.current, context.clock(), turn, redo_from_turn=self._redo_from_turn
+                )
+                self._redo_from_turn = None
             attempts.start()
             if context.trace is not None:
                 context.trace.begin(self._prompt.row_key, attempts.current.number)
@@ -136,6 +149,9 @@ class RowRun:
                     return None
                 self._retry(fault)
                 continue
+            except Deferred:
+                self.is_deferred = True
+                return None
             if reply is None:
                 return await self._timed_out()
             if reply.status == "completed" or not self._replaces(reply):
@@ -223,7 +239,7 @@ class RowRun:
             raise fault if self._first_end is None else fallback.of_fallback_model(fault, self._first_end.asked)
         if why is not None:
             raise BatchRefused(why, error_type="service_unavailable") from fault
-        ill = limits.health.is_ill(fault, self._lease.trouble, anyio.current_time())
+        ill = limits.is_ill(self._lease, fault)
         return self.attempts.decide(fault, self._context.random_unit(), ill=ill)
 
     def _record(self, fault: ServiceFault) -> None:

@@ -43,6 +43,9 @@ class RowTask:
         billed: number of attempts already charged to an earlier outcome.
         first_end: the end of all runs with the first model, if the fallback model is asked; None before.
         spent: usage of earlier runs that no outcome has, and that are not in `ends`.
+        is_deferred: the last attempt was deferred, and is continued under its own number.
+        counted: failed attempts at the row's current run that count for the maximum.
+        waited_s: seconds since the first request of the row, for one that was deferred.
     """
 
     prompt: Prompt
@@ -53,6 +56,9 @@ class RowTask:
     billed: int = 0
     first_end: RunEnd | None = None
     spent: Sequence[Usage] = ()
+    is_deferred: bool = False
+    counted: int = 0
+    waited_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +106,7 @@ class RowContext:
             outcome; the next run of the batch continues it.
         locks: locks of existing threads, so that rows use the same thread one after the other.
         trace: logs what happens to rows; None if the log is not enabled.
+        defers: the service defers requests, so that no row waits before a retry.
     """
 
     service: Service
@@ -115,12 +122,15 @@ class RowContext:
     dialogue_settings: DialogueSettings
     locks: LockThread
     trace: RowTrace | None = None
+    defers: bool = False
 
     async def stopped_before_retry(self, row_key: str, fault: ServiceFault, decision: RetryAfter) -> bool:
         """Wait before a retry of a row; return whether the batch stopped meanwhile.
 
         A rate limit or a shortage concerns all rows: they wait together, in `Limits.next_attempt`.
         """
+        if self.defers:
+            return self.stopped.is_set()
         if isinstance(fault, RateLimited | Shortage):
             self.tally.note(row_key, f"waits for its turn after {fault.error_type}")
             return self.stopped.is_set()

@@ -29,7 +29,8 @@ class OnIds(Protocol):
 class Service(Protocol):
     """A service that answers prompts. Safe to use from many tasks at once.
 
-    Every method may raise a `batchrun.errors.ServiceFault`.
+    Every method may raise a `batchrun.errors.ServiceFault`; with an engine that `defers`, `answer` and `follow` may
+    also raise `batchrun.errors.Deferred`.
     """
 
     async def prepare(self) -> None:

@@ -29,6 +29,7 @@ class EngineStatistics:
         stopping: why no more rows are admitted, None while they are.
         oldest: (row_key, loop time in seconds of its admission, its current step) of the rows longest in flight.
         not_deleted: objects of ended rows (such as threads) that should have been deleted and were not.
+        deferred: rows whose request is recorded and whose reply comes later. They count as `in_flight` too.
         tool_calls, tool_errors: calls of the user's functions, and how many of them failed.
     """
 
@@ -51,6 +52,7 @@ class EngineStatistics:
     tool_errors: int = 0
     asked_alike: int = 0
     from_cache: int = 0
+    deferred: int = 0
 
 
 @dataclass(slots=True)
@@ -85,6 +87,7 @@ class Tally:
     tool_errors: int = 0
     asked_alike: int = 0
     from_cache: int = 0
+    deferred: int = 0
     in_flight: dict[str, Flight] = field(default_factory=dict)
 
     def count(self, outcome: Outcome, carried: Carried | None = None) -> None:
@@ -119,7 +122,7 @@ class Tally:
             incomplete=self.incomplete,
             failed=self.failed,
             finished_before=self.finished_before,
-            in_flight=len(self.in_flight),
+            in_flight=len(self.in_flight) + self.deferred,
             retrying=self.retrying,
             faults=self.faults,
             created_again=self.created_again,
@@ -134,4 +137,5 @@ class Tally:
             tool_errors=self.tool_errors,
             asked_alike=self.asked_alike,
             from_cache=self.from_cache,
+            deferred=self.deferred,
         )
