@@ -22,8 +22,9 @@ from batchrun.server.execution.core import Core
 from batchrun.server.execution.parts import Parts
 from batchrun.server.execution.rate_limits import RateLimits
 from batchrun.server.http.app import build_app
+from batchrun.server.http.line_calls import LineCalls
 from batchrun.server.search.file_search import EmbeddedIndex, SearchIndex
-from batchrun.server.store import Blobs, Database, Objects, Replies
+from batchrun.server.store import Blobs, Database, Objects, Replies, RequestLines
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -247,6 +248,7 @@ async def open_core(
                 objects=Objects(connection),
                 replies=Replies(connection),
                 blobs=Blobs(connection),
+                request_lines=RequestLines(connection),
                 index=index,
                 embedded=None if embedder is None else EmbeddedIndex(index, embedder),
                 limits=RateLimits(settings.requests_per_minute, settings.tokens_per_minute, clock),
@@ -254,6 +256,7 @@ async def open_core(
                 slots=anyio.Semaphore(settings.max_concurrent_runs, fast_acquire=True),
             )
             core = Core.over(parts, plan)
+            core.service_batches.recover(LineCalls(core))
             for worker in (core.ingestion, core.runs, core.responses, core.chats):
                 worker.recover()
             tasks.start_soon(_keep_house, core)
@@ -271,6 +274,7 @@ async def open_core(
 
 async def _drain(core: Core) -> None:
     """Wait up to `shutdown_grace_s` for live work to finish, then leave the rest to the next start."""
+    core.service_batches.interrupt()
     with anyio.move_on_after(core.parts.settings.shutdown_grace_s):
         while logs := core.live_logs():
             await logs[0].changed()

@@ -132,7 +132,8 @@ class Chats(Supervisor[LiveChat]):
         async with self._parts.slots:
             answer = await ask(self._parts.responder, live.conversation, live.append_text)
         live.finish(answer)
-        self._parts.limits.charge(live.owner, answer.usage.total_tokens)
+        if live.is_charged:
+            self._parts.limits.charge(live.owner, answer.usage.total_tokens)
 
     def _settle(self, live: LiveChat, failure: BaseException | None) -> None:
         if isinstance(failure, Exception):

@@ -11,6 +11,7 @@ from batchrun.server.execution.ingestion import Ingestion
 from batchrun.server.execution.responses import Responses
 from batchrun.server.execution.runs import Runs
 from batchrun.server.execution.searches import Searches
+from batchrun.server.execution.service_batches import ServiceBatches
 from batchrun.server.replies.planned_faults import PlannedFaults
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Core:
     chats: Chats
     searches: Searches
     ingestion: Ingestion
+    service_batches: ServiceBatches
     faults: PlannedFaults
 
     @classmethod
@@ -51,6 +53,7 @@ class Core:
             chats=Chats(parts),
             searches=Searches(parts),
             ingestion=ingestion,
+            service_batches=ServiceBatches(parts),
             faults=PlannedFaults(plan),
         )
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from batchrun.server.execution.stored_files import add_file
 from batchrun.server.execution.vector_stores import usable_stores
-from batchrun.server.protocol.ids import new_id
 from batchrun.server.responders.base import ResponderError
 from batchrun.server.sandbox.code_interpreter import Sandbox, find_sandbox
 from batchrun.server.store.kinds import FILE
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from batchrun.server.execution.ingestion import Ingestion
     from batchrun.server.execution.parts import Parts
-    from batchrun.server.protocol.bodies import Body, FileBody, RunBody
+    from batchrun.server.protocol.bodies import Body, RunBody
     from batchrun.server.responders.base import ToolCall
     from batchrun.server.store.hidden import CallFacts, StepHidden, UsableResources
 
@@ -207,22 +207,9 @@ class HostedTools:
 
     def _keep(self, owner: str, path: Path) -> str:
         """Store a produced file, inside a transaction, and return its id."""
-        size = path.stat().st_size
-        body: FileBody = {
-            "id": new_id("file-"),
-            "object": "file",
-            "bytes": size,
-            "created_at": self._parts.now(),
-            "expires_at": None,
-            "filename": path.name,
-            "purpose": "assistants_output",
-            "status": "processed",
-            "status_details": None,
-        }
-        self._parts.objects.add(FILE, owner, body, run="assistants_output")
         with path.open("rb") as content:
-            self._parts.blobs.add(body["id"], content, size)
-        return str(body["id"])
+            body = add_file(self._parts, owner, path.name, "assistants_output", content, path.stat().st_size)
+        return body["id"]
 
 
 def _written_files(contents: dict[str, bytes], folder: Path) -> dict[str, Path]:

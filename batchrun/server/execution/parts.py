@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from batchrun.server.responders.base import Responder
     from batchrun.server.search.file_search import EmbeddedIndex, SearchIndex
     from batchrun.server.settings import ServerSettings
-    from batchrun.server.store import Blobs, Database, Objects, Replies
+    from batchrun.server.store import Blobs, Database, Objects, Replies, RequestLines
 
 __all__ = ["Parts"]
 
@@ -36,6 +36,7 @@ class Parts:
     objects: Objects
     replies: Replies
     blobs: Blobs
+    request_lines: RequestLines
     index: SearchIndex
     embedded: EmbeddedIndex | None
     limits: RateLimits

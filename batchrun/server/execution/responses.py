@@ -150,7 +150,8 @@ class Responses(Supervisor[LiveResponse]):
         live.announce("in_progress")
         conversation = await self._conversation(live)
         answer = await ask(self._parts.responder, conversation, live.delta)
-        self._parts.limits.charge(live.owner, answer.usage.total_tokens)
+        if live.is_charged:
+            self._parts.limits.charge(live.owner, answer.usage.total_tokens)
         if answer.finish.reason in ("length", "content_filter"):
             reason = "max_output_tokens" if answer.finish.reason == "length" else "content_filter"
             live.close_message("incomplete")

@@ -27,10 +27,12 @@ class Live:
     Attributes:
         log: the unit's events; `log.stream` is the unit's id. It is closed when the task ends, at the latest.
         scope: cancels the task.
+        is_charged: its tokens count in the key's `tokens_per_minute`; those of the Batch API have their own quota.
         interrupted: write nothing more about the unit: it was deleted, or is left to the server's next start.
     """
 
     log: EventLog
+    is_charged: bool = field(default=True, kw_only=True)
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope, kw_only=True)
     interrupted: bool = field(default=False, kw_only=True)
 

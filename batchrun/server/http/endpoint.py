@@ -57,6 +57,7 @@ class Call:
         query: query parameters, each with all its values.
         last_event_id: the header with which a client resumes a lost stream.
         keyed: the request has an idempotency key, so its reply must be repeatable.
+        is_line: the request is a line of a service batch.
         after: actions to take when the transaction is committed.
     """
 
@@ -66,6 +67,7 @@ class Call:
     query: dict[str, list[str]]
     last_event_id: str | None = None
     keyed: bool = False
+    is_line: bool = False
     after: list[Callable[[], None]] = field(default_factory=list)
 
     @property

@@ -9,7 +9,7 @@ __all__ = ["Prefix", "new_id"]
 
 Prefix = Literal[
     "asst_", "thread_", "msg_", "run_", "step_", "call_", "file-", "vs_", "vsfb_", "resp_", "conv_", "chatcmpl-",
-    "fc_", "req_",
+    "fc_", "req_", "batch_", "batch_req_",
 ]  # fmt: skip
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"

@@ -11,13 +11,13 @@ from batchrun.server.errors import ApiError
 from batchrun.server.replies.encoding import DONE, KEEP_ALIVE, dumps
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from starlette.types import Send
 
     from batchrun.server.replies.event_log import EventLog
 
-__all__ = ["Binary", "HttpReply", "Json", "Stream", "Waiting", "error_reply", "json_reply"]
+__all__ = ["Binary", "HttpReply", "Json", "Pieces", "Stream", "Waiting", "error_reply", "json_reply"]
 
 
 @dataclass(slots=True)
@@ -65,6 +65,27 @@ class Binary(HttpReply):
     async def send(self, send: Send) -> None:
         await self._start(send, self.content_type, len(self.data))
         await send({"type": "http.response.body", "body": self.data})
+
+
+@dataclass(slots=True)
+class Pieces(HttpReply):
+    """The content of a file that is never in memory as a whole.
+
+    Attributes:
+        size: bytes of all pieces together.
+    """
+
+    size: int = 0
+    pieces: Iterable[bytes] = ()
+
+    async def send(self, send: Send) -> None:
+        await self._start(send, "application/octet-stream", self.size)
+        left = self.size
+        for piece in self.pieces:
+            left -= len(piece)
+            await send({"type": "http.response.body", "body": piece, "more_body": left > 0})
+        if not self.size:
+            await send({"type": "http.response.body", "body": b""})
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Iterator
     from typing import BinaryIO
 
 __all__ = ["Blobs"]
@@ -36,6 +37,26 @@ class Blobs:
         """Return a file's content; empty if there is none."""
         row = self._connection.execute("SELECT data FROM blobs WHERE id = ?", (file_id,)).fetchone()
         return b"" if row is None else bytes(row[0])
+
+    def size(self, file_id: str) -> int:
+        """Return a file's size in bytes; 0 if there is none."""
+        row = self._connection.execute("SELECT length(data) FROM blobs WHERE id = ?", (file_id,)).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def pieces(self, file_id: str) -> Iterator[bytes]:
+        """Yield a file's content in pieces of 1 MiB, and end early if the file is removed meanwhile.
+
+        Each piece is read when it is requested, and nothing is held open in between.
+        """
+        position = 0
+        while row := self._connection.execute("SELECT rowid FROM blobs WHERE id = ?", (file_id,)).fetchone():
+            with self._connection.blobopen("blobs", "data", row[0], readonly=True) as blob:
+                blob.seek(position)
+                piece = blob.read(_PIECE_BYTES)
+            if not piece:
+                return
+            position += len(piece)
+            yield piece
 
     def remove(self, file_id: str) -> None:
         """Remove a file's content."""

@@ -6,7 +6,16 @@ from typing import TypedDict
 
 from batchrun.server.protocol.bodies import Body
 
-__all__ = ["CallFacts", "ResponseHidden", "RunHidden", "StepHidden", "StoredCall", "TokenCountJson", "UsableResources"]
+__all__ = [
+    "CallFacts",
+    "ResponseHidden",
+    "RunHidden",
+    "ServiceBatchHidden",
+    "StepHidden",
+    "StoredCall",
+    "TokenCountJson",
+    "UsableResources",
+]
 
 
 class TokenCountJson(TypedDict):
@@ -96,3 +105,17 @@ class ResponseHidden(TypedDict):
     input: list[Body]
     parameters: Body
     keyed: bool
+
+
+class ServiceBatchHidden(TypedDict):
+    """The hidden part of a service batch.
+
+    Attributes:
+        number: its position among all service batches, from 1.
+        file_life_s: seconds after which its result files expire; None for never.
+        expired: its completion window ended before all lines had a result.
+    """
+
+    number: int
+    file_life_s: int | None
+    expired: bool

@@ -18,6 +18,7 @@ __all__ = [
     "MESSAGE",
     "RESPONSE",
     "RUN",
+    "SERVICE_BATCH",
     "STEP",
     "THREAD",
     "UNSTORED_RESPONSE",
@@ -56,5 +57,7 @@ UNSTORED_RESPONSE: Kind[Body] = Kind("unstored_response")
 """A response with `store: false`; it exists while it executes, and for its idempotency key."""
 CONVERSATION: Kind[Body] = Kind("conversation")
 ITEM: Kind[Body] = Kind("item")
+SERVICE_BATCH: Kind[Body] = Kind("batch")
+"""A batch of the Batch API."""
 COMPLETION: Kind[Body] = Kind("completion")
 """The kept reply of a chat completion or search; see `execution/kept_replies.py`."""

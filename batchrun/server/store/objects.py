@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from batchrun.server.protocol.bodies import Body
-    from batchrun.server.store.hidden import ResponseHidden, RunHidden, StepHidden
+    from batchrun.server.store.hidden import ResponseHidden, RunHidden, ServiceBatchHidden, StepHidden
     from batchrun.server.store.kinds import BodyT, Kind
 
 __all__ = ["Objects", "Page"]
@@ -131,6 +131,11 @@ class Objects:
         hidden: ResponseHidden = self._hidden(response_id)
         return hidden
 
+    def service_batch_hidden(self, batch_id: str) -> ServiceBatchHidden:
+        """Return the hidden part of a service batch that exists."""
+        hidden: ServiceBatchHidden = self._hidden(batch_id)
+        return hidden
+
     def _hidden(self, object_id: str) -> Any:
         row = self._execute("SELECT hidden FROM objects WHERE id = ?", (object_id,)).fetchone()
         return loads(row[0]) if row is not None and row[0] is not None else {}
@@ -199,6 +204,10 @@ class Objects:
             (owner, kind.name, parent, at_most),
         ).fetchone()
         return int(row[0])
+
+    def count_all(self, kind: Kind[Any]) -> int:
+        """Return the number of objects of a kind, of all owners."""
+        return int(self._execute("SELECT count(*) FROM objects WHERE kind = ?", (kind.name,)).fetchone()[0])
 
     def active(self, kind: Kind[BodyT], parent: str | None = None) -> list[tuple[str, BodyT]]:
         """Return (owner, body) of active objects, of one parent or of all, oldest first."""

@@ -56,4 +56,17 @@ STEPS: tuple[str, ...] = (
         data BLOB NOT NULL
     ) STRICT;
     """,
+    """
+    CREATE TABLE request_lines (            -- of service batches that have not ended
+        batch     TEXT NOT NULL,
+        number    INTEGER NOT NULL,         -- line of the input file, from 1
+        custom_id TEXT NOT NULL,
+        body      TEXT NOT NULL,            -- JSON, the body of the request
+        reply     TEXT,                     -- id of the response or completion that answers it
+        result    TEXT,                     -- the result line, without its line break
+        is_answer INTEGER,                  -- 1: the result belongs to the output file, 0: to the error file
+        PRIMARY KEY (batch, number),
+        UNIQUE (batch, custom_id)
+    ) STRICT;
+    """,
 )

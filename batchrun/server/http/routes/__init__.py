@@ -11,6 +11,7 @@ from batchrun.server.http.routes import (
     models,
     responses,
     runs,
+    service_batches,
     steps,
     threads,
     vector_stores,
@@ -29,5 +30,6 @@ OPERATIONS = (
     *models.OPERATIONS,
     *conversations.OPERATIONS,
     *files.OPERATIONS,
+    *service_batches.OPERATIONS,
     *vector_stores.OPERATIONS,
 )

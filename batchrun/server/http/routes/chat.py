@@ -48,6 +48,7 @@ def create_chat_completion(call: Call, request: CreateChatCompletion) -> HttpRep
         is_stream=bool(request.stream),
         has_usage=bool(options and options.include_usage),
         is_kept=call.keyed,
+        is_charged=not call.is_line,
     )
     call.after.append(partial(call.core.chats.start, chat))
     if request.stream:

@@ -2,44 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from batchrun.server.errors import ApiError, bad_value
+from batchrun.server.execution.stored_files import add_file
 from batchrun.server.execution.vector_stores import drop_from_store
 from batchrun.server.http.endpoint import operation
-from batchrun.server.protocol.ids import new_id
-from batchrun.server.replies.replies import Binary, Json, json_reply
+from batchrun.server.replies.replies import Json, Pieces, json_reply
 from batchrun.server.store.kinds import FILE, VECTOR_STORE_FILE
 
 if TYPE_CHECKING:
-    from batchrun.server.execution.parts import Parts
     from batchrun.server.http.endpoint import Call
     from batchrun.server.http.multipart import Upload
     from batchrun.server.protocol.bodies import FileBody
 
-__all__ = ["OPERATIONS", "add_file"]
+__all__ = ["OPERATIONS"]
 
 PURPOSES = ("assistants", "vision", "user_data", "batch", "fine-tune", "evals")
-
-
-def add_file(
-    parts: Parts, owner: str, filename: str, purpose: str, content: BinaryIO, size: int, expires_at: int | None = None
-) -> FileBody:
-    """Store a file and return its object."""
-    body: FileBody = {
-        "id": new_id("file-"),
-        "object": "file",
-        "bytes": size,
-        "created_at": parts.now(),
-        "expires_at": expires_at,
-        "filename": filename,
-        "purpose": purpose,
-        "status": "processed",
-        "status_details": None,
-    }
-    parts.objects.add(FILE, owner, body, run=purpose)
-    parts.blobs.add(body["id"], content, size)
-    return body
 
 
 def upload_file(call: Call, upload: Upload) -> Json:
@@ -80,8 +59,9 @@ def retrieve_file(call: Call) -> Json:
     return json_reply(_find(call))
 
 
-def retrieve_content(call: Call) -> Binary:
-    return Binary(data=call.parts.blobs.read(_find(call)["id"]))
+def retrieve_content(call: Call) -> Pieces:
+    file_id, blobs = _find(call)["id"], call.parts.blobs
+    return Pieces(size=blobs.size(file_id), pieces=blobs.pieces(file_id))
 
 
 def delete_file(call: Call) -> Json:

@@ -53,7 +53,7 @@ def create_response(call: Call, request: CreateResponse) -> HttpReply:
         active=True,
         hidden=hidden,
     )
-    live = LiveResponse(EventLog(body["id"], 0), call.owner, body, hidden)
+    live = LiveResponse(EventLog(body["id"], 0), call.owner, body, hidden, is_charged=not call.is_line)
     announce_start(live)
     accepted = Json(text=call.objects.text(body["id"]))
     call.after.append(partial(call.core.responses.start, live))
