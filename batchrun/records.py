@@ -304,6 +304,7 @@ class Exchange:
         thread_attachments: attachments of the row's first message, already in the thread.
         structured: the answer must have the form that the batch asks for.
         own: settings of this row only; None if it has those of its batch.
+        row_index: position of the row, from 0.
     """
 
     row_key: str
@@ -318,6 +319,7 @@ class Exchange:
     thread_attachments: tuple[Attachment, ...] = ()
     structured: bool = False
     own: RowSettings | None = None
+    row_index: int = 0
 
 
 @dataclass(frozen=True, slots=True)

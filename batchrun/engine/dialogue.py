@@ -108,6 +108,7 @@ class Dialogue:
             history=last.history if last is not None else (),
             thread_attachments=self._prompt.first.attachments,
             own=self._prompt.own,
+            row_index=self._prompt.row_index,
             structured=self._check is not None and turn.number == self._last_turn,
         )
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,27 @@ class Database:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise self._error(exc) from exc
+
+    def write_many(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Execute a statement once for each row of values. A fault rolls back the transaction that it is part of."""
+        try:
+            self._connection.executemany(sql, rows)
+        except sqlite3.Error as exc:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise self._error(exc) from exc
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make one transaction of the writes inside, which must not wait. An exception rolls it back."""
+        self.write("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+        self.write("COMMIT")
 
     def one(self, sql: str, values: tuple[Any, ...] = ()) -> Any:
         """Return the first row of a query, None if it has no rows."""

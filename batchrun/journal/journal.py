@@ -30,6 +30,7 @@ from batchrun.journal.row_records import (
     stamp,
     storable,
 )
+from batchrun.journal.service_batches import ServiceBatches
 from batchrun.journal.uploads import UploadedFiles
 from batchrun.records import EMPTY_ANSWER, OUTPUT_COLUMNS, Attempt, JsonDict, JsonObject, Outcome, Prompt, RunEnd
 
@@ -88,6 +89,7 @@ class Journal:
         self.exchanges = Exchanges(self._db)
         self.duplicates = Duplicates(self._db)
         self.uploads = UploadedFiles(self._db)
+        self.service_batches = ServiceBatches(self._db)
         self.models = Models(self._db)
         self._has_history = not self.is_empty()
         self._carried = self.carried()

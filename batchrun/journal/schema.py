@@ -141,4 +141,49 @@ STEPS: tuple[str, ...] = (
     -- has ended, and for attempts of earlier versions.
     ALTER TABLE attempts ADD COLUMN unseen INTEGER;
     """,
+    """
+    -- Batches at the service's Batch API: see `batchrun.journal.service_batches`.
+    CREATE TABLE service_batches (
+        number         INTEGER PRIMARY KEY,    -- from 1
+        place          TEXT NOT NULL,          -- URL of the service, or `embedded`
+        endpoint       TEXT NOT NULL,
+        model          TEXT,
+        lines          INTEGER NOT NULL,
+        status         TEXT NOT NULL,          -- the step of its submission, or the service's own word
+        since          TEXT NOT NULL,          -- of the status: UTC, ISO 8601
+        is_repeat      INTEGER NOT NULL,
+        batch_id       TEXT,
+        input_file_id  TEXT,
+        output_file_id TEXT,
+        error_file_id  TEXT,
+        created_at     TEXT,                   -- UTC, ISO 8601
+        total          INTEGER,                -- the service's counts of lines
+        completed      INTEGER,
+        failed         INTEGER,
+        collected_at   TEXT,                   -- UTC, ISO 8601; NULL until all results are in `request_lines`
+        answers        INTEGER NOT NULL DEFAULT 0,
+        errors         INTEGER NOT NULL DEFAULT 0,
+        unknown        INTEGER NOT NULL DEFAULT 0,
+        missing        INTEGER NOT NULL DEFAULT 0,
+        lacking        TEXT,                   -- error type of its lines without a result
+        reason         TEXT,
+        deleted_at     TEXT                    -- of its files: UTC, ISO 8601
+    );
+
+    -- The requests of rows, one line each. A line is the last attempt's if its custom id is the run id of that attempt.
+    CREATE TABLE request_lines (
+        line      INTEGER PRIMARY KEY,
+        custom_id TEXT NOT NULL,
+        row_key   TEXT NOT NULL,
+        attempt   INTEGER NOT NULL,
+        endpoint  TEXT NOT NULL,
+        model     TEXT,
+        batch     INTEGER,                     -- NULL while it waits for a service batch
+        request   BLOB,                        -- until it has a result
+        result    BLOB,                        -- until its row has taken it
+        rank      INTEGER,                     -- of the result: 0 for an error, more for an answer
+        taken     INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE INDEX request_lines_by_batch ON request_lines (batch) WHERE batch IS NOT NULL;
+    """,
 )

@@ -41,6 +41,9 @@ class ChatSettings(RequestSettings):
 class ChatService:
     """Answers rows by chat completions; see the module's docstring."""
 
+    endpoint = "/v1/chat/completions"
+    """Path of the requests, as the Batch API names it."""
+
     def __init__(self, wire: Wire, settings: ChatSettings, row_files: RowFiles | None = None) -> None:
         """
         Args:
@@ -67,6 +70,18 @@ class ChatService:
             raw = await self._wire.post("/chat/completions", body, headers, patient=True)
             completion = whole_completion(raw, self._wire.secrets)
         return completion.reply(on_ids, added, settings.parameters, settings.keep, raw)
+
+    async def request_body(self, exchange: Exchange, attempt: Attempt) -> RequestBody:  # noqa: ARG002 - as other protocols
+        """Return the body of the request that `answer` sends."""
+        settings = self._settings.for_row(exchange.own)
+        return _body(exchange, settings, await self._added_messages(exchange, settings))
+
+    async def reply_of(self, body: JsonObject, exchange: Exchange, on_ids: OnIds) -> Reply:
+        """Return the reply in the body of a whole reply to `request_body`. Raises as `answer` does."""
+        settings = self._settings.for_row(exchange.own)
+        added = await self._added_messages(exchange, settings)
+        completion = whole_completion(body, self._wire.secrets)
+        return completion.reply(on_ids, added, settings.parameters, settings.keep, body)
 
     async def follow(self, exchange: Exchange, attempt: Attempt, on_ids: OnIds) -> Reply:  # noqa: ARG002 - required by the interface
         """Raise `RunLost`, so that the engine repeats the request: under the same key, a service that supports keys

@@ -8,11 +8,11 @@ import anyio
 
 from batchrun.errors import BatchRefused, PermanentFault, RunLost, TransientFault
 from batchrun.records import JsonObject
-from batchrun.services.reply_fields import members, required, unexpected
+from batchrun.services.reply_fields import members, name, objects, required, unexpected
 from batchrun.services.translation import bad_reply
 from batchrun.services.wire import Wire
 
-__all__ = ["NO_LOOKING_UP", "pages", "poll"]
+__all__ = ["NO_LOOKING_UP", "listed", "pages", "poll"]
 
 FIRST_WAIT_S = 0.5
 WAIT_S = 1.0
@@ -84,6 +84,30 @@ async def pages(wire: Wire, path: str, headers: Mapping[str, str], **params: str
         if after.get("after") == last:
             raise unexpected(last, "the `last_id` of a further page", "another id")
         after = {"after": last}
+
+
+async def listed(wire: Wire, path: str, **params: str) -> AsyncIterator[JsonObject]:
+    """Yield the members of a list in the service's own order, to its end.
+
+    Unlike `pages`, it takes lists without `last_id` (the last member's id replaces it) and members that are not
+    objects, which are left out.
+
+    Raises:
+        ServiceFault: a request failed, or the reply is not a list.
+    """
+    after: str | None = None
+    seen = set()
+    while True:
+        page, _ = await wire.get(path, {}, limit=100, **params, **({} if after is None else {"after": after}))
+        if not isinstance(page.get("data"), list):
+            raise bad_reply("'data'", page, "OpenAI", wire.secrets)
+        some = objects(page["data"])
+        for each in some:
+            yield each
+        after = name(page.get("last_id")) or (name(some[-1].get("id")) if some else None)
+        if page.get("has_more") is not True or after is None or after in seen:
+            return
+        seen.add(after)
 
 
 def _wait_s(headers: Mapping[str, str]) -> float:

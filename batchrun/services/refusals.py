@@ -70,10 +70,12 @@ _LIMIT_AND_REQUESTED = re.compile(r"\bLimit:? ([\d,]*\d)\b.{0,40}?\bRequested:? 
 
 _NO_SUCH_PATH = frozenset({"resource not found", "file not found", "not found", "404 page not found"})
 _OBJECT_IN_PATH = re.compile(
-    r"/(threads|runs|messages|assistants|responses|conversations|files|vector_stores|file_batches|containers)"
+    r"/(threads|runs|messages|assistants|responses|conversations|files|batches|vector_stores|file_batches|containers)"
     r"/(?!runs$|input_tokens$)[^/]+"
 )
-_OBJECT_ID = re.compile(r"\b(thread|run|msg|asst|resp|conv|file|vs|vsfb|cntr|item|step)[-_](?=\w*\d)\w+", re.IGNORECASE)
+_OBJECT_ID = re.compile(
+    r"\b(thread|run|msg|asst|resp|conv|file|batch|vs|vsfb|cntr|item|step)[-_](?=\w*\d)\w+", re.IGNORECASE
+)
 
 
 def concerns_every_row(

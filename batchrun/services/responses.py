@@ -100,6 +100,9 @@ class ResponsesService:
     Mutable state: `_looks_up`, whether this service has ever found a response by its id.
     """
 
+    endpoint = "/v1/responses"
+    """Path of the requests, as the Batch API names it."""
+
     def __init__(self, wire: Wire, settings: ResponseSettings, row_files: RowFiles | None = None) -> None:
         """
         Args:
@@ -141,6 +144,21 @@ class ResponsesService:
             opened = self._wire.post_stream("/responses", body, headers)
             return await self._reply(exchange, await self._read_streams(opened, _Stream(conversation_id, on_ids)))
         reply = await self._wire.post("/responses", body, headers, patient=not self._settings.background)
+        return await self._reply_of(reply, exchange, conversation_id, on_ids)
+
+    async def request_body(self, exchange: Exchange, attempt: Attempt) -> RequestBody:
+        """Return the body of the request that `answer` sends, for a row without a Conversation of its own."""
+        conversation_id = exchange.thread_id if _is_conversation(exchange.thread_id) else None
+        return await self._body(exchange, attempt, conversation_id)
+
+    async def reply_of(self, body: JsonObject, exchange: Exchange, on_ids: OnIds) -> Reply:
+        """Return the reply in the body of a whole reply to `request_body`. Raises as `answer` does."""
+        conversation_id = exchange.thread_id if _is_conversation(exchange.thread_id) else None
+        return await self._reply_of(body, exchange, conversation_id, on_ids)
+
+    async def _reply_of(
+        self, reply: JsonObject, exchange: Exchange, conversation_id: str | None, on_ids: OnIds
+    ) -> Reply:
         response_id = self._id_of(reply)
         with billed(usage_of_response(reply.get("usage"))):
             ended = status_of(reply) in TERMINAL

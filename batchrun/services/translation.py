@@ -44,6 +44,7 @@ __all__ = [
     "fault_of_error_body",
     "fault_of_exception",
     "fault_of_failed_run",
+    "fault_of_result",
     "needs_tools",
 ]
 
@@ -145,17 +146,43 @@ def _unconnected(message: str) -> Unavailable:
 
 
 def _fault_of_status(exc: openai.APIStatusError, secrets: tuple[str, ...], settings: frozenset[str]) -> ServiceFault:
-    status = exc.status_code
-    body = _error_object(exc.body)
+    return _fault_of_reply(
+        exc.status_code,
+        exc.body,
+        exc.response.text,
+        path=exc.request.url.path,
+        retry_after_s=parse_retry_after(exc.response.headers),
+        secrets=secrets,
+        settings=settings,
+    )
+
+
+def _fault_of_reply(
+    status: int,
+    body: object,
+    sent: str,
+    *,
+    path: str,
+    retry_after_s: float | None,
+    secrets: tuple[str, ...],
+    settings: frozenset[str],
+) -> ServiceFault:
+    """Return the fault of a reply with an HTTP error status.
+
+    Args:
+        body: the error in the reply, as the SDK gives it; the text itself if it is not JSON.
+        sent: the reply's text.
+    """
+    body = _error_object(body)
     code = param = None
     if isinstance(body, Mapping):
         message = str(body.get("message") or body.get("detail") or body)
         code = _name(body.get("code")) or _CODE_OF_HTTP_ERROR.get(str(body.get("type")))
         param = _name(body.get("param"))
-    elif isinstance(body, str) and body != exc.response.text.strip():
+    elif isinstance(body, str) and body != sent.strip():
         message = body  # {"error": "text"}, as llama.cpp and Ollama send it in places
     else:
-        message = _not_json(status, scrubbed(exc.response.text, secrets))
+        message = _not_json(status, scrubbed(sent, secrets))
     message = scrubbed(message, secrets)
     if concerns_every_row(status, param, code, message, settings):
         return refused_setting(" ".join(message.split()), code, status, param)
@@ -163,10 +190,36 @@ def _fault_of_status(exc: openai.APIStatusError, secrets: tuple[str, ...], setti
         status,
         code=code,
         message=message,
-        path=exc.request.url.path,
-        retry_after_s=parse_retry_after(exc.response.headers),
+        path=path,
+        retry_after_s=retry_after_s,
         api_error=isinstance(body, Mapping) and "message" in body,
     )
+
+
+def fault_of_result(
+    status: int, body: object, path: str, secrets: tuple[str, ...] = (), settings: frozenset[str] = frozenset()
+) -> ServiceFault:
+    """Return the fault of a result line of the Batch API: that of an ordinary reply with this status and body.
+
+    The request of the line has ended, so that another attempt is another request.
+
+    Args:
+        status: HTTP status; 0 if the service could not send the request.
+        body: the reply's body, or the line's error object.
+        path: of the request.
+        settings: as for `fault_of_exception`.
+    """
+    error = body.get("error", body) if isinstance(body, Mapping) else body
+    text = body if isinstance(body, str) else "" if body is None else json.dumps(body, ensure_ascii=False)
+    if status < 100:
+        found = _error_object(error)
+        message = str(found.get("message") or "") if isinstance(found, Mapping) else ""
+        line = " ".join(scrubbed(message or "the service got no reply to the request", secrets).split())
+        fault: ServiceFault = ServerFault(line, error_type=f"http_{status}", status_code=status)
+    else:
+        fault = _fault_of_reply(status, error, text, path=path, retry_after_s=None, secrets=secrets, settings=settings)
+    fault.run_ended = True
+    return fault
 
 
 def _error_object(body: object) -> object:

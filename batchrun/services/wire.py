@@ -129,6 +129,11 @@ class Wire:
         """Strings that must not appear in any message."""
         return self._endpoint.secrets
 
+    @property
+    def settings(self) -> frozenset[str]:
+        """Names of the parameters that the user set."""
+        return self._settings
+
     async def aclose(self) -> None:
         """Close all connections."""
         await self._client.close()
