@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 from batchrun.server.protocol.ids import new_id
 from batchrun.server.protocol.json_schemas import mismatch
 from batchrun.server.protocol.token_counts import count_answer
-from batchrun.server.responders.base import Finish, ResponderError, TextDelta, TokenCount, ToolCall
+from batchrun.server.responders.base import Finish, ResponderError, TextDelta, TokenCount, ToolCall, ToolCallDelta
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from batchrun.server.responders.base import Conversation, Responder
 
-__all__ = ["Answer", "ask", "check_format"]
+__all__ = ["Answer", "ask", "check_format", "unknown_function"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +37,25 @@ class Answer:
     refused: bool = False
 
 
-async def ask(responder: Responder, conversation: Conversation, on_text: Callable[[str, bool], None]) -> Answer:
+async def ask(
+    responder: Responder,
+    conversation: Conversation,
+    on_text: Callable[[str, bool], None],
+    on_call: Callable[[ToolCallDelta], None],
+) -> Answer:
     """Return the responder's answer to a conversation.
 
     Args:
         on_text: called with each piece of text as it arrives, and with whether the piece belongs to a refusal.
+        on_call: called with each piece of a tool call as it arrives. A call's first piece has no arguments yet, and
+            all its pieces together are its arguments, whether the responder writes it in pieces or at once.
 
     Raises:
         ResponderError: the responder raised it, or the answer ended without a `Finish`.
     """
     pieces: list[str] = []
     calls: list[ToolCall] = []
+    written = _WrittenCalls(on_call)
     finish: Finish | None = None
     refused = False
     async for part in responder.respond(conversation):
@@ -57,14 +65,54 @@ async def ask(responder: Responder, conversation: Conversation, on_text: Callabl
                 pieces.append(text)
                 refused = part.refusal
                 on_text(text, refused)
+        elif isinstance(part, ToolCallDelta):
+            written.add(part)
         elif isinstance(part, ToolCall):
-            calls.append(ToolCall(part.id or new_id("call_"), _clean(part.name), _clean(part.arguments)))
+            call = ToolCall(part.id or new_id("call_"), _clean(part.name), _clean(part.arguments))
+            written.complete(call)
+            calls.append(call)
         else:
             finish = part
     if finish is None:
         raise ResponderError("The model's answer ended before it was finished.")
     text = "".join(pieces)
     return Answer(text, tuple(calls), finish, finish.usage or count_answer(conversation, text, calls), refused)
+
+
+class _WrittenCalls:
+    """The calls of an answer, as far as they are written.
+
+    Mutable state: call id → the pieces of its arguments so far.
+    """
+
+    def __init__(self, on_call: Callable[[ToolCallDelta], None]) -> None:
+        self._on_call = on_call
+        self._pieces: dict[str, list[str]] = {}
+
+    def add(self, delta: ToolCallDelta) -> None:
+        name, piece = _clean(delta.name), _clean(delta.arguments)
+        if delta.id not in self._pieces:
+            self._pieces[delta.id] = []
+            self._on_call(ToolCallDelta(delta.id, name, ""))
+        if piece:
+            self._pieces[delta.id].append(piece)
+            self._on_call(ToolCallDelta(delta.id, name, piece))
+
+    def complete(self, call: ToolCall) -> None:
+        """Add what is missing of a whole call. One whose arguments differ from its pieces is corrected by its end."""
+        sent = "".join(self._pieces.get(call.id, ()))
+        rest = call.arguments[len(sent) :] if call.arguments.startswith(sent) else ""
+        self.add(ToolCallDelta(call.id, call.name, rest))
+
+
+def unknown_function(name: str, tools: Sequence[Mapping[str, Any]]) -> ResponderError:
+    """Return the error of a model that calls a function which the request does not offer. A retry would not help."""
+    offered = ", ".join(f"'{tool['function']['name']}'" for tool in tools) or "none"
+    return ResponderError(
+        f"The model called the function '{name}', which the request does not offer; it offers: {offered}.",
+        code="invalid_prompt",
+        status_code=400,
+    )
 
 
 _THOUGHT = re.compile(r"\s*<(think|thinking|thought)>.*?</\1>", re.DOTALL)

@@ -14,7 +14,7 @@ from batchrun.server.responders.base import ResponderError, TokenCount
 
 if TYPE_CHECKING:
     from batchrun.server.protocol.bodies import Body
-    from batchrun.server.responders.base import Conversation
+    from batchrun.server.responders.base import Conversation, ToolCallDelta
 
 __all__ = ["Chats", "LiveChat", "chat_usage"]
 
@@ -55,6 +55,7 @@ class LiveChat(Live):
     has_usage: bool
     is_kept: bool
     _head: str = field(init=False)
+    _calls: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._head = (
@@ -77,25 +78,41 @@ class LiveChat(Live):
             self._open()
             self._append_chunk({"refusal" if refusal else "content": text})
 
+    def append_call(self, delta: ToolCallDelta) -> None:
+        """Add a piece of a function call to the stream; its first piece names it."""
+        if not self.is_stream:
+            return
+        index = self._calls.get(delta.id)
+        if index is not None:
+            self._append_chunk({"tool_calls": [{"index": index, "function": {"arguments": delta.arguments}}]})
+            return
+        index = self._calls[delta.id] = len(self._calls)
+        begun = {
+            "index": index,
+            "id": delta.id,
+            "type": "function",
+            "function": {"name": delta.name, "arguments": ""},
+        }
+        opening: Body = {} if self.log.frames else {"role": "assistant", "content": None, "refusal": None}
+        self._append_chunk({**opening, "tool_calls": [begun]})
+
     def finish(self, answer: Answer) -> None:
-        """Write the calls, the finish reason and the usage, or the whole completion."""
+        """Write the finish reason and the usage, or the whole completion."""
         reason = "tool_calls" if answer.calls and answer.finish.reason == "stop" else answer.finish.reason
-        calls: list[Body] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-            for call in answer.calls
-        ]
         usage = chat_usage(answer.usage)
         if self.is_stream:
             self._open()
-            for index, call in enumerate(calls):
-                self._append_chunk({"tool_calls": [{"index": index, **call}]})
             self._append_chunk({}, reason)
             if self.has_usage:
                 self.log.append(f'{self._head}"choices":[],"usage":{dumps(usage)}}}\n\n'.encode())
         else:
-            self.log.result = dumps(self._completion(answer, calls, usage, reason))
+            self.log.result = dumps(self._completion(answer, usage, reason))
 
-    def _completion(self, answer: Answer, calls: list[Body], usage: Body, reason: str) -> Body:
+    def _completion(self, answer: Answer, usage: Body, reason: str) -> Body:
+        calls: list[Body] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in answer.calls
+        ]
         message: Body = {
             "role": "assistant",
             "content": None if answer.refused else answer.text or (None if calls else ""),
@@ -130,7 +147,7 @@ class Chats(Supervisor[LiveChat]):
 
     async def _answer(self, live: LiveChat) -> None:
         async with self._parts.slots:
-            answer = await ask(self._parts.responder, live.conversation, live.append_text)
+            answer = await ask(self._parts.responder, live.conversation, live.append_text, live.append_call)
         live.finish(answer)
         if live.is_charged:
             self._parts.limits.charge(live.owner, answer.usage.total_tokens)

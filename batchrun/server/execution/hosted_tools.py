@@ -6,15 +6,15 @@ records them as steps, and returns the outputs until the responder answers with 
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 
+from batchrun.server.execution.call_arguments import code_of, queries_of
 from batchrun.server.execution.stored_files import add_file
 from batchrun.server.execution.vector_stores import usable_stores
 from batchrun.server.responders.base import ResponderError
@@ -22,7 +22,7 @@ from batchrun.server.sandbox.code_interpreter import Sandbox, find_sandbox
 from batchrun.server.store.kinds import FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from batchrun.server.execution.ingestion import Ingestion
     from batchrun.server.execution.parts import Parts
@@ -37,11 +37,13 @@ __all__ = [
     "ToolResult",
     "citations",
     "hidden_calls",
-    "initial_call",
     "offered_tools",
 ]
 
-HOSTED = {"python": "code_interpreter", "file_search": "file_search"}
+HOSTED: Mapping[str, Literal["code_interpreter", "file_search"]] = {
+    "python": "code_interpreter",
+    "file_search": "file_search",
+}
 """Function name, as a responder sees it → hosted tool."""
 
 FUNCTION_NAMES = {kind: name for name, kind in HOSTED.items()}
@@ -84,14 +86,6 @@ def offered_tools(tools: Sequence[Body]) -> list[Body]:
         else _FUNCTIONS[tool["type"]]
         for tool in tools
     ]
-
-
-def initial_call(call: ToolCall) -> Body:
-    """Return a call in the form that its step has at the beginning."""
-    if call.name == "file_search":
-        return {"id": call.id, "type": "file_search", "file_search": {}}
-    inner = {"input": _code(call.arguments), "outputs": []}
-    return {"id": call.id, "type": "code_interpreter", "code_interpreter": inner}
 
 
 @dataclass(slots=True)
@@ -144,7 +138,7 @@ class HostedTools:
             store_ids = usable_stores(self._parts, owner, resources["vector_store_ids"])
         with anyio.move_on_after(_INGESTION_WAIT_S):
             await self._ingestion.settled(store_ids)
-        query, limit = _query(call.arguments), options["max_num_results"] or _DEFAULT_RESULTS
+        query, limit = " ".join(queries_of(call.arguments)), options["max_num_results"] or _DEFAULT_RESULTS
         threshold, embedded = options["ranking_options"]["score_threshold"], self._parts.embedded
         if embedded is None:
             hits = self._parts.index.search(store_ids, query, limit, threshold)
@@ -173,7 +167,7 @@ class HostedTools:
                 "code_interpreter needs a sandbox, and this machine has none. Install bubblewrap (bwrap), or batchrun "
                 "with the extra [sandbox]. Code never runs without a sandbox."
             )
-        code = _code(call.arguments)
+        code = code_of(call.arguments)
         with tempfile.TemporaryDirectory(prefix="batchrun-python-") as folder:
             inputs, workdir = Path(folder) / "inputs", Path(folder) / "work"
             inputs.mkdir()
@@ -219,28 +213,6 @@ def _written_files(contents: dict[str, bytes], folder: Path) -> dict[str, Path]:
         path.write_bytes(data)
         files[name] = path
     return files
-
-
-def _arguments(text: str) -> Body:
-    try:
-        data = json.loads(text)
-    except ValueError:
-        return {}
-    return data if isinstance(data, dict) else {}
-
-
-def _query(arguments: str) -> str:
-    data = _arguments(arguments)
-    queries = data.get("queries")
-    if isinstance(queries, list):
-        return " ".join(str(query) for query in queries)
-    return str(data.get("query", ""))
-
-
-def _code(arguments: str) -> str:
-    """Return the code of a call. Some models send it bare, without JSON around it."""
-    data = _arguments(arguments)
-    return str(data["code"]) if "code" in data else arguments
 
 
 def citations(text: str, sources: dict[str, str], paths: dict[str, str]) -> list[Body]:

@@ -2,125 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from batchrun.server.errors import ApiError, server_error
-from batchrun.server.execution.answer import Answer, ask, check_format
+from batchrun.server.execution.answer import ask, check_format
 from batchrun.server.execution.input_files import read_files
-from batchrun.server.execution.supervisor import Live, Supervisor
-from batchrun.server.protocol.ids import new_id
-from batchrun.server.protocol.items import function_call_item, item_messages, message_item, refusal_part, text_part
-from batchrun.server.replies.encoding import dumps, frame_text
+from batchrun.server.execution.live_response import LiveResponse, announce_start, response_usage
+from batchrun.server.execution.supervisor import Supervisor
+from batchrun.server.protocol.items import item_messages
+from batchrun.server.replies.encoding import dumps
 from batchrun.server.replies.event_log import EventLog
 from batchrun.server.responders.base import Conversation, ResponderError, TokenCount
 from batchrun.server.store.kinds import ITEM, RESPONSE, UNSTORED_RESPONSE
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from batchrun.server.protocol.bodies import Body
-    from batchrun.server.store.hidden import ResponseHidden
 
-__all__ = ["LiveResponse", "Responses", "announce_start", "response_usage"]
-
-
-def response_usage(count: TokenCount) -> Body:
-    """Return the usage in the form of Responses."""
-    return {
-        "input_tokens": count.prompt_tokens,
-        "input_tokens_details": {"cached_tokens": count.cached_tokens, "cache_write_tokens": 0},
-        "output_tokens": count.completion_tokens,
-        "output_tokens_details": {"reasoning_tokens": count.reasoning_tokens},
-        "total_tokens": count.total_tokens,
-    }
-
-
-@dataclass(slots=True)
-class LiveResponse(Live):
-    """A response that has a task. An event's `sequence_number` is the position of its frame in the log.
-
-    Mutable state: `body`, the log, and the open message.
-
-    Attributes:
-        body: the response as clients see it.
-    """
-
-    owner: str
-    body: Body
-    hidden: ResponseHidden
-    _open: str | None = None
-    _text: list[str] = field(default_factory=list)
-    _refusal: bool = False
-
-    def emit(self, event: str, **fields: Any) -> None:
-        """Append an event."""
-        data = {"type": event, "sequence_number": len(self.log.frames), **fields}
-        self.log.append(frame_text(event, dumps(data)))
-
-    def announce(self, event: str) -> None:
-        """Append an event that holds the whole response."""
-        self.emit(f"response.{event}", response=self.body)
-
-    def delta(self, text: str, refusal: bool) -> None:
-        """Append a piece of the answer's text, or of its refusal. The first piece opens the message."""
-        if self._open is None:
-            self.open_message(refusal=refusal)
-        self._text.append(text)
-        if self._refusal:
-            self.emit("response.refusal.delta", **self._place(), delta=text)
-            return
-        self.log.append(
-            frame_text(
-                "response.output_text.delta",
-                f'{{"type":"response.output_text.delta","sequence_number":{len(self.log.frames)},'
-                f'"item_id":"{self._open}","output_index":{len(self.body["output"])},"content_index":0,'
-                f'"delta":{dumps(text)},"logprobs":[]}}',
-            )
-        )
-
-    def _place(self) -> Body:
-        return {"item_id": self._open, "output_index": len(self.body["output"]), "content_index": 0}
-
-    def _part(self, text: str) -> Body:
-        return refusal_part(text) if self._refusal else text_part(text)
-
-    def open_message(self, *, refusal: bool = False) -> None:
-        """Begin the message item and its only part, a text or a refusal."""
-        self._open, self._refusal = new_id("msg_"), refusal
-        item = message_item(self._open, "in_progress", [])
-        self.emit("response.output_item.added", output_index=len(self.body["output"]), item=item)
-        self.emit("response.content_part.added", **self._place(), part=self._part(""))
-
-    def close_message(self, status: str) -> None:
-        """End the open message, if there is one, and add it to the output."""
-        if self._open is None:
-            return
-        place = self._place()
-        text = "".join(self._text)
-        part = self._part(text)
-        item = message_item(self._open, status, [part])
-        if self._refusal:
-            self.emit("response.refusal.done", **place, refusal=text)
-        else:
-            self.emit("response.output_text.done", **place, text=text, logprobs=[])
-        self.emit("response.content_part.done", **place, part=part)
-        self.emit("response.output_item.done", output_index=place["output_index"], item=item)
-        self.body["output"].append(item)
-        self._open, self._text = None, []
-
-    def add_calls(self, answer: Answer) -> None:
-        """Add the answer's function calls to the output."""
-        for call in answer.calls:
-            item_id, index = new_id("fc_"), len(self.body["output"])
-            begun = function_call_item(item_id, "in_progress", call, "")
-            item = function_call_item(item_id, "completed", call, call.arguments)
-            place = {"item_id": item_id, "output_index": index}
-            self.emit("response.output_item.added", output_index=index, item=begun)
-            self.emit("response.function_call_arguments.delta", **place, delta=call.arguments)
-            self.emit("response.function_call_arguments.done", **place, arguments=call.arguments, name=call.name)
-            self.emit("response.output_item.done", output_index=index, item=item)
-            self.body["output"].append(item)
+__all__ = ["Responses"]
 
 
 class Responses(Supervisor[LiveResponse]):
@@ -149,7 +47,7 @@ class Responses(Supervisor[LiveResponse]):
         live.body["status"] = "in_progress"
         live.announce("in_progress")
         conversation = await self._conversation(live)
-        answer = await ask(self._parts.responder, conversation, live.delta)
+        answer = await ask(self._parts.responder, conversation, live.delta, live.call_delta)
         if live.is_charged:
             self._parts.limits.charge(live.owner, answer.usage.total_tokens)
         if answer.finish.reason in ("length", "content_filter"):
@@ -163,13 +61,13 @@ class Responses(Supervisor[LiveResponse]):
             if not answer.text:
                 live.open_message()
         live.close_message("completed")
-        live.add_calls(answer)
+        live.complete_calls(answer.calls)
         self._end(live, "completed", answer.usage)
 
     def _end(self, live: LiveResponse, status: str, usage: TokenCount | None) -> None:
         """Store the end, the events and the new items of the conversation, then publish the end."""
         parts, body = self._parts, live.body
-        live.close_message("incomplete")
+        live.close("incomplete")
         body["status"] = status
         if status == "completed":
             body["completed_at"] = parts.now()
@@ -242,13 +140,6 @@ class Responses(Supervisor[LiveResponse]):
                 live = LiveResponse(EventLog(body["id"], 0), owner, body, objects.response_hidden(body["id"]))
                 announce_start(live)
                 self.start(live)
-
-
-def announce_start(live: LiveResponse) -> None:
-    """Append the first events of a response."""
-    live.announce("created")
-    if live.body["background"]:
-        live.announce("queued")
 
 
 def _error_body(failure: Exception) -> Body:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from batchrun.server.execution.call_steps import CallStep, call_body, opened
 from batchrun.server.execution.run_states import ACTIVE, RunEvent, advance
 from batchrun.server.protocol.bodies import Body, MessageBody, RunBody, RunStatus, StepBody
 from batchrun.server.protocol.objects import assistant_message, new_step, usage_body
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from batchrun.server.clock import Clock
+    from batchrun.server.execution.call_steps import CallKind
     from batchrun.server.replies.event_log import EventLog
-    from batchrun.server.responders.base import ToolCall
+    from batchrun.server.responders.base import ToolCall, ToolCallDelta
     from batchrun.server.store import Database, Objects, Replies
     from batchrun.server.store.hidden import RunHidden, StepHidden, TokenCountJson
 
@@ -40,6 +42,14 @@ _STEP_ENDS: dict[str, StepEnd] = {
     "expired": "expired",
     "failed": "failed",
     "incomplete": "completed",
+}
+_CALL_STEP_ENDS: Mapping[RunStatus, StepEnd] = {
+    "cancelled": "cancelled",
+    "expired": "expired",
+    "failed": "failed",
+    # The answer ended in the middle of its calls, so they are not made.
+    "completed": "cancelled",
+    "incomplete": "cancelled",
 }
 _STEP_TIMES: Mapping[StepEnd, Literal["completed_at", "failed_at", "cancelled_at", "expired_at"]] = {
     "completed": "completed_at",
@@ -68,7 +78,7 @@ def resuming_frames(run: RunBody, steps: Sequence[StepBody]) -> list[bytes]:
 
 @dataclass(slots=True)
 class RunWriter:
-    """A run that is being executed, and its open message and step.
+    """A run that is being executed, with its open message and steps.
 
     Mutable state: everything but the server's parts and `owner`.
 
@@ -92,6 +102,8 @@ class RunWriter:
     _text: list[str] = field(default_factory=list)
     _delta_head: str = ""
     _refusal: bool = False
+    _functions: CallStep | None = None
+    _hosted: CallStep | None = None
 
     @property
     def status(self) -> RunStatus:
@@ -123,7 +135,7 @@ class RunWriter:
         if self._message is None:
             self.open_message(refusal=refusal)
         self._text.append(text)
-        tail = _REFUSAL_TAIL if self._refusal else _DELTA_TAIL
+        tail = _REFUSAL_TAIL if self._refusal else _DELTA_TAIL if len(self._text) > 1 else _FIRST_DELTA_TAIL
         self.log.append(frame_text("thread.message.delta", f"{self._delta_head}{dumps(text)}{tail}"))
 
     def open_message(self, *, refusal: bool = False) -> None:
@@ -150,13 +162,13 @@ class RunWriter:
             + ('"type":"refusal","refusal":' if refusal else '"type":"text","text":{"value":')
         )
         self.log.append(
-            *_opened(step_text),
+            *opened(step_text),
             frame_text("thread.message.created", text),
             frame_text("thread.message.in_progress", text),
         )
 
-    def close_message(self, usage: TokenCount, annotations: Sequence[Body] = ()) -> None:
-        """Complete the open message of a run that continues."""
+    def close_message(self, usage: TokenCount | None, annotations: Sequence[Body] = ()) -> None:
+        """Complete the open message of a run that continues. The usage of text before calls belongs to their step."""
         with self.database.transaction():
             frames = self._end_message("completed", usage, annotations)
         self.log.append(*frames)
@@ -208,54 +220,61 @@ class RunWriter:
         self.objects.save(step, status=end, hidden=hidden, text=text)
         return [frame_text(f"thread.run.step.{end}", text)]
 
+    def call_delta(self, delta: ToolCallDelta, kind: CallKind) -> None:
+        """Append a piece of a tool call. The first one completes the open message, and opens the step of the calls."""
+        step = self._functions if kind == "function" else self._hosted
+        if step is None:
+            step = self._open_calls(kind)
+        self.log.append(*step.take(delta, kind))
+
+    def _open_calls(self, kind: CallKind) -> CallStep:
+        """Begin a step of tool calls: those of functions have their own, which waits for the client's outputs."""
+        step = CallStep(new_step(self.run, {"type": "tool_calls", "tool_calls": []}, self._now()))
+        self.hidden["tool_steps"] = True
+        with self.database.transaction():
+            frames = self._end_message("completed")
+            self._add_step(step.step)
+        if kind == "function":
+            self._functions = step
+        else:
+            self._hosted = step
+        self.log.append(*frames, *step.opened())
+        return step
+
     def require_action(self, calls: Sequence[ToolCall], usage: TokenCount) -> None:
         """in_progress → requires_action: the client must call these functions."""
-        now = self._now()
+        assert self._functions is not None
+        step, self._functions = self._functions.step, None
         bodies = [
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
             for call in calls
         ]
-        step = new_step(self.run, {"type": "tool_calls", "tool_calls": []}, now)
-        opened = _opened(dumps(step))
         step["step_details"]["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments, "output": None},
-            }
-            for call in calls
+            call_body("function", call.id, call.name, call.arguments) for call in calls
         ]
         self.run["status"] = advance(self.run["status"], "call")
         self.run["required_action"] = {
             "type": "submit_tool_outputs",
             "submit_tool_outputs": {"tool_calls": bodies},
         }
-        deltas = [
-            _step_delta(step, {"index": index, **call}) for index, call in enumerate(step["step_details"]["tool_calls"])
-        ]
-        frames = [*opened, *deltas, frame("thread.run.requires_action", self.run)]
-        self.hidden["usage"], self.hidden["tool_steps"] = _count_json(self.usage), True
+        frames = [frame("thread.run.requires_action", self.run)]
+        self.hidden["usage"] = _count_json(self.usage)
         with self.database.transaction():
-            self._add_step(step, {"usage": _count_json(usage)})
+            self.objects.save(step, status="in_progress", hidden={"usage": _count_json(usage)})
             self.objects.save(self.run, status="requires_action", active=True, hidden=self.hidden)
             self._keep_events(frames)
         self.log.append(*frames)
         self.log.close()
 
-    def begin_tools(self, calls: Sequence[Body]) -> StepBody:
-        """Begin a step of hosted tools, and return it."""
-        step = new_step(self.run, {"type": "tool_calls", "tool_calls": []}, self._now())
-        self.hidden["tool_steps"] = True
-        with self.database.transaction():
-            self._add_step(step)
-            self.objects.save(self.run, status=self.status, active=True, hidden=self.hidden)
-        self.log.append(*_opened(dumps(step)))
-        self.log.append(*(_step_delta(step, {"index": index, **call}) for index, call in enumerate(calls)))
-        step["step_details"]["tool_calls"] = list(calls)
-        return step
+    def show_result(self, call: Body) -> None:
+        """Publish the result of a hosted call. It is stored when its step ends."""
+        assert self._hosted is not None
+        self.log.append(*self._hosted.show_result(call))
 
-    def end_tools(self, step: StepBody, calls: Sequence[Body], hidden: StepHidden, usage: TokenCount) -> None:
-        """Complete a step of hosted tools with its results; the run continues."""
+    def end_tools(self, calls: Sequence[Body], hidden: StepHidden, usage: TokenCount) -> None:
+        """Complete the step of hosted tools with its results; the run continues."""
+        assert self._hosted is not None
+        step, self._hosted = self._hosted.step, None
         step["step_details"]["tool_calls"] = list(calls)
         self.hidden["usage"] = _count_json(self.usage)
         with self.database.transaction():
@@ -347,13 +366,19 @@ class RunWriter:
         self.log.close()
 
     def _end_open_steps(self) -> list[bytes]:
-        """End the tool step that waits for outputs, or for a hosted tool, together with the run."""
-        if self.run["status"] in ("completed", "incomplete") or not self.hidden.get("tool_steps"):
-            return []
+        """End the steps whose calls are being written or made, or wait for outputs, together with the run."""
+        end = _CALL_STEP_ENDS[self.run["status"]]
         frames: list[bytes] = []
+        for open_step in (self._functions, self._hosted):
+            if open_step is not None:
+                open_step.step["step_details"]["tool_calls"] = open_step.written()
+                frames += self._end_step(open_step.step, end, None)
+        self._functions = self._hosted = None
+        if self.run["status"] in ("completed", "incomplete") or not self.hidden.get("tool_steps"):
+            return frames
         for step in self.objects.children(self.owner, STEP, self.run["id"]):
             if step["status"] == "in_progress":
-                frames += self._end_step(step, _STEP_ENDS[self.run["status"]], None)
+                frames += self._end_step(step, end, None)
         return frames
 
     def _keep_events(self, more: Sequence[bytes]) -> None:
@@ -373,23 +398,9 @@ class RunWriter:
         )
 
 
-_DELTA_TAIL = ',"annotations":[]}}]}}'
+_FIRST_DELTA_TAIL = ',"annotations":[]}}]}}'
+_DELTA_TAIL = "}}]}}"
 _REFUSAL_TAIL = "}]}}"
-
-
-def _opened(text: str) -> list[bytes]:
-    return [frame_text("thread.run.step.created", text), frame_text("thread.run.step.in_progress", text)]
-
-
-def _step_delta(step: StepBody, call: Body) -> bytes:
-    return frame(
-        "thread.run.step.delta",
-        {
-            "id": step["id"],
-            "object": "thread.run.step.delta",
-            "delta": {"step_details": {"type": "tool_calls", "tool_calls": [call]}},
-        },
-    )
 
 
 def _count_json(count: TokenCount) -> TokenCountJson:

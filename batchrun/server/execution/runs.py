@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from batchrun.server.errors import server_error
-from batchrun.server.execution.answer import Answer, ask, check_format
+from batchrun.server.execution.answer import Answer, ask, check_format, unknown_function
 from batchrun.server.execution.conversation import run_conversation, truncated
 from batchrun.server.execution.hosted_tools import (
     HOSTED,
@@ -15,7 +15,6 @@ from batchrun.server.execution.hosted_tools import (
     ToolResult,
     citations,
     hidden_calls,
-    initial_call,
     offered_tools,
 )
 from batchrun.server.execution.input_files import image_url
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
     from batchrun.server.execution.parts import Parts
     from batchrun.server.protocol.bodies import Body, RunBody, StepBody
-    from batchrun.server.responders.base import ToolCall
+    from batchrun.server.responders.base import ToolCall, ToolCallDelta
     from batchrun.server.store.hidden import RunHidden, StepHidden
 
 __all__ = ["Runs"]
@@ -194,7 +193,9 @@ class Runs(Supervisor[LiveRun]):
             if conversation is None:
                 writer.cut("max_prompt_tokens", None)
                 return
-            answer = await ask(self._parts.responder, conversation, writer.delta)
+            answer = await ask(
+                self._parts.responder, conversation, writer.delta, partial(_take_call, writer, conversation)
+            )
             writer.add_usage(answer.usage)
             self._parts.limits.charge(writer.owner, answer.usage.total_tokens)
             if not await self._run_hosted(writer, answer):
@@ -210,7 +211,6 @@ class Runs(Supervisor[LiveRun]):
             return False
         if answer.text:
             writer.close_message(answer.usage)
-        step = writer.begin_tools([initial_call(call) for call in calls])
         resources = self._resources(writer)
         results: list[tuple[ToolCall, ToolResult]] = []
         for call in calls:
@@ -219,8 +219,9 @@ class Runs(Supervisor[LiveRun]):
             writer.hidden["searches"] = searches + (call.name == "file_search")
             writer.hidden["produced"] = [*writer.hidden.get("produced", ()), *result.facts.get("paths", {}).values()]
             resources["file_ids"] += result.facts.get("paths", {}).values()
+            writer.show_result(result.call)
             results.append((call, result))
-        writer.end_tools(step, [result.call for _, result in results], hidden_calls(results), answer.usage)
+        writer.end_tools([result.call for _, result in results], hidden_calls(results), answer.usage)
         return len(calls) == len(answer.calls)
 
     def _resources(self, writer: RunWriter) -> UsableResources:
@@ -262,10 +263,6 @@ class Runs(Supervisor[LiveRun]):
         elif answer.finish.reason == "content_filter":
             writer.cut("content_filter", answer.usage)
         elif calls:
-            offered = {tool["function"]["name"] for tool in conversation.tools}
-            for call in calls:
-                if call.name not in offered:
-                    raise ResponderError(f"The model called the function '{call.name}', which this run does not offer.")
             if answer.text:
                 writer.close_message(answer.usage)
             writer.require_action(calls, answer.usage)
@@ -337,6 +334,21 @@ class Runs(Supervisor[LiveRun]):
         steps = self._objects.children(owner, STEP, run["id"])
         answered = [step for step in steps if step["type"] == "tool_calls" and step["status"] == "completed"]
         return resuming_frames(run, answered[-1:])
+
+
+def _take_call(writer: RunWriter, conversation: Conversation, delta: ToolCallDelta) -> None:
+    """Publish a piece of a call.
+
+    Raises:
+        ResponderError: the run does not offer the function.
+    """
+    kind = HOSTED.get(delta.name)
+    if kind is not None and any(tool["type"] == kind for tool in writer.run["tools"]):
+        writer.call_delta(delta, kind)
+        return
+    if all(tool["function"]["name"] != delta.name for tool in conversation.tools):
+        raise unknown_function(delta.name, conversation.tools)
+    writer.call_delta(delta, "function")
 
 
 def _deadline(run: RunBody) -> int:

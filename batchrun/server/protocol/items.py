@@ -99,7 +99,7 @@ def check_calls(items: Iterable[Body]) -> None:
     called: list[str] = []
     answered: set[str] = set()
     for item in items:
-        if item["type"] == "function_call":
+        if item["type"] == "function_call" and item["status"] == "completed":
             called.append(item["call_id"])
         elif item["type"] == "function_call_output":
             if item["call_id"] not in called:
@@ -125,6 +125,8 @@ def item_messages(items: Sequence[Body], files: Mapping[str, str] | None = None)
         last = messages[-1] if messages else None
         if item["type"] == "message":
             messages.append(_message(item, files or {}))
+        elif item["type"] == "function_call" and item["status"] != "completed":
+            continue  # it was cut off, and is not made
         elif item["type"] == "function_call":
             call = ToolCall(item["call_id"], item["name"], item["arguments"])
             if last is not None and last.role == "assistant":

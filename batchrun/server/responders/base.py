@@ -20,6 +20,7 @@ __all__ = [
     "TextDelta",
     "TokenCount",
     "ToolCall",
+    "ToolCallDelta",
     "ToolOutput",
     "answering_model",
 ]
@@ -32,6 +33,21 @@ class ToolCall:
     Attributes:
         id: `call_…`, unique in the conversation; chosen by the responder.
         arguments: JSON text.
+    """
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of a call that the responder is still writing; the `ToolCall` with the same id follows when it is whole.
+
+    Attributes:
+        id: the call's id, the same in every piece.
+        name: the function's whole name, in every piece.
+        arguments: the next piece of the JSON text; may be empty.
     """
 
     id: str
@@ -134,7 +150,7 @@ class Finish:
     model: str | None = None
 
 
-Part: TypeAlias = TextDelta | ToolCall | Finish
+Part: TypeAlias = TextDelta | ToolCallDelta | ToolCall | Finish
 
 
 FailureCode: TypeAlias = Literal[
@@ -177,6 +193,9 @@ class Responder(Protocol):
 
     def respond(self, conversation: Conversation) -> AsyncIterator[Part]:
         """Yield TextDelta and ToolCall parts, then exactly one Finish.
+
+        A ToolCall may be preceded by its pieces (ToolCallDelta), which clients then see as they come. Pieces without
+        a ToolCall belong to a call that was cut off: it is not made.
 
         Raises:
             ResponderError: before or between parts; the parts already yielded remain valid.

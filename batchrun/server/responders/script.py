@@ -16,7 +16,16 @@ import regex
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from batchrun.server.protocol.bodies import Body
-from batchrun.server.responders.base import Conversation, Finish, Part, ResponderError, TextDelta, TokenCount, ToolCall
+from batchrun.server.responders.base import (
+    Conversation,
+    Finish,
+    Part,
+    ResponderError,
+    TextDelta,
+    TokenCount,
+    ToolCall,
+    ToolCallDelta,
+)
 from batchrun.server.responders.pieces import cut_to_tokens, in_pieces, in_words
 from batchrun.server.responders.settings_file import (
     Settings,
@@ -213,7 +222,12 @@ class ScriptResponder:
             yield Finish("length", usage)
         elif reply.tool_calls and not answering_tools:
             for call in reply.tool_calls:
-                yield _tool_call(call, match, conversation)
+                made = _tool_call(call, match, conversation)
+                for number, piece in enumerate(in_words(made.arguments)):
+                    if number and reply.delta_delay_s:
+                        await anyio.sleep(reply.delta_delay_s)
+                    yield ToolCallDelta(made.id, made.name, piece)
+                yield made
             yield Finish("tool_calls", usage)
         else:
             yield Finish(reply.finish, usage)

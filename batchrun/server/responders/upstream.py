@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -25,14 +23,11 @@ from batchrun.server.errors import SettingsError
 from batchrun.server.protocol.bodies import Body
 from batchrun.server.responders.base import (
     Conversation,
-    Finish,
     Message,
     Part,
     ResponderError,
-    TextDelta,
-    TokenCount,
-    ToolCall,
 )
+from batchrun.server.responders.upstream_answer import UpstreamAnswer, one_line
 
 __all__ = ["FAILURES", "UpstreamResponder", "open_client", "responder_error"]
 
@@ -41,24 +36,6 @@ _MAX_LINE_BYTES = 16 * 1024 * 1024
 _OWN_PARAMETERS = frozenset({"messages", "model", "n", "stream", "stream_options"})
 # The SDK's aiohttp transport passes on some of aiohttp's own errors, such as those for malformed HTTP.
 FAILURES = (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError)
-_FinishReason: TypeAlias = Literal["stop", "tool_calls", "length", "content_filter"]
-_REASONS: Mapping[str, _FinishReason] = {
-    "stop": "stop",
-    "length": "length",
-    "content_filter": "content_filter",
-    "tool_calls": "tool_calls",
-    "function_call": "tool_calls",
-    # Words of single services: Mistral, GLM, Gemini.
-    "max_tokens": "length",
-    "model_length": "length",
-    "model_context_window_exceeded": "length",
-    "sensitive": "content_filter",
-    **dict.fromkeys(("safety", "recitation", "blocklist", "prohibited_content", "spii"), "content_filter"),
-}
-_BROKEN = frozenset(
-    {"error", "abort", "aborted", "insufficient_system_resource", "network_error", "malformed_function_call", "other"}
-)
-"""Finish reasons of an answer that the endpoint broke off."""
 
 
 class UpstreamResponder:
@@ -105,12 +82,15 @@ class UpstreamResponder:
             ResponderError: `rate_limit_exceeded` for 429, `invalid_prompt` for requests that the endpoint refuses,
                 otherwise `server_error`: 5xx, no connection, silence, or an incomplete stream.
         """
-        answer = _Answer()
+        answer = UpstreamAnswer(conversation)
         async with self._stream(self._body(conversation)) as events:
             async for event in events:
                 piece = answer.take(event)
                 if piece.text:
                     yield piece
+                if answer.deltas:
+                    for delta in answer.taken_deltas():
+                        yield delta
         for part in answer.end():
             yield part
 
@@ -270,106 +250,6 @@ def _decoded(data: bytes) -> Any:
     return event
 
 
-@dataclass(slots=True)
-class _Call:
-    """A tool call of which some fragments have arrived."""
-
-    id: str
-    name: str = ""
-    arguments: list[str] = field(default_factory=list)
-
-
-class _Answer:
-    """An answer whose pieces are arriving.
-
-    Mutable state: calls, finish reason, usage and model so far.
-    """
-
-    def __init__(self) -> None:
-        self._calls: dict[Any, _Call] = {}
-        self._reason: str | None = None
-        self._usage: TokenCount | None = None
-        self._model: str | None = None
-
-    def take(self, event: Mapping[str, Any]) -> TextDelta:
-        """Process one chunk, or a whole completion, and return the text that it adds, which may be empty.
-
-        Raises:
-            ResponderError: the chunk reports an error.
-        """
-        if event.get("error"):
-            raise _streamed_error(event["error"])
-        self._model = event.get("model") or self._model
-        if event.get("usage"):
-            self._usage = _token_count(event["usage"])
-        for choice in event.get("choices") or ():
-            if choice.get("index", 0) != 0:
-                continue
-            self._reason = choice.get("finish_reason") or self._reason
-            delta = choice.get("delta") or choice.get("message") or {}
-            for fragment in delta.get("tool_calls") or ():
-                self._add(fragment)
-            refusal = str(delta.get("refusal") or "")
-            return TextDelta(refusal, refusal=True) if refusal else TextDelta(str(delta.get("content") or ""))
-        return TextDelta("")
-
-    def _add(self, fragment: Mapping[str, Any]) -> None:
-        """Add a fragment to the call with its index. Servers without an index send whole calls, or the id once."""
-        key = fragment.get("index")
-        if key is None:
-            key = fragment.get("id") or next(reversed(self._calls), 0)
-        call = self._calls.get(key)
-        if call is None:
-            call = self._calls[key] = _Call(fragment.get("id") or f"call_{uuid.uuid4().hex[:24]}")
-        function = fragment.get("function") or {}
-        call.name += function.get("name") or ""
-        arguments = function.get("arguments") or ""
-        call.arguments.append(arguments if isinstance(arguments, str) else json.dumps(arguments))
-
-    def end(self) -> Iterator[Part]:
-        """Yield the complete calls and the Finish.
-
-        Raises:
-            ResponderError: the stream ended in the middle of the answer.
-        """
-        if self._reason is None:
-            raise ResponderError("The upstream endpoint ended its stream in the middle of the answer.", status_code=502)
-        said = str(self._reason).partition(":")[0].strip().lower()
-        if said in _BROKEN:
-            raise ResponderError(f"The upstream endpoint broke off its answer ({self._reason}).", status_code=502)
-        reason = _REASONS.get(said, "stop")
-        # Some servers end a message of calls with `stop`. Calls that `length` cut off have invalid arguments.
-        if self._calls and reason in ("stop", "tool_calls"):
-            reason = "tool_calls"
-            for call in self._calls.values():
-                yield ToolCall(call.id, call.name, "".join(call.arguments) or "{}")
-        elif reason == "tool_calls":
-            reason = "stop"
-        yield Finish(reason, self._usage, self._model)
-
-
-def _token_count(usage: Mapping[str, Any]) -> TokenCount:
-    prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
-    return TokenCount(
-        prompt_tokens=usage.get("prompt_tokens") or 0,
-        completion_tokens=usage.get("completion_tokens") or 0,
-        cached_tokens=(prompt or {}).get("cached_tokens") or 0,
-        reasoning_tokens=(completion or {}).get("reasoning_tokens") or 0,
-    )
-
-
-def _streamed_error(error: Any) -> ResponderError:
-    """Return the error of an event in a stream. It has no HTTP status, so its code or type decides."""
-    details = error if isinstance(error, Mapping) else {"message": error}
-    message = f"The upstream endpoint failed: {_line(details.get('message') or 'no reason given')}"
-    kinds = f"{details.get('code')} {details.get('type')}"
-    if "rate_limit" in kinds or "quota" in kinds or "429" in kinds:
-        return ResponderError(message, code="rate_limit_exceeded", status_code=429)
-    if "invalid_" in kinds or "context_length" in kinds:
-        return ResponderError(message, code="invalid_prompt", status_code=400)
-    return ResponderError(message, status_code=502)
-
-
 def responder_error(exc: Exception, key: str | None, name: str = "upstream") -> ResponderError:
     """Return one of `FAILURES` as an error in one line, without the key. `name` names the endpoint."""
     if isinstance(exc, openai.APIStatusError):
@@ -385,7 +265,7 @@ def responder_error(exc: Exception, key: str | None, name: str = "upstream") -> 
 def _status_error(exc: openai.APIStatusError, key: str | None, name: str) -> ResponderError:
     status = exc.status_code
     body = exc.body if isinstance(exc.body, Mapping) else {}
-    reason = _line(body.get("message") or f"HTTP {status} without a reason")
+    reason = one_line(body.get("message") or f"HTTP {status} without a reason")
     message = f"The {name} endpoint answered {status}: {reason.replace(key, '…') if key else reason}"
     if status == 429:
         return ResponderError(
@@ -411,10 +291,6 @@ def _status_error(exc: openai.APIStatusError, key: str | None, name: str) -> Res
 
 
 _NO_MODEL = re.compile(r"\bmodel\b.{0,80}\b(not found|not exist)", re.IGNORECASE)
-
-
-def _line(text: Any) -> str:
-    return " ".join(str(text).split())[:500]
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from batchrun.server.errors import ApiError, bad_value, no_such
-from batchrun.server.execution.responses import LiveResponse, announce_start
+from batchrun.server.execution.live_response import LiveResponse, announce_start
 from batchrun.server.http.endpoint import find_log, operation
 from batchrun.server.http.routes.resources import refuse_other_tools
 from batchrun.server.protocol.ids import new_id

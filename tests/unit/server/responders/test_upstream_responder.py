@@ -21,6 +21,7 @@ from batchrun.server.responders.base import (
     TextDelta,
     TokenCount,
     ToolCall,
+    ToolCallDelta,
     ToolOutput,
 )
 from batchrun.server.responders.upstream import UpstreamResponder
@@ -211,7 +212,7 @@ async def test_environment_is_not_sent(endpoint: Endpoint, monkeypatch: pytest.M
 
 
 async def test_tool_calls_from_fragments(endpoint: Endpoint) -> None:
-    """Calls, also parallel ones, are assembled from their fragments and precede the Finish."""
+    """Fragments of calls, also of parallel ones, are passed on as they come; the whole calls precede the Finish."""
 
     def fragment(index: int, arguments: str, **first: Any) -> dict[str, Any]:
         name = first.pop("name", None)
@@ -228,6 +229,8 @@ async def test_tool_calls_from_fragments(endpoint: Endpoint) -> None:
     )
     assert await parts(endpoint, asked()) == [
         TextDelta("Looking."),
+        ToolCallDelta("call_a", "f", '{"x"'),
+        ToolCallDelta("call_a", "f", ": 1}"),
         ToolCall("call_a", "f", '{"x": 1}'),
         ToolCall("call_b", "g", "{}"),
         Finish("tool_calls", None, "real-model"),
@@ -239,6 +242,8 @@ async def test_tool_calls_of_sloppy_servers(endpoint: Endpoint) -> None:
     calls = [{"id": f"call_{n}", "function": {"name": "f", "arguments": {"n": n}}} for n in (1, 2)]
     endpoint.reply = stream_of(chunk({"tool_calls": calls}, "stop"))
     assert await parts(endpoint, asked()) == [
+        ToolCallDelta("call_1", "f", '{"n": 1}'),
+        ToolCallDelta("call_2", "f", '{"n": 2}'),
         ToolCall("call_1", "f", '{"n": 1}'),
         ToolCall("call_2", "f", '{"n": 2}'),
         Finish("tool_calls", None, "real-model"),
@@ -275,7 +280,34 @@ async def test_calls_cut_by_length(endpoint: Endpoint) -> None:
     """A call whose arguments were cut is not made."""
     fragment = {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": '{"x'}}]}
     endpoint.reply = stream_of(chunk(fragment), chunk({}, "length"))
-    assert await parts(endpoint, asked()) == [Finish("length", None, "real-model")]
+    assert await parts(endpoint, asked()) == [
+        ToolCallDelta("c", "f", '{"x'),
+        Finish("length", None, "real-model"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "announced"),
+    [
+        (["get_weather", None, None], ["", "{", "}"]),  # offered, so whole: announced before its arguments
+        (["get_weather", "get_weather", "get_weather"], ["", "{", "}"]),  # repeated
+        (["get", None, None], ["{", "}"]),  # perhaps the beginning of the other name
+        (["get_", "weather", None], ["{", "}"]),  # in fragments
+        (["other", None, None], ["{", "}"]),  # not offered
+    ],
+)
+async def test_names_of_calls(endpoint: Endpoint, names: list[str | None], announced: list[str]) -> None:
+    """A call is passed on as soon as its name is known to be whole."""
+    fragments = [
+        {"tool_calls": [{"index": 0, "id": "c", "function": {"name": name, "arguments": arguments}}]}
+        for name, arguments in zip(names, ("", "{", "}"), strict=True)
+    ]
+    endpoint.reply = stream_of(*map(chunk, fragments), chunk({}, "tool_calls"))
+    tools = [{"type": "function", "function": {"name": name}} for name in ("get", "get_weather")]
+    found = await parts(endpoint, asked(tools=tools))
+    name = "get_weather" if names[1] == "weather" else str(names[0])
+    assert found[:-2] == [ToolCallDelta("c", name, arguments) for arguments in announced]
+    assert found[-2] == ToolCall("c", name, "{}")
 
 
 async def test_server_that_does_not_stream(endpoint: Endpoint) -> None:
