@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import tempfile
+from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 import anyio.lowlevel
@@ -19,16 +19,22 @@ from batchrun.server.execution.input_lines import (
     input_error,
     split_lines,
 )
-from batchrun.server.execution.stored_files import add_file
+from batchrun.server.execution.result_files import (
+    fault_line,
+    planned_result,
+    store_results,
+    temporary_file,
+    write_results,
+)
 from batchrun.server.execution.supervisor import Live, Supervisor
-from batchrun.server.protocol.service_batches import ENDED, add_usage, error_line, no_usage, reply_line
+from batchrun.server.protocol.service_batches import ENDED, error_line, reply_line
 from batchrun.server.replies.encoding import dumps
 from batchrun.server.replies.event_log import EventLog
+from batchrun.server.responders.batch_faults import BatchFaults
 from batchrun.server.store.kinds import SERVICE_BATCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import BinaryIO
 
     from batchrun.server.execution.parts import Parts
     from batchrun.server.protocol.bodies import Body
@@ -39,8 +45,6 @@ __all__ = ["LineExecution", "LiveServiceBatch", "ServiceBatches"]
 
 LINES_AT_ONCE = 100
 """Lines that are answered at the same time, of all service batches together."""
-
-_SPOOL_BYTES = 1 << 20
 
 
 class LineExecution(Protocol):
@@ -59,11 +63,12 @@ class LineExecution(Protocol):
 class LiveServiceBatch(Live):
     """A service batch that has not ended. Its log has no events.
 
-    Mutable state: `body`, `hidden` and `work`.
+    Mutable state: `body`, `hidden`, `work` and `retrieved`.
 
     Attributes:
         body: the batch as clients see it; stored when its status changes.
         work: cancelled to stop the check of the input and the lines in flight, but not the writing of results.
+        retrieved: how often clients have retrieved the batch since its status changed.
     """
 
     owner: str
@@ -71,6 +76,7 @@ class LiveServiceBatch(Live):
     hidden: ServiceBatchHidden
     calls: LineExecution
     work: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    retrieved: int = 0
 
     @property
     def id(self) -> str:
@@ -81,7 +87,10 @@ class LiveServiceBatch(Live):
 class ServiceBatches(Supervisor[LiveServiceBatch]):
     """Executes service batches.
 
-    Mutable state: `live`, and the slots of lines.
+    Mutable state: `live`, the slots of lines, and how often ended batches were retrieved.
+
+    Attributes:
+        faults: the planned faults of the Batch API.
     """
 
     noun = "service batch"
@@ -89,7 +98,9 @@ class ServiceBatches(Supervisor[LiveServiceBatch]):
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
+        self.faults: BatchFaults = getattr(parts.responder, "batch_faults", None) or BatchFaults()
         self._slots = anyio.Semaphore(LINES_AT_ONCE)
+        self._retrieved: Counter[str] = Counter()
 
     def launch(self, owner: str, body: Body, hidden: ServiceBatchHidden, calls: LineExecution) -> None:
         """Execute a stored service batch, after the commit."""
@@ -126,10 +137,29 @@ class ServiceBatches(Supervisor[LiveServiceBatch]):
         live = self.live.get(body["id"])
         return body if live is None else live.body
 
+    def shown(self, body: Body) -> Body:
+        """Return a service batch as clients see it, given its stored body."""
+        if self.faults.are_none:
+            return self.current(body)
+        number = self._parts.objects.service_batch_hidden(body["id"])["number"]
+        return self.faults.shown(number, self.current(body), self._retrieved[body["id"]])
+
+    def count_retrieval(self, body: Body) -> None:
+        """Count a retrieval, for planned faults that last a number of retrievals."""
+        if self.faults.are_none:
+            return
+        live = self.live.get(body["id"])
+        if live is None or live.body["status"] in ENDED:
+            self._retrieved[body["id"]] += 1
+        else:
+            live.retrieved += 1
+            live.log.wake()
+
     def cancel(self, batch_id: str) -> None:
         """Cancel a service batch that has not ended. Lines in flight are stopped, and results are kept."""
         live = self.live[batch_id]
         live.body |= {"status": "cancelling", "cancelling_at": self._parts.now()}
+        live.retrieved = 0
         self._save(live)
         live.work.cancel()
 
@@ -148,8 +178,14 @@ class ServiceBatches(Supervisor[LiveServiceBatch]):
     def _enter(self, live: LiveServiceBatch, status: str) -> None:
         """Change the status and store the batch."""
         live.body |= {"status": status, f"{status}_at": self._parts.now()}
+        live.retrieved = 0
         with self._parts.database.transaction():
             self._save(live)
+
+    async def _hold(self, live: LiveServiceBatch) -> None:
+        """Keep the status until it has been retrieved as often as planned."""
+        while live.retrieved < self.faults.retrievals(live.hidden["number"], live.body["status"]):
+            await live.log.changed()
 
     def _count(self, body: Body) -> None:
         counts = self._parts.request_lines.counts(body["id"])
@@ -159,6 +195,7 @@ class ServiceBatches(Supervisor[LiveServiceBatch]):
         body = live.body
         with live.work:
             if body["status"] == "validating":
+                await self._hold(live)
                 await self._validate(live)
             if body["status"] == "in_progress":
                 await self._answer_lines(live)
@@ -203,10 +240,30 @@ class ServiceBatches(Supervisor[LiveServiceBatch]):
             return
         body["model"] = check.model
         self._count(body)
+        queued = sum(each.body["request_counts"]["total"] for each in self.live.values())
+        planned = self.faults.failures(live.hidden["number"], body["request_counts"]["total"], queued)
+        if planned:
+            self._fail(live, planned)
+            return
         self._enter(live, "in_progress")
 
     async def _answer_lines(self, live: LiveServiceBatch) -> None:
-        lines = self._parts.request_lines.pending(live.id)
+        """Answer all lines, those that wait for a planned number of retrievals after the others."""
+        number = live.hidden["number"]
+
+        def lines(*, waiting: bool) -> Iterator[RequestLine]:
+            for line in self._parts.request_lines.pending(live.id):
+                plain = fault_line(line)
+                if self.faults.waits(number, plain) is waiting and not self.faults.expires(number, plain):
+                    yield line
+
+        await self._answer_all(live, lines(waiting=False))
+        await self._hold(live)
+        await self._answer_all(live, lines(waiting=True))
+        if next(self._parts.request_lines.pending(live.id), None) is not None:
+            live.hidden["expired"] = True
+
+    async def _answer_all(self, live: LiveServiceBatch, lines: Iterator[RequestLine]) -> None:
         async with anyio.create_task_group() as tasks:
             for _ in range(min(LINES_AT_ONCE, live.body["request_counts"]["total"])):
                 tasks.start_soon(self._work, live, lines)
@@ -214,6 +271,11 @@ class ServiceBatches(Supervisor[LiveServiceBatch]):
     async def _work(self, live: LiveServiceBatch, lines: Iterator[RequestLine]) -> None:
         """Answer lines until none is left. All workers of a batch share the iterator."""
         for line in lines:
+            fault = self.faults.line_error(live.hidden["number"], fault_line(line))
+            if fault is not None:
+                result, is_answer = planned_result(line.custom_id, fault)
+                self._end_line(live, line.number, result, is_answer=is_answer)
+                continue
             async with self._slots:
                 status, text = await self._reply(live, line)
             self._end_line(live, line.number, reply_line(line.custom_id, status, text), is_answer=status == 200)
@@ -253,20 +315,28 @@ class ServiceBatches(Supervisor[LiveServiceBatch]):
         is_cancelled = body["status"] == "cancelling"
         if not is_cancelled:
             self._enter(live, "finalizing")
+        await self._hold(live)
         if is_cancelled and body["in_progress_at"] is None:
             with self._parts.database.transaction():
                 self._parts.request_lines.remove(live.id)
         await self._end_open_lines(live, is_cancelled)
-        with _temporary_file() as answers, _temporary_file() as errors:
-            body["usage"] = await self._write(live, answers, is_answer=True)
-            await self._write(live, errors, is_answer=False)
+        lines, odd = self._parts.request_lines, self.faults.odd_files(live.hidden["number"])
+        shuffled = any(each.shuffled for each in odd)
+        with temporary_file() as answers, temporary_file() as errors:
+            for file, is_answer in ((answers, True), (errors, False)):
+                results = lines.results(live.id, is_answer=is_answer, shuffled=shuffled)
+                usage = await write_results(results, file, odd)
+                if is_answer:
+                    body["usage"] = usage
             status = "cancelled" if is_cancelled else "expired" if live.hidden["expired"] else "completed"
             with self._parts.database.transaction():
-                body["output_file_id"] = self._result_file(live, answers, "output")
-                body["error_file_id"] = self._result_file(live, errors, "error")
+                for file, kind in ((answers, "output"), (errors, "error")):
+                    body[f"{kind}_file_id"] = store_results(
+                        self._parts, live.owner, file, f"{live.id}_{kind}.jsonl", live.hidden["file_life_s"]
+                    )
                 body |= {"status": status, f"{status}_at": self._parts.now()}
                 self._save(live)
-                self._parts.request_lines.remove(live.id)
+                lines.remove(live.id)
 
     async def _end_open_lines(self, live: LiveServiceBatch, is_cancelled: bool) -> None:
         """Give the lines that were not answered in time the error that says so."""
@@ -278,30 +348,3 @@ class ServiceBatches(Supervisor[LiveServiceBatch]):
         for line in self._parts.request_lines.pending(live.id):
             self._end_line(live, line.number, error_line(line.custom_id, code, message), is_answer=False)
             await anyio.lowlevel.checkpoint()
-
-    async def _write(self, live: LiveServiceBatch, file: BinaryIO, *, is_answer: bool) -> Body:
-        """Write one kind of result lines, and return their usage together."""
-        usage = no_usage()
-        for _, result in self._parts.request_lines.results(live.id, is_answer=is_answer):
-            file.write(result.encode("utf-8", "replace") + b"\n")
-            answer = json.loads(result)["response"]["body"].get("usage") if is_answer else None
-            if answer is not None:
-                add_usage(usage, answer)
-            await anyio.lowlevel.checkpoint()
-        return usage
-
-    def _result_file(self, live: LiveServiceBatch, file: BinaryIO, kind: str) -> str | None:
-        """Store a result file and return its id; None if it would be empty."""
-        size = file.tell()
-        if not size:
-            return None
-        file.seek(0)
-        life_s = live.hidden["file_life_s"]
-        expires_at = None if life_s is None else self._parts.now() + life_s
-        name = f"{live.id}_{kind}.jsonl"
-        return add_file(self._parts, live.owner, name, "batch_output", file, size, expires_at)["id"]
-
-
-def _temporary_file() -> BinaryIO:
-    """Return a file that is in memory while it is small."""
-    return cast("BinaryIO", tempfile.SpooledTemporaryFile(_SPOOL_BYTES))

@@ -24,7 +24,7 @@ from batchrun.server.protocol.requests.base import parse_json, validate
 from batchrun.server.protocol.requests.lists import page_from_query
 from batchrun.server.replies.encoding import DONE
 from batchrun.server.replies.event_log import EventLog
-from batchrun.server.replies.planned_faults import Dropped
+from batchrun.server.replies.planned_faults import Dropped, refused_request
 from batchrun.server.replies.replies import HttpReply, Json, Stream, Waiting, error_reply
 from batchrun.server.store import Page, Recorded
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from batchrun.server.execution.core import Core
     from batchrun.server.execution.parts import Parts
     from batchrun.server.http.auth import Keyring
+    from batchrun.server.responders.batch_faults import Request
     from batchrun.server.store import Objects
 
 __all__ = ["Call", "Operation", "OperationEndpoint", "operation"]
@@ -134,6 +135,7 @@ class OperationEndpoint:
         self._keyring = keyring
         self._operation = op
         self._writes = op.method in ("POST", "DELETE")
+        self._batch_request = _BATCH_REQUESTS.get((op.method, op.path))
         self._is_logged = logger.isEnabledFor(logging.DEBUG)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -178,13 +180,17 @@ class OperationEndpoint:
         if op.beta and b"assistants=v2" not in headers.get(b"openai-beta", b""):
             raise missing_beta()
         limited = core.parts.limits.admit(owner)
+        planned = core.service_batches.faults.request(self._batch_request) if self._batch_request else None
+        refusal = refused_request(planned) if planned is not None else None
+        if refusal is not None:
+            return refusal
         core.runs.expire_due()
         query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         call = Call(core, owner, scope["path_params"], query, _text(headers.get(b"last-event-id")))
         if not self._writes:
             reply = op.function(call)
             reply.headers |= limited
-            return reply
+            return reply if planned is None else Dropped(reply=reply)
         arguments = self._arguments(call, received)
         fault = core.faults.draw(arguments[-1])
         refusal = core.faults.refuse(fault) if fault is not None else None
@@ -197,6 +203,8 @@ class OperationEndpoint:
         for action in call.after:
             action()
         reply.headers |= limited
+        if planned is not None:
+            return Dropped(reply=reply)
         return reply if fault is None else Dropped(reply=reply, after_deltas=fault.after_deltas)
 
     def _owner(self, scope: Scope) -> str:
@@ -285,6 +293,17 @@ def _record(digest: bytes, reply: HttpReply) -> Recorded:
     assert isinstance(reply, Json)
     return Recorded(digest, reply.status, reply.text)
 
+
+_BATCH_REQUESTS: dict[tuple[str, str], Request] = {
+    ("POST", "/files"): "upload",
+    ("GET", "/files/{file_id}/content"): "content",
+    ("DELETE", "/files/{file_id}"): "delete",
+    ("POST", "/batches"): "create",
+    ("GET", "/batches"): "list",
+    ("GET", "/batches/{batch_id}"): "retrieve",
+    ("POST", "/batches/{batch_id}/cancel"): "cancel",
+}
+"""The requests that a script can make fail."""
 
 _READ_HEADERS = frozenset({b"authorization", b"openai-beta", b"idempotency-key", b"last-event-id"})
 

@@ -1,10 +1,11 @@
-"""Planned faults of HTTP requests, from `--faults`. Those of runs are in `responders/fault_injection.py`."""
+"""Planned faults of HTTP requests: those of `--faults`, and those of the Batch API from a script."""
 
 from __future__ import annotations
 
 import itertools
 from collections import Counter
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from batchrun.server.errors import ApiError
@@ -16,9 +17,10 @@ from batchrun.server.replies.replies import Binary, HttpReply
 if TYPE_CHECKING:
     from starlette.types import Message, Send
 
+    from batchrun.server.responders.batch_faults import RequestFault
     from batchrun.server.responders.fault_injection import Fault, FaultPlan
 
-__all__ = ["Dropped", "PlannedFaults"]
+__all__ = ["Dropped", "PlannedFaults", "refused_request"]
 
 _DELTAS = (b"event: thread.message.delta\n", b"event: response.output_text.delta\n", b'"delta":{"content":"')
 
@@ -58,9 +60,31 @@ class PlannedFaults:
         if fault.kind == "http_500":
             raise ApiError(500, fault.message, type="server_error")
         if fault.kind == "html":
-            page = b"<html><head><title>502 Bad Gateway</title></head><body>502 Bad Gateway</body></html>"
-            return Binary(status=502, data=page, content_type="text/html")
+            return _page(502)
         return None
+
+
+def refused_request(fault: RequestFault) -> HttpReply | None:
+    """Return the reply of a planned fault of the Batch API; None if only its reply is lost.
+
+    Raises:
+        ApiError: the planned refusal.
+    """
+    if fault.status is None:
+        return None
+    if fault.html:
+        return _page(fault.status)
+    headers = {} if fault.retry_after_s is None else {"retry-after": f"{fault.retry_after_s:g}"}
+    kind = "server_error" if fault.status >= 500 else "invalid_request_error"
+    raise ApiError(fault.status, fault.message, type=kind, code=fault.code, headers=headers)
+
+
+def _page(status: int) -> Binary:
+    """Return an error page, as from a proxy."""
+    phrase = next((each.phrase for each in HTTPStatus if each == status), "Error")
+    title = f"{status} {phrase}"
+    page = f"<html><head><title>{title}</title></head><body>{title}</body></html>"
+    return Binary(status=status, data=page.encode(), content_type="text/html")
 
 
 @dataclass(slots=True)

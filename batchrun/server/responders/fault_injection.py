@@ -171,6 +171,7 @@ class FaultyResponder:
         self.name = responder.name
         self.models = responder.models
         self.own_model = getattr(responder, "own_model", None)
+        self.batch_faults = getattr(responder, "batch_faults", None)
         self._responder = responder
         self._plan = plan
         self._sequence = itertools.count()

@@ -26,6 +26,7 @@ from batchrun.server.responders.base import (
     ToolCall,
     ToolCallDelta,
 )
+from batchrun.server.responders.batch_faults import BatchFaults
 from batchrun.server.responders.pieces import cut_to_tokens, in_pieces, in_words
 from batchrun.server.responders.settings_file import (
     Settings,
@@ -112,6 +113,7 @@ class _Script(Settings):
     rule: list[Body] = Field(default_factory=list)
     default: Body | None = None
     answers: Body | None = None
+    batch_api: list[Body] = Field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -172,7 +174,10 @@ class ScriptResponder:
     docs/guides/rehearsal.md describes the file format. The answer depends only on the request, except for rules with
     `times`, which count their matches over the responder's lifetime.
 
-    Mutable state: the remaining matches of rules with `times`.
+    Mutable state: the remaining matches of rules with `times`, and `batch_faults`.
+
+    Attributes:
+        batch_faults: planned faults of the Batch API.
 
     Raises:
         SettingsFileError: the file cannot be used; the message names file, rule and key.
@@ -189,6 +194,7 @@ class ScriptResponder:
         self._default = validated(_Reply, script.default, self._path, "default") if script.default is not None else None
         if self._default is not None:
             _check_references(self._default, 0, self._path, "default")
+        self.batch_faults = BatchFaults.of(script.batch_api, self._path)
 
     async def respond(self, conversation: Conversation) -> AsyncIterator[Part]:
         """Yield the scripted answer, then a Finish; see `Responder.respond`.
@@ -284,8 +290,10 @@ def _read(path: Path) -> tuple[_Script, list[str]]:
         script: Body = {"rule": []}
         places: list[str] = []
         for line, data in read_json_lines(path):
-            special = next((key for key in ("default", "answers") if set(data) == {key}), None)
-            if special is None:
+            special = next((key for key in ("default", "answers", "batch_api") if set(data) == {key}), None)
+            if special == "batch_api":
+                script.setdefault("batch_api", []).append(data["batch_api"])
+            elif special is None:
                 script["rule"].append(data)
                 places.append(f"line {line}")
             elif special in script:

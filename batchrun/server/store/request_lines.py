@@ -96,17 +96,22 @@ class RequestLines:
         ).fetchone()
         return LineCounts(*row)
 
-    def results(self, batch_id: str, *, is_answer: bool) -> Iterator[tuple[int, str]]:
-        """Yield (number, result line) of the output file or the error file, in the order of the input file."""
-        after = 0
-        while page := self._execute(
-            "SELECT number, result FROM request_lines"
-            " WHERE batch = ? AND number > ? AND is_answer = ? ORDER BY number LIMIT ?",
-            (batch_id, after, is_answer, _PAGE_LINES),
-        ).fetchall():
-            for number, result in page:
-                after = number
-                yield number, result
+    def results(self, batch_id: str, *, is_answer: bool, shuffled: bool = False) -> Iterator[tuple[RequestLine, str]]:
+        """Yield the lines of the output file or the error file with their result lines.
+
+        Args:
+            shuffled: not in the order of the input file, but in another, which is always the same.
+        """
+        numbers = self._execute(
+            "SELECT number FROM request_lines WHERE batch = ? AND is_answer = ? ORDER BY number", (batch_id, is_answer)
+        ).fetchall()
+        if shuffled:
+            numbers.sort(key=lambda row: row[0] * 7919 % 50_021)
+        for (number,) in numbers:
+            custom_id, body, result = self._execute(
+                "SELECT custom_id, body, result FROM request_lines WHERE batch = ? AND number = ?", (batch_id, number)
+            ).fetchone()
+            yield RequestLine(number, custom_id, loads(body)), result
 
     def remove(self, batch_id: str) -> None:
         """Remove the lines of a service batch."""

@@ -10,6 +10,7 @@ from batchrun.server.http.endpoint import operation
 from batchrun.server.http.line_calls import LineCalls
 from batchrun.server.protocol.requests.service_batches import CreateServiceBatch
 from batchrun.server.protocol.service_batches import new_service_batch
+from batchrun.server.replies.encoding import loads
 from batchrun.server.replies.replies import Json, json_reply
 from batchrun.server.store.kinds import FILE, SERVICE_BATCH
 
@@ -39,31 +40,35 @@ def create_service_batch(call: Call, request: CreateServiceBatch) -> Json:
     }
     call.objects.add(SERVICE_BATCH, call.owner, body, status=body["status"], active=True, hidden=hidden)
     call.after.append(partial(call.core.service_batches.launch, call.owner, body, hidden, LineCalls(call.core)))
-    return json_reply(body)
+    return json_reply(call.core.service_batches.faults.shown(hidden["number"], body, 0))
 
 
 def _find(call: Call) -> Body:
     call.core.service_batches.expire_due()
-    stored = call.objects.get(SERVICE_BATCH, call.owner, call.path["batch_id"])
-    return call.core.service_batches.current(stored)
+    return call.objects.get(SERVICE_BATCH, call.owner, call.path["batch_id"])
 
 
 def retrieve_service_batch(call: Call) -> Json:
-    return json_reply(_find(call))
+    body = _find(call)
+    call.core.service_batches.count_retrieval(body)
+    return json_reply(call.core.service_batches.shown(body))
 
 
 def list_service_batches(call: Call) -> Json:
-    call.core.service_batches.expire_due()
-    return Json(text=call.objects.page(SERVICE_BATCH, call.owner, call.page()))
+    batches = call.core.service_batches
+    batches.expire_due()
+    page = loads(call.objects.page(SERVICE_BATCH, call.owner, call.page()))
+    return json_reply(page | {"data": [batches.shown(body) for body in page["data"]]})
 
 
 def cancel_service_batch(call: Call) -> Json:
-    body = _find(call)
+    stored = _find(call)
+    body = call.core.service_batches.current(stored)
     if body["status"] in ("validating", "in_progress"):
         call.core.service_batches.cancel(body["id"])
     elif body["status"] != "cancelling":
         raise ApiError(409, f"Cannot cancel a batch with status '{body['status']}'.")
-    return json_reply(body)
+    return json_reply(call.core.service_batches.shown(stored))
 
 
 OPERATIONS = (

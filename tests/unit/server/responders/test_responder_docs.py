@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from batchrun.server.responders.base import Conversation, Message, Responder, TextDelta
+from batchrun.server.responders.batch_faults import KINDS, BatchFaults, Line
 from batchrun.server.responders.fault_injection import FaultPlan
 from batchrun.server.responders.script import ScriptResponder
 from batchrun.server.responders.settings_file import SettingsFileError
@@ -77,3 +78,49 @@ def test_every_key_is_described(tmp_path: Path) -> None:
         keys = str(caught.value).partition("known keys: ")[2].split(", ")
         assert len(keys) > 5
         assert [key for key in keys if f"`{key}`" not in PAGES and f"{key} = " not in PAGES] == []
+
+
+def test_batch_api_faults(folder: Path) -> None:
+    """The faults of the Batch API on the page do what their comments say."""
+    faults = ScriptResponder(folder / "batch_api.toml").batch_faults
+    lines = [Line(number, f"row-{number}", lambda: "Paris or Rome") for number in range(1, 1001)]
+    assert 150 < sum(faults.expires(1, line) for line in lines) < 250
+    assert not any(faults.expires(2, line) for line in lines)
+    assert (faults.retrievals(5, "finalizing"), faults.retrievals(5, "in_progress")) == (3, 0)
+    error = faults.line_error(1, lines[0])
+    assert error is not None
+    assert (error.status, faults.line_error(1, Line(1, "row-1", lambda: "Paris"))) == (429, None)
+    lost = [faults.request("create") for _ in range(2)]
+    assert [fault is not None and fault.lost_reply for fault in lost] == [True, False]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_key_of_a_batch_api_fault_is_described(kind: str) -> None:
+    """The page has a row for every kind, with every key."""
+    row = next(line for line in PAGES.splitlines() if line.startswith(f"| `{kind}` |"))
+    common = {"kind", "batches", "lines", "share", "pattern"}
+    assert [key for key in KINDS[kind].model_fields if key not in common and f"`{key}" not in row] == []
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"kind": "odd"}, "key 'kind': expected one of hold, expire"),
+        ({}, "key 'kind': expected one of"),
+        ({"kind": "expire", "rate": 0.1}, "key 'rate' is unknown; known keys: kind, batches, lines, share, pattern"),
+        ({"kind": "hold", "status": "in_progress"}, "key 'retrievals' is missing"),
+        ({"kind": "hold", "status": "validating", "retrievals": 1, "share": 0.5}, "only with the status in_progress"),
+        ({"kind": "expire", "lines": [1], "share": 0.5}, "give only one of 'lines', 'share' and 'pattern'"),
+        ({"kind": "expire", "pattern": "("}, "'pattern' is not a valid regular expression: missing )"),
+        ({"kind": "line_error"}, "give a 'status'"),
+        ({"kind": "line_error", "status": 302}, "'status' must be 0, 200"),
+        ({"kind": "odd_files"}, "set at least one of"),
+        ({"kind": "request", "request": "create"}, "give either 'status' (400 to 599) or 'lost_reply = true'"),
+    ],
+)
+def test_a_wrong_batch_api_fault_is_explained(entry: dict[str, object], message: str) -> None:
+    """The message names the file, the entry and the key."""
+    with pytest.raises(SettingsFileError) as caught:
+        BatchFaults.of([{"kind": "expire"}, entry], Path("script.toml"))
+    assert str(caught.value).startswith("script.toml: batch_api 2: ")
+    assert message in str(caught.value)
