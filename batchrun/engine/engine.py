@@ -19,7 +19,7 @@ import anyio
 import anyio.abc
 import anyio.lowlevel
 
-from batchrun.clock import WallClock, utc_now
+from batchrun.clock import WallClock, loop_time, utc_now
 from batchrun.engine.budget import Budget
 from batchrun.engine.limits import Lease, Limits
 from batchrun.engine.reservations import Reservations
@@ -190,7 +190,7 @@ class Engine:
 
         Rows that are still in flight then stay in the journal, and the next run of the batch continues them.
         """
-        self._rows.deadline = min(self._rows.deadline, anyio.current_time() + grace_s)
+        self._rows.deadline = min(self._rows.deadline, loop_time() + grace_s)
         if self.stop is None:
             log.info("the batch stops: %s", visible_line(self._scrub(stop.reason)))
             self.stop = stop
@@ -225,7 +225,7 @@ class Engine:
         context, limits = self._context, self._context.limits
         spent = 0
         while not self._is_prepared:
-            limits.health.sending(anyio.current_time())
+            limits.health.sending(loop_time())
             try:
                 await context.service.prepare()
                 if limits.health.away:
@@ -240,7 +240,7 @@ class Engine:
                     reason = str(fault) if isinstance(fault, BatchRefused) else f"the service cannot be used: {fault}"
                     self.request_stop(Stop(why or reason, BatchRefused.exit_code), 0.0)
                     return False
-                await anyio.sleep(max(decision.wait_s, limits.health.hold_s(anyio.current_time())))
+                await anyio.sleep(max(decision.wait_s, limits.health.hold_s(loop_time())))
         return True
 
     async def _admit_rows(self, work: Iterable[RowWork], tasks: anyio.abc.TaskGroup) -> None:
@@ -259,7 +259,7 @@ class Engine:
                     return
                 self._tally.deferred -= item.is_deferred
                 lease = await self._context.limits.admit(prompt_chars)
-                self._tally.in_flight[item.prompt.row_key] = Flight(anyio.current_time())
+                self._tally.in_flight[item.prompt.row_key] = Flight(loop_time())
                 tasks.start_soon(self._row, item, lease, reserved_usd)
             elif isinstance(item, Failed):
                 self._finish(item, fingerprint="")

@@ -51,6 +51,11 @@ class Trouble:
     since_s: float | None = None
     words: int | None = None
 
+    @property
+    def has_any(self) -> bool:
+        """Whether the row has met a fault since its last answer."""
+        return self.since_s is not None or self.words is not None
+
 
 class Health:
     """The state of the service, as the replies to all rows show it.

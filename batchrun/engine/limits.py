@@ -17,6 +17,7 @@ from typing import Literal, TypeAlias
 
 import anyio
 
+from batchrun.clock import loop_time
 from batchrun.engine.durations import parse_reset
 from batchrun.engine.health import PROBERS, Health, Trouble
 from batchrun.engine.pacer import Pacer, TokenEstimate
@@ -56,20 +57,27 @@ class Stopwatch:
         self._scope: anyio.CancelScope | None = None
         self._lap_started_s = 0.0
 
-    @contextmanager
-    def running(self) -> Iterator[anyio.CancelScope]:
-        """Count the time spent inside; cancel the block at the time limit (`scope.cancelled_caught`)."""
-        with anyio.CancelScope() as scope:
-            self._scope = scope
-            self._resume()
-            try:
-                yield scope
-            finally:
-                self.overslept = anyio.current_time() - scope.deadline > OVERSLEPT_S
-                self._pause()
-                self._scope = None
-                if self.overslept:
-                    self.elapsed_s = 0.0
+    def running(self) -> Stopwatch:
+        """Count the time spent in `with stopwatch.running() as scope`; cancel the block at the time limit
+        (`scope.cancelled_caught`)."""
+        return self
+
+    def __enter__(self) -> anyio.CancelScope:
+        self._lap_started_s = now_s = loop_time()
+        scope = anyio.CancelScope(deadline=now_s + max(0.0, self.limit_s - self.elapsed_s))
+        scope.__enter__()
+        self._scope = scope
+        return scope
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        scope, self._scope = self._scope, None
+        assert scope is not None
+        now_s = loop_time()
+        self.overslept = now_s - scope.deadline > OVERSLEPT_S
+        self.elapsed_s = 0.0 if self.overslept else self.elapsed_s + now_s - self._lap_started_s
+        return scope.__exit__(kind, error, trace)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -86,11 +94,11 @@ class Stopwatch:
     def _pause(self) -> None:
         assert self._scope is not None
         self._scope.deadline = float("inf")
-        self.elapsed_s += anyio.current_time() - self._lap_started_s
+        self.elapsed_s += loop_time() - self._lap_started_s
 
     def _resume(self) -> None:
         assert self._scope is not None
-        self._lap_started_s = anyio.current_time()
+        self._lap_started_s = loop_time()
         self._scope.deadline = self._lap_started_s + max(0.0, self.limit_s - self.elapsed_s)
 
 
@@ -239,20 +247,29 @@ class Limits:
 
     async def next_attempt(self, lease: Lease) -> bool:
         """Wait in line for an attempt of a row in flight; return False if no more attempts may start."""
-        if lease.has_turn:
+        if lease.has_turn or (not self._line.locked() and self._takes_turn(lease, loop_time())):
             return True
         async with self._line:
             while not self._closed:
-                now_s = anyio.current_time()
-                hold_s = self.health.hold_s(now_s)
-                if hold_s <= 0 and self._at_service < self.health.abreast:
-                    self.health.sending(now_s)
-                    self._at_service += 1
-                    lease.has_turn = True
+                now_s = loop_time()
+                if self._takes_turn(lease, now_s):
                     return True
-                with anyio.move_on_after(hold_s if hold_s > 0 else math.inf):
+                hold_s = self.health.hold_s(now_s)
+                if hold_s > 0:
+                    with anyio.move_on_after(hold_s):
+                        await self._change()
+                else:
                     await self._change()
         return False
+
+    def _takes_turn(self, lease: Lease, now_s: float) -> bool:
+        """Give the row its turn, if nothing is in its way and it is the next in line."""
+        if self._closed or self.health.hold_s(now_s) > 0 or self._at_service >= self.health.abreast:
+            return False
+        self.health.sending(now_s)
+        self._at_service += 1
+        lease.has_turn = True
+        return True
 
     async def _change(self) -> None:
         if self._changed.is_set():
@@ -261,8 +278,9 @@ class Limits:
 
     def answered(self, lease: Lease) -> None:
         """Count a run that ended with an answer. The row keeps its turn for its next request."""
-        lease.trouble = Trouble()
-        self.health.answered(self._in_use, lease.sent_at_s, anyio.current_time())
+        if lease.trouble.has_any:
+            lease.trouble = Trouble()
+        self.health.answered(self._in_use, lease.sent_at_s, loop_time())
         if self._trace is not None:
             self._trace.look()
         self._changed.set()
@@ -273,7 +291,7 @@ class Limits:
         Args:
             lease: None for a request of the batch itself.
         """
-        now_s = anyio.current_time()
+        now_s = loop_time()
         held_s = self._cool_down_s()
         trouble, sent_at_s = (None, now_s) if lease is None else (lease.trouble, lease.sent_at_s)
         why = self.health.failed(fault, self._in_use, sent_at_s, now_s, trouble)
@@ -286,11 +304,11 @@ class Limits:
 
     def is_ill(self, lease: Lease, fault: ServiceFault) -> bool:
         """Return whether the service is at fault, not the row, so that the failed attempt does not count."""
-        return self.health.is_ill(fault, lease.trouble, anyio.current_time())
+        return self.health.is_ill(fault, lease.trouble, loop_time())
 
     def timed_out(self, lease: Lease) -> None:
         """Count a row whose time ran out before its answer came."""
-        self.health.timed_out(lease.sent_at_s, anyio.current_time())
+        self.health.timed_out(lease.sent_at_s, loop_time())
         if self._trace is not None:
             self._trace.look()
         self._give_back(lease)
@@ -299,7 +317,7 @@ class Limits:
         if lease is not None and lease.has_turn:
             lease.has_turn = False
             self._at_service -= 1
-            self.health.left(anyio.current_time())
+            self.health.left(loop_time())
         self._changed.set()
 
     def close(self) -> None:
@@ -328,7 +346,7 @@ class Limits:
         elif self._request_pacer is not None or self._cool_down_s() > 0:
             with lease.stopwatch.paused():
                 await self._permit_request()
-        lease.sent_at_s = anyio.current_time()
+        lease.sent_at_s = loop_time()
 
     async def _permit_request(self) -> None:
         if self._request_pacer is None:
@@ -350,12 +368,12 @@ class Limits:
         Args:
             reason: shown in displays.
         """
-        if self.health.hold(wait_s, anyio.current_time()):
+        if self.health.hold(wait_s, loop_time()):
             self._report(reason)
 
     def _report(self, reason: str) -> None:
         """Report a cool-down that has begun or has become longer."""
-        now_s = anyio.current_time()
+        now_s = loop_time()
         wait_s = self._cool_down_s()
         cooling = self._reported_until_s > now_s
         if cooling and now_s + wait_s <= self._reported_until_s + REPORTED_S:
@@ -369,7 +387,8 @@ class Limits:
     def observe(self, headers: Mapping[str, str]) -> None:
         """Adopt the limits in a reply's `x-ratelimit-*` headers; -1 and 0 are ignored (Azure sends them)."""
         for unit in ("requests", "tokens"):
-            limit = _positive(headers.get(f"x-ratelimit-limit-{unit}"))
+            reported = headers.get(f"x-ratelimit-limit-{unit}")
+            limit = None if reported is None else _positive(reported)
             if limit is None:
                 continue
             if unit == "requests" and self._request_pacer is None:
@@ -391,12 +410,12 @@ class Limits:
             requests=self.requests,
             max_requests_per_minute=self._request_pacer.per_minute if self._request_pacer else None,
             max_tokens_per_minute=self._token_pacer.per_minute if self._token_pacer else None,
-            away_s=self.health.away_for_s(anyio.current_time()),
+            away_s=self.health.away_for_s(loop_time()),
             one_at_a_time=self.health.slots.one_at_a_time,
         )
 
     def _cool_down_s(self) -> float:
-        return self.health.held_until_s - anyio.current_time()
+        return self.health.held_until_s - loop_time()
 
     def _release(self, lease: Lease) -> None:
         self._in_use -= 1
@@ -420,9 +439,9 @@ def _token_pacer(per_minute: float) -> Pacer:
     return Pacer(per_minute, credit_share=TOKEN_CREDIT_SHARE)
 
 
-def _positive(text: str | None) -> float | None:
+def _positive(text: str) -> float | None:
     try:
-        number = float(text) if text else 0.0
+        number = float(text)
     except ValueError:
         return None
     return number if 0 < number < math.inf else None

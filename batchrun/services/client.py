@@ -62,15 +62,23 @@ class Endpoint:
     client_options: JsonObject = field(default_factory=dict, repr=False)
     certificates: Mapping[str, str] = field(default_factory=dict)
     trust_env: bool = True
+    _fixed_secrets: tuple[str, ...] | None = field(default=None, init=False, repr=False)
+    """The secrets, if they do not change; None if a function returns one of them."""
 
     def __post_init__(self) -> None:
         if callable(self.api_key):
             object.__setattr__(self, "api_key", KeySource(self.api_key))
         object.__setattr__(self, "client_options", guarded(self.client_options))
+        credentials = (self.api_key, *(self.client_options.get(name) for name in CREDENTIALS))
+        if not any(isinstance(each, KeySource) for each in credentials):
+            object.__setattr__(self, "_fixed_secrets", self._secrets())
 
     @property
     def secrets(self) -> tuple[str, ...]:
         """Strings that must not appear in any message."""
+        return self._secrets() if self._fixed_secrets is None else self._fixed_secrets
+
+    def _secrets(self) -> tuple[str, ...]:
         keys: list[str] = []
         for credential in (self.api_key, *(self.client_options.get(name) for name in sorted(CREDENTIALS))):
             if isinstance(credential, KeySource):

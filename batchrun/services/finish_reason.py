@@ -47,6 +47,8 @@ def meaning_of(finish_reason: str | None) -> str | None:
         >>> [meaning_of(reason) for reason in ("stop", "length", "SAFETY", "content_filter: RECITATION", None)]
         [None, 'max_completion_tokens', 'content_filter', 'content_filter', None]
     """
+    if finish_reason == "stop":
+        return None
     return _MEANINGS.get((finish_reason or "").partition(":")[0].strip().lower())
 
 

@@ -189,6 +189,11 @@ class LeanResponse(httpx2.Response):
             self._reply.close()
             raise
 
+    @property
+    def is_at_end(self) -> bool:
+        """Whether all bytes have been read, so that the connection is free already."""
+        return self._reply.content.at_eof()
+
     async def aclose(self) -> None:
         """Give the connection back if the body has been read to its end; else close it."""
         self._reply.release()

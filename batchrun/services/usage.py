@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from batchrun.records import JsonObject
-from batchrun.services.reply_fields import cleaned, count, mapping
+from batchrun.services.reply_fields import cleaned, mapping
 from batchrun.token_usage import Usage
 
 __all__ = ["usage_of_response", "usage_of_tokens"]
@@ -60,8 +60,7 @@ def usage_of_response(found: object, tier: str | None = None) -> Usage:
 
 def _tokens(found: object) -> int | None:
     """Return a plausible number of tokens; None for anything else."""
-    number = count(found)
-    return number if number is not None and number <= MAX_TOKENS else None
+    return found if type(found) is int and 0 <= found <= MAX_TOKENS else None
 
 
 def _storable(raw: JsonObject, tier: str | None) -> JsonObject:
@@ -70,9 +69,16 @@ def _storable(raw: JsonObject, tier: str | None) -> JsonObject:
         raw = {**raw, "service_tier": tier}
     if "runs" in raw:
         raw = {name: value for name, value in raw.items() if name != "runs"}
+    if all(type(each) is int or (type(each) is dict and _has_counts_only(each)) for each in raw.values()):
+        return raw
     try:
         _STRICT.encode(raw)
     except (ValueError, RecursionError):
         storable: JsonObject = cleaned(raw)
         return storable
     return raw
+
+
+def _has_counts_only(details: JsonObject) -> bool:
+    """Return whether an object has only integers, as nearly all of them do."""
+    return all(type(each) is int for each in details.values())

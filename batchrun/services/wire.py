@@ -22,6 +22,7 @@ from batchrun.engine.limits import Limits
 from batchrun.errors import PermanentFault, ServerFault, ServiceFault, Unavailable
 from batchrun.records import JsonObject
 from batchrun.services.client import Endpoint, open_client, timeouts
+from batchrun.services.lean_client import LeanResponse
 from batchrun.services.redaction import scrubbed
 from batchrun.services.reply_fields import loaded
 from batchrun.services.reply_size import UNBOUNDED
@@ -311,7 +312,8 @@ class Wire:
                     return
                 async with aclosing(response.aiter_raw()) as chunks:  # already decompressed: see reply_size
                     yield chunks
-                    await _read_out(chunks)
+                    if not (isinstance(response, LeanResponse) and response.is_at_end):
+                        await _read_out(chunks)
             finally:
                 await response.aclose()
         except HttpFailure as exc:
