@@ -354,7 +354,7 @@ class AssistantsService:
         if stream.run_id is None:
             stream.thread_id, stream.run_id = ids_of(body)
             on_ids(stream.thread_id, stream.run_id)
-        with billed(usage_of_tokens(body.get("usage"))):
+        with billed(lambda: usage_of_tokens(body.get("usage"))):
             if status_of(body) in ENDED and event != "json":
                 stream.run = body
 

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from batchrun.engine.service import OnIds, Reply
-from batchrun.errors import ConnectionLost, PermanentFault, ServerFault
+from batchrun.errors import ConnectionLost, ServerFault
 from batchrun.records import JsonDict, JsonObject, ToolCall
 from batchrun.services.citations import citations_of_completion
 from batchrun.services.finish_reason import BROKEN, end_of_completed, meaning_of
@@ -108,13 +108,10 @@ class Completion:
         for source in ("citations", "search_results"):
             if found := chunk.get(source):
                 self.sources[source] = cleaned(found)
-        try:
+        with billed(lambda: usage_of_tokens(self.usage)) if self.usage else nullcontext():
             for choice in members(chunk.get("choices"), "`choices`"):
                 if not count(choice.get("index")):
                     self._add_choice(choice)
-        except PermanentFault:
-            with billed(usage_of_tokens(self.usage)) if self.usage else nullcontext():
-                raise
 
     def _add_choice(self, choice: JsonObject) -> None:
         finish_reason = choice.get("finish_reason")

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 from urllib.parse import quote
 
@@ -198,15 +198,28 @@ def unexpected(found: object, field: str, expected: str) -> PermanentFault:
     )
 
 
-@contextmanager
-def billed(usage: Usage) -> Iterator[None]:
-    """Put the usage of an ended run on a `bad_reply` raised inside: the run is paid for, even if it cannot be read."""
-    try:
-        yield
-    except PermanentFault as fault:
-        if fault.error_type == "bad_reply":
-            fault.usage, fault.run_ended = usage, True
-        raise
+class _Billed:
+    __slots__ = ("_usage",)
+
+    def __init__(self, usage: Usage | Callable[[], Usage]) -> None:
+        self._usage = usage
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, PermanentFault) and error.error_type == "bad_reply":
+            error.usage = self._usage if isinstance(self._usage, Usage) else self._usage()
+            error.run_ended = True
+
+
+def billed(usage: Usage | Callable[[], Usage]) -> AbstractContextManager[None, None]:
+    """Put the usage of an ended run on a `bad_reply` raised inside: the run is paid for, even if it cannot be read.
+
+    Args:
+        usage: of the run, or a function that returns it, called only for such a fault.
+    """
+    return _Billed(usage)
 
 
 def in_path(object_id: str | None) -> str:

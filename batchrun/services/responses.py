@@ -160,7 +160,7 @@ class ResponsesService:
         self, reply: JsonObject, exchange: Exchange, conversation_id: str | None, on_ids: OnIds
     ) -> Reply:
         response_id = self._id_of(reply)
-        with billed(usage_of_response(reply.get("usage"))):
+        with billed(lambda: usage_of_response(reply.get("usage"))):
             ended = status_of(reply) in TERMINAL
         on_ids(conversation_id or thread_id_of(reply, response_id), response_id, with_reply=ended)
         return await self._reply(exchange, reply if ended else await self._poll(response_id, just_made=True))
@@ -325,7 +325,7 @@ class ResponsesService:
         if stream.response_id is None:
             stream.response_id = response_id
             stream.on_ids(stream.conversation_id or thread_id_of(response, response_id), response_id)
-        with billed(usage_of_response(response.get("usage"))):
+        with billed(lambda: usage_of_response(response.get("usage"))):
             if status_of(response) in TERMINAL:
                 stream.final = response
 

@@ -69,7 +69,7 @@ def _storable(raw: JsonObject, tier: str | None) -> JsonObject:
         raw = {**raw, "service_tier": tier}
     if "runs" in raw:
         raw = {name: value for name, value in raw.items() if name != "runs"}
-    if all(type(each) is int or (type(each) is dict and _has_counts_only(each)) for each in raw.values()):
+    if _has_counts_only(raw):
         return raw
     try:
         _STRICT.encode(raw)
@@ -79,6 +79,13 @@ def _storable(raw: JsonObject, tier: str | None) -> JsonObject:
     return raw
 
 
-def _has_counts_only(details: JsonObject) -> bool:
-    """Return whether an object has only integers, as nearly all of them do."""
-    return all(type(each) is int for each in details.values())
+def _has_counts_only(raw: JsonObject) -> bool:
+    """Return whether an object has only integers, and objects of these, as nearly all of them do."""
+    for found in raw.values():
+        if type(found) is dict:
+            for inner in found.values():
+                if type(inner) is not int:
+                    return False
+        elif type(found) is not int:
+            return False
+    return True

@@ -1,10 +1,12 @@
 """The clients that the benchmarks compare; each runs in its own process.
 
-    python tests/benchmarks/arms.py {bare,batchrun,overview} --url URL --rows N --concurrency N --folder PATH
+    python tests/benchmarks/arms.py {bare,batchrun,semaphore,overview} --url URL --rows N --concurrency N --folder PATH
 
 `bare`      The lower bound for any use of the SDK: `AsyncOpenAI` on its aiohttp client and uvloop sends the streamed
             `create_and_run` that batchrun sends, with the same body and headers, and discards the bytes of the reply.
 `batchrun`  The whole batch: `make_plan` and `run_batch` from a CSV file to a CSV file, limits and journal included.
+`semaphore` What people write by hand: `asyncio.gather` over all rows, an `asyncio.Semaphore`, the SDK's own methods on
+            `AsyncOpenAI` as it comes, and a CSV file at the end. No journal, no rate limits but the SDK's retries.
 `overview`  The pattern of OpenAI's overview of the Assistants API (create a thread, a message and a run, retrieve
             the run every 0.5 s until it has ended, list the messages), on `AsyncOpenAI` as it comes: httpx2,
             asyncio's loop. The overview itself is synchronous, which would
@@ -17,10 +19,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import csv
 import json
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +129,8 @@ async def batchrun(options: argparse.Namespace) -> int:
     from batchrun.job.environment import Environment
     from batchrun.job.validation import make_job
 
-    given: dict[str, Any] = {"base_url": options.url, "model": "standin", "fresh": True, **ASKS[options.ask]}
+    given: dict[str, Any] = {"base_url": options.url, "model": "standin", **ASKS[options.ask]}
+    given["fresh"] = getattr(options, "fresh", True)
     if options.concurrency:
         given["concurrency"] = options.concurrency
     if options.rpm:
@@ -135,6 +139,57 @@ async def batchrun(options: argparse.Namespace) -> int:
     plan = make_plan(make_job(given), str(options.folder / "in.csv"), environment, options.folder / "out.csv")
     summary = await run_batch(plan, environment)
     return summary.totals.by_status["completed"]
+
+
+async def semaphore(options: argparse.Namespace) -> int:
+    """Ask the rows of the CSV file with `asyncio.gather` and a semaphore; write the answers to another one."""
+    from openai import AsyncOpenAI
+
+    rows = _read(options.folder / "in.csv")
+    free = asyncio.Semaphore(options.concurrency)
+    async with AsyncOpenAI(api_key="none", base_url=options.url) as client:
+
+        async def ask(question: str) -> str:
+            async with free:
+                return await _answer(client, options.ask, question)
+
+        answers = await asyncio.gather(*(ask(row["question"]) for row in rows))  # noqa: TID251 - the pattern itself
+    _write(options.folder / "out.csv", rows, answers)
+    return sum(map(bool, answers))
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _write(path: Path, rows: Sequence[Mapping[str, str]], answers: Sequence[str]) -> None:
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0], "response"])
+        writer.writeheader()
+        writer.writerows({**row, "response": answer} for row, answer in zip(rows, answers, strict=True))
+
+
+async def _answer(client: Any, way: str, question: str) -> str:
+    """Return the answer to a question, by the SDK's method for this way to ask (one of `ASKS`)."""
+    if way == "assistants":
+        thread = {"messages": [{"role": "user", "content": question}]}
+        run = await client.beta.threads.create_and_run_poll(
+            assistant_id="asst_standin", thread=thread, poll_interval_ms=1_000 * POLL_S
+        )
+        messages = await client.beta.threads.messages.list(thread_id=run.thread_id, run_id=run.id)
+        return "".join(part.text.value for part in messages.data[-1].content)
+    if way == "responses":
+        return str((await client.responses.create(model="standin", input=question)).output_text)
+    if way == "responses-stream":
+        stream = await client.responses.create(model="standin", input=question, stream=True)
+        return "".join([event.delta async for event in stream if event.type == "response.output_text.delta"])
+    messages = [{"role": "user", "content": question}]
+    if way == "chat":
+        completion = await client.chat.completions.create(model="standin", messages=messages)
+        return str(completion.choices[0].message.content)
+    chunks = await client.chat.completions.create(model="standin", messages=messages, stream=True)
+    return "".join([chunk.choices[0].delta.content or "" async for chunk in chunks if chunk.choices])
 
 
 async def overview(options: argparse.Namespace) -> int:
@@ -172,6 +227,7 @@ def main() -> None:
     arms: dict[str, Callable[[argparse.Namespace], Awaitable[int]]] = {
         "bare": bare,
         "batchrun": batchrun,
+        "semaphore": semaphore,
         "overview": overview,
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -181,9 +237,12 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=0, help="rows in flight at once; 0: batchrun finds out")
     parser.add_argument("--ask", choices=ASKS, default="assistants", help="protocol and mode (overview: assistants)")
     parser.add_argument("--rpm", type=float, default=0.0, help="requests a minute (batchrun only); 0: no limit")
+    parser.add_argument(
+        "--resume", dest="fresh", action="store_false", help="continue the batch in the folder (batchrun only)"
+    )
     parser.add_argument("--folder", type=Path, required=True, help="holds in.csv; takes the output (batchrun only)")
     options = parser.parse_args()
-    backend_options = {"use_uvloop": options.arm != "overview" and sys.platform != "win32"}
+    backend_options = {"use_uvloop": options.arm in ("bare", "batchrun") and sys.platform != "win32"}
     started_s = time.perf_counter()
     answered = anyio.run(arms[options.arm], options, backend_options=backend_options)
     elapsed_s = time.perf_counter() - started_s

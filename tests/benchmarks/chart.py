@@ -1,14 +1,14 @@
-"""Charts of concurrency and throughput over time, as SVG for light and dark backgrounds."""
+"""Charts of concurrency and throughput over time, and stacked bars, as SVG for light and dark backgrounds."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TypeAlias
 
-__all__ = ["Panel", "chart"]
+__all__ = ["Bar", "Panel", "bars", "chart"]
 
 Line: TypeAlias = Sequence[tuple[float, float]]
 """(seconds, value)"""
@@ -35,6 +35,22 @@ STYLE = """
 """
 
 
+COLOURS = ("#0969da", "#bc4c00", "#1a7f37", "#8250df", "#bf8700", "#cf222e", "#1b7c83", "#6e7781")
+"""Of the parts of a bar: dark enough for white figures."""
+BAR_LEFT, BAR_HEIGHT, BAR_GAP = 96, 34, 14
+LEGEND_WIDTH, LEGEND_HEIGHT = 166, 22
+NARROW = 26
+"""Width below which a part has no figure in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A bar whose parts are drawn one after the other."""
+
+    name: str
+    parts: Mapping[str, float]
+
+
 @dataclass(frozen=True, slots=True)
 class Panel:
     """The chart of one batch: two sets of axes over the same time.
@@ -56,6 +72,43 @@ def chart(panels: Sequence[Panel]) -> str:
     parts = [_panel(panel, number * each) for number, panel in enumerate(panels)]
     size = f'width="{WIDTH}" height="{each * len(panels)}" viewBox="0 0 {WIDTH} {each * len(panels)}"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>\n<style>{STYLE}</style>\n{"".join(parts)}</svg>\n'
+
+
+def bars(each: Sequence[Bar], *, unit: str) -> str:
+    """Return an SVG picture of bars with the same parts, on one scale, with the sum behind each and a legend below."""
+    names = list(each[0].parts)
+    colours = dict(zip(names, COLOURS, strict=False))
+    scale = (WIDTH - BAR_LEFT - 80) / max(sum(bar.parts.values()) for bar in each)
+    drawn = [
+        _bar(bar, number * (BAR_HEIGHT + BAR_GAP) + BAR_GAP, scale, colours, unit) for number, bar in enumerate(each)
+    ]
+    below = len(each) * (BAR_HEIGHT + BAR_GAP) + 2 * BAR_GAP
+    columns = (WIDTH - BAR_LEFT) // LEGEND_WIDTH
+    for number, name in enumerate(names):
+        x = BAR_LEFT + number % columns * LEGEND_WIDTH
+        y = below + number // columns * LEGEND_HEIGHT
+        drawn.append(f'<rect x="{x}" y="{y}" width="12" height="12" fill="{colours[name]}"/>\n')
+        drawn.append(f'<text x="{x + 18}" y="{y + 11}">{escape(name)}</text>\n')
+    height = below + math.ceil(len(names) / columns) * LEGEND_HEIGHT + BAR_GAP
+    size = f'width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}"'
+    style = f"{STYLE}  .figure {{ fill: #ffffff; font-size: 11px; }}\n"
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>\n<style>{style}</style>\n{"".join(drawn)}</svg>\n'
+
+
+def _bar(bar: Bar, y: int, scale: float, colours: Mapping[str, str], unit: str) -> str:
+    middle, x = y + BAR_HEIGHT / 2 + 4, float(BAR_LEFT)
+    parts = [f'<text class="title" text-anchor="end" x="{BAR_LEFT - 10}" y="{middle}">{escape(bar.name)}</text>\n']
+    for name, value in bar.parts.items():
+        width = value * scale
+        parts.append(
+            f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{BAR_HEIGHT}" fill="{colours[name]}">'
+            f"<title>{escape(name)}: {value:.0f} {unit}</title></rect>\n"
+        )
+        if width >= NARROW:
+            at = x + width / 2
+            parts.append(f'<text class="figure" text-anchor="middle" x="{at:.1f}" y="{middle}">{value:.0f}</text>\n')
+        x += width
+    return "".join([*parts, f'<text x="{x + 8:.1f}" y="{middle}">{sum(bar.parts.values()):.0f} {unit}</text>\n'])
 
 
 def _panel(panel: Panel, top: float) -> str:

@@ -6,22 +6,24 @@ import csv
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Cost", "Standin", "pin", "run_child", "running", "standin", "table", "write_questions"]
+__all__ = ["Cost", "Standin", "markdown", "pin", "run_child", "running", "standin", "table", "write_questions"]
 
 HERE = Path(__file__).parent
 STATS_TRIES = 60
 STATS_WAIT_S = 0.5
+KILL_CHECK_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +97,15 @@ class Cost:
     printed: dict[str, Any]
 
 
-def run_child(arguments: Sequence[str]) -> Cost:
+def run_child(arguments: Sequence[str], *, kill_when: Callable[[], bool] | None = None) -> Cost:
     """Run a Python script of this folder in its own process, not on the first core.
 
+    Args:
+        kill_when: called about 50 times a second; the process is killed when it returns True. It then has printed
+            nothing.
+
     Raises:
-        SystemExit: the script failed.
+        SystemExit: the script failed, or ended before it was to be killed.
     """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with subprocess.Popen(
@@ -108,13 +114,18 @@ def run_child(arguments: Sequence[str]) -> Cost:
         text=True,
     ) as process:
         pin(process.pid, first=False)
+        while kill_when is not None and process.poll() is None:
+            if kill_when():
+                process.kill()
+                break
+            time.sleep(KILL_CHECK_S)
         output, _ = process.communicate()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if process.returncode != 0:
+    if process.returncode != (0 if kill_when is None else -signal.SIGKILL):
         raise SystemExit(f"{' '.join(arguments)}: exit code {process.returncode}")
     return Cost(
         cpu_s=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
-        printed=json.loads(output.strip().splitlines()[-1]),
+        printed=json.loads(output.strip().splitlines()[-1]) if kill_when is None else {},
     )
 
 
@@ -139,3 +150,9 @@ def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         ).rstrip()
         for line in lines
     )
+
+
+def markdown(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table for a page of the docs."""
+    lines = [heading, ["---"] * len(heading), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

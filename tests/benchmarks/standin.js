@@ -4,7 +4,7 @@
 //
 // Prints the URL to give as base_url, then serves until it is stopped. Node's http module and nothing else.
 //
-//   POST /v1/assistants                            POST /v1/threads                   POST /v1/threads/{t}/messages
+//   POST /v1/assistants   GET /v1/assistants/{a}   POST /v1/threads                   POST /v1/threads/{t}/messages
 //   POST /v1/threads/runs (streamed or not)        POST /v1/threads/{t}/runs          GET  /v1/threads/{t}/runs/{r}
 //   GET  /v1/threads/{t}/messages                  GET  /stats                        POST /stats (then resets)
 //
@@ -114,7 +114,7 @@ const frame = (event, body) => `event: ${event}\ndata: ${JSON.stringify(body)}\n
 
 /** The events of a streamed run, in the protocol's order: those sent at once, the deltas, those at the end. */
 function eventsOf(request) {
-  const [threadId, runId] = [`thread_${nextId()}`, `run_${nextId()}`];
+  const [threadId, runId] = [`thread_${nextId()}`, newRunId()];
   const [messageId, stepId] = [`msg_${nextId()}`, `step_${nextId()}`];
   const running = JSON.stringify(runObject(runId, threadId, request, 'in_progress'));
   const queued = JSON.stringify(runObject(runId, threadId, request, 'queued'));
@@ -278,6 +278,12 @@ function answer(kind, parts, request, response) {
         description: null, model: request.model, instructions: request.instructions ?? null, tools: [],
         tool_resources: {}, metadata: request.metadata ?? {}, temperature: 1.0, top_p: 1.0, response_format: 'auto',
       });
+    case 'GET /assistants/{}':
+      return sendJson(response, 200, {
+        id: 'asst_standin', object: 'assistant', created_at: seconds(), name: null, description: null, model: 'standin',
+        instructions: null, tools: [], tool_resources: {}, metadata: {}, temperature: 1.0, top_p: 1.0,
+        response_format: 'auto',
+      });
     case 'POST /threads':
       return sendJson(response, 200, threadObject(`thread_${nextId()}`, request.metadata));
     case 'POST /threads/runs':
@@ -317,7 +323,7 @@ function answer(kind, parts, request, response) {
   }
 }
 
-/** The moment of the run's end stands in its id, so that nothing has to be kept. */
+/** The moment of a run's end is in its id, streamed or not, so that nothing has to be kept. */
 const newRunId = () => `run_${nextId()}_${Math.round(Date.now() + latencyMs()).toString(36)}`;
 
 /** ['threads', 'thread_1', 'messages'] → '/threads/{}/messages' */
