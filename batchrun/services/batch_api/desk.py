@@ -92,6 +92,11 @@ class Desk:
         """The request lines to submit; a `DeferredService` adds to them."""
         return self._outgoing.due
 
+    @property
+    def waiting(self) -> int:
+        """Number of request lines that are due and in no service batch."""
+        return len(self._outgoing.due)
+
     def open(self) -> list[ServiceBatch]:
         """Return the service batches whose results are still to come, oldest first."""
         return self._lines.open(self._place)

@@ -72,6 +72,10 @@ class Outgoing:
         while self.due and has_moved:
             has_moved = False
             for file in cut(self._lines.waiting(self.due.take()), max_lines=self._max_lines, max_bytes=self._max_bytes):
+                if file.size > self._max_bytes and len(file.lines) > 1:  # less fits than at the start of the loop
+                    self.due.extend(file.lines)
+                    has_moved = True
+                    continue
                 some = self._admitted(file)
                 if some:
                     batch = self._lines.prepare(self._place, file.endpoint, file.model, some, self._clock())
@@ -161,7 +165,7 @@ class Outgoing:
             self._lines.drop(batch, self._clock(), reason, refused)
             return
         size = sum(each.size + 1 for each in self._lines.sizes(batch.number))
-        self._max_bytes = max(1, min(self._max_bytes, size) // 2)
+        self._max_bytes = max(1, min(self._max_bytes, size // 2))
         self._dropped(batch, reason)
         self._report(BatchNews("held", batch, reason))
 
