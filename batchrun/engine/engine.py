@@ -1,7 +1,8 @@
 """The engine: the only task group of the hot path.
 
 Rows are admitted in order; each becomes one task, and each task ends by writing its outcome to the journal. `limits`
-decides how many rows are in flight and when they send, `row` runs one row, and a service implements the protocol.
+decides how many rows are in flight and when they send, `row` runs one row, `ended_rows` tells outcomes when they are
+committed, and a service implements the protocol.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import anyio.lowlevel
 
 from batchrun.clock import WallClock, loop_time, utc_now
 from batchrun.engine.budget import Budget
+from batchrun.engine.ended_rows import Callback, EndedRow, EndedRows
 from batchrun.engine.limits import Lease, Limits
 from batchrun.engine.reservations import Reservations
 from batchrun.engine.retry import GiveUp, RetryPolicy
@@ -104,10 +106,11 @@ class Engine:
     pass, since the replies that are there are paid for.
 
     Mutable state: `_tally`; `stop`, set once; `_rows`, the cancel scope of all row tasks; `_admission`, the cancel
-    scope of the loop that admits them, both of the current pass; `stop_after_pass`, what stops the batch after it;
-    `_is_prepared`; `_reservations`; `_has_answers`, set once a row has an answer, in this run or an earlier one;
-    `_refused`, the rows refused since the last answer, each held back until it is known whether the refusals concern
-    all rows; `_doubt_resolved`, set when that is known; `_bugs`, how often each line of code has broken a row.
+    scope of the loop that admits them, both of the current pass; `_ended`, the rows to tell; `stop_after_pass`, what
+    stops the batch after it; `_is_prepared`; `_reservations`; `_has_answers`, set once a row has an answer, in this run
+    or an earlier one; `_refused`, the rows refused since the last answer, each held back until it is known whether the
+    refusals concern all rows; `_doubt_resolved`, set when that is known; `_bugs`, how often each line of code has
+    broken a row.
     """
 
     def __init__(
@@ -159,11 +162,12 @@ class Engine:
         self._is_prepared = False
         self._keep_going = keep_going
         self._reservations = Reservations(budget)
-        self._on_outcome = on_outcome
+        self._on_outcome = Callback(on_outcome)
         self._forget = forget
         self._scrub = scrub
         self._service_failures = 0
         self._has_answers = journal.has_answers()
+        self._ended = EndedRows(journal, self._tell)
         self._refused: list[_RefusedRow] = []
         self._doubt_resolved = anyio.Event()
         self._bugs: Counter[tuple[str, int | None]] = Counter()
@@ -176,14 +180,26 @@ class Engine:
         Raises:
             OutputError: the journal cannot be written. Nothing in it is lost.
         """
-        with unwrapped(), self._rows:
+        journal = self._context.journal
+        with unwrapped(), journal.grouped():
+            try:
+                with self._rows:
+                    await self._run_rows(work)
+                self._finish_refused()
+            finally:
+                journal.flush()
+                self._ended.tell_rest()
+        if self.stop is None:  # else the scopes of the next pass have to be cancelled too
+            self._rows, self._admission = anyio.CancelScope(), anyio.CancelScope()
+
+    async def _run_rows(self, work: Iterable[RowWork]) -> None:
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(self._ended.keep_telling)
             async with anyio.create_task_group() as tasks:
                 with self._admission:
                     if await self._prepare():
                         await self._admit_rows(work, tasks)
-        self._finish_refused()
-        if self.stop is None:  # else the scopes of the next pass have to be cancelled too
-            self._rows, self._admission = anyio.CancelScope(), anyio.CancelScope()
+            beside.cancel_scope.cancel()
 
     def request_stop(self, stop: Stop, grace_s: float) -> None:
         """Admit no more rows; rows in flight have `grace_s` seconds to end. The reason of the first call is kept.
@@ -262,9 +278,11 @@ class Engine:
                 self._tally.in_flight[item.prompt.row_key] = Flight(loop_time())
                 tasks.start_soon(self._row, item, lease, reserved_usd)
             elif isinstance(item, Failed):
-                self._finish(item, fingerprint="")
+                self._context.journal.finish(item, fingerprint="")
+                self._ended.add(EndedRow(item, "input"))
             elif isinstance(item, CachedRow):
-                self._finish_cached(item)
+                self._context.journal.finish(item.outcome, item.fingerprint, ends=item.ends)
+                self._ended.add(EndedRow(item.outcome, "cache"))
             elif item is SkippedRow.DUPLICATE:
                 self._tally.asked_alike += 1
             elif item is SkippedRow.DEFERRED:
@@ -309,6 +327,7 @@ class Engine:
             self._tally.deferred += 1
             self._reservations.defer(task.prompt.row_key, reserved_usd)
         if outcome is not None and self._forget is not None:
+            await self._context.journal.committed()
             left = await self._forget(task.prompt.row_key)
             self._tally.not_deleted += left  # in one step: `+= await` would read before other rows have counted
 
@@ -327,8 +346,9 @@ class Engine:
 
     def _finish_row(self, row: RowRun, outcome: Outcome, fingerprint: str) -> None:
         carried = self._carried(row.usage.charged, outcome)
-        self._finish(outcome, fingerprint, with_ids=row.attempts.has_unwritten_ids, carried=carried)
-        self._check_failures(outcome)
+        with_ids = row.attempts.has_unwritten_ids
+        self._context.journal.finish(outcome, fingerprint, with_ids=with_ids, carried=carried)
+        self._ended.add(EndedRow(outcome, "service", carried))
 
     def _broken(self, row: RowRun, bug: Exception) -> Failed:
         """Fail the row with a bug; stop the batch if the same line of code has broken several rows."""
@@ -386,30 +406,19 @@ class Engine:
         usage = sum_usage(usages)
         return Carried(usage, self._context.price(outcome.model, usage))
 
-    def _finish(
-        self, outcome: Outcome, fingerprint: str, *, with_ids: bool = False, carried: Carried | None = None
-    ) -> None:
-        self._context.journal.finish(outcome, fingerprint, with_ids=with_ids, carried=carried)
-        self._tally.count(outcome, carried)
-        if self._context.trace is not None:
-            self._context.trace.ended(outcome)
-        self._tell(outcome)
+    # -- rows that ended --------------------------------------------------------------------------------------
 
-    def _finish_cached(self, row: CachedRow) -> None:
-        """Record the answer of another batch, which says nothing about the service now."""
-        self._context.journal.finish(row.outcome, row.fingerprint, ends=row.ends)
-        self._tally.from_cache += 1
-        self._tell(row.outcome)
-
-    def _tell(self, outcome: Outcome) -> None:
-        """Call the caller's function; not again once it has failed, for a row that ends in the same moment."""
-        if self._on_outcome is None:
-            return
-        try:
-            self._on_outcome(outcome)
-        except BaseException:
-            self._on_outcome = None
-            raise
+    def _tell(self, row: EndedRow) -> None:
+        """Count and report a row whose outcome is committed, and stop the batch if most rows fail."""
+        if row.origin == "cache":  # says nothing about the service now
+            self._tally.from_cache += 1
+        else:
+            self._tally.count(row.outcome, row.carried)
+            if self._context.trace is not None:
+                self._context.trace.ended(row.outcome)
+        self._on_outcome(row.outcome)
+        if row.origin == "service":
+            self._check_failures(row.outcome)
 
     def _check_failures(self, outcome: Outcome) -> None:
         """Stop a batch in which most rows fail: something is wrong, and it continues to cost money."""

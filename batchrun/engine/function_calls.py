@@ -66,6 +66,7 @@ class FunctionCalls:
         for key, output in zip(new, returned, strict=True):
             self.outputs[key] = output
             context.journal.exchanges.add_output(prompt.row_key, prompt.fingerprint, exchange.turn.number, key, output)
+        await context.journal.committed()  # the outputs, and the run that asked for them, before the next request
         context.tally.tool_calls += len(returned)
         context.tally.tool_errors += sum(output.failed for output in returned)
         return with_outputs(exchange, end, tuple(self.outputs[key] for key in calls))

@@ -271,6 +271,13 @@ class Limits:
         lease.has_turn = True
         return True
 
+    def step_back(self, lease: Lease) -> bool:
+        """Return whether a cool-down has begun since the row had its turn; if so, the row has to wait in line again."""
+        if self._cool_down_s() <= 0:
+            return False
+        self._give_back(lease)
+        return True
+
     async def _change(self) -> None:
         if self._changed.is_set():
             self._changed = anyio.Event()

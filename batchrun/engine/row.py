@@ -126,14 +126,7 @@ class RowRun:
         comes later.
         """
         context, attempts = self._context, self.attempts
-        while await context.limits.next_attempt(self._lease):
-            if not attempts.is_begun:
-                turn = self._exchange.turn.number
-                context.journal.begin_attempt(
-                    self._prompt, attempts.current, context.clock(), turn, redo_from_turn=self._redo_from_turn
-                )
-                self._redo_from_turn = None
-            attempts.start()
+        while await self._begin_attempt():
             if context.trace is not None:
                 context.trace.begin(self._prompt.row_key, attempts.current.number)
             try:
@@ -157,6 +150,11 @@ class RowRun:
             if reply.status == "completed" or not self._replaces(reply):
                 return reply
         return None
+
+    async def _begin_attempt(self) -> bool:
+        redo, self._redo_from_turn = self._redo_from_turn, None
+        turn = self._exchange.turn.number
+        return await self._context.begin_attempt(self._lease, self._prompt, self.attempts, turn, redo)
 
     # -- one attempt ----------------------------------------------------------------------------------------
 

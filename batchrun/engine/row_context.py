@@ -10,8 +10,9 @@ from typing import TypeAlias
 import anyio
 
 from batchrun.clock import WallClock
+from batchrun.engine.attempts import Attempts
 from batchrun.engine.dialogue import Check
-from batchrun.engine.limits import Limits
+from batchrun.engine.limits import Lease, Limits
 from batchrun.engine.retry import RetryAfter, RetryPolicy
 from batchrun.engine.service import CallTools, Service
 from batchrun.engine.tally import Tally
@@ -123,6 +124,26 @@ class RowContext:
     locks: LockThread
     trace: RowTrace | None = None
     defers: bool = False
+
+    async def begin_attempt(
+        self, lease: Lease, prompt: Prompt, attempts: Attempts, turn: int, redo_from_turn: int | None
+    ) -> bool:
+        """Wait in line and write the current attempt to the journal; return when that is committed and it may be sent.
+
+        Returns False if the batch stopped before that. An attempt that is in the journal already is not written again.
+        """
+        if not await self.limits.next_attempt(lease):
+            return False
+        if attempts.is_begun:
+            attempts.start()
+            return True
+        self.journal.begin_attempt(prompt, attempts.current, self.clock(), turn, redo_from_turn=redo_from_turn)
+        attempts.start()
+        await self.journal.committed()
+        if not self.limits.step_back(lease) or await self.limits.next_attempt(lease):
+            return True
+        self.journal.withdraw_attempt(prompt.row_key, attempts.current.number)
+        return False
 
     async def stopped_before_retry(self, row_key: str, fault: ServiceFault, decision: RetryAfter) -> bool:
         """Wait before a retry of a row; return whether the batch stopped meanwhile.

@@ -82,12 +82,11 @@ def write_costs(path: Path, costs: Iterable[tuple[Bill, float]]) -> int:
     changed = 0
     database = Database(path)
     try:
-        database.write("BEGIN IMMEDIATE")
-        for bill, cost_usd in costs:
-            if cost_usd != bill.cost_usd:
-                database.write(f"UPDATE {bill.ledger} SET cost_usd = ? WHERE rowid = ?", (cost_usd, bill.number))
-                changed += 1
-        database.write("COMMIT")
+        with database.transaction():
+            for bill, cost_usd in costs:
+                if cost_usd != bill.cost_usd:
+                    database.write(f"UPDATE {bill.ledger} SET cost_usd = ? WHERE rowid = ?", (cost_usd, bill.number))
+                    changed += 1
     finally:
         database.close()
     return changed

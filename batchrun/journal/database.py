@@ -1,7 +1,8 @@
 """The SQLite file of a journal: how it is opened, checked, migrated, read, written and made durable.
 
-In WAL mode with `synchronous=NORMAL` a write transaction costs some 20 µs and survives the death of the process at any
-moment. A power failure may take the time since the last checkpoint.
+In WAL mode with `synchronous=NORMAL` a committed transaction survives the death of the process at any moment. A power
+failure may take the time since the last checkpoint. Every write is a transaction of its own, except inside of
+`transaction` and `grouped`.
 """
 
 from __future__ import annotations
@@ -9,22 +10,31 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 from batchrun.errors import OutputError
 from batchrun.journal import write_ahead_log
+from batchrun.journal.group_commit import GroupCommit, rolled_back
 from batchrun.journal.schema import APPLICATION_ID, STEPS
 from batchrun.records import JsonDict, JsonObject
 
 __all__ = ["Database", "connect_read_only", "no_journal"]
 
 
+_Statements: TypeAlias = tuple[str, str, tuple[str, ...]]
+"""Those that begin writes that belong together, end them, and undo them."""
+_ALONE: Final[_Statements] = ("BEGIN IMMEDIATE", "COMMIT", ("ROLLBACK",))
+_IN_GROUP: Final[_Statements] = ("SAVEPOINT part", "RELEASE part", ("ROLLBACK TO part", "RELEASE part"))
+
+
 class Database:
     """A journal's file, open for writing by one process or for reading by any number.
 
     Every method raises OutputError if SQLite fails.
+
+    Mutable state: `_groups`, the group commit inside of `grouped`; None outside.
 
     Attributes:
         version: the version of the tables. A file of an earlier version is migrated unless it is opened read-only.
@@ -42,6 +52,7 @@ class Database:
             OutputError: the file cannot be opened, is not a journal, or has a later version.
         """
         self.path = path
+        self._groups: GroupCommit | None = None
         try:
             self._connection = (
                 connect_read_only(path, patience_s, untouched=untouched) if read_only else _connect(path, patience_s)
@@ -92,38 +103,73 @@ class Database:
         self.version = len(STEPS)
 
     def close(self) -> None:
-        """Close the file. Nothing is pending: every write was a transaction. An open transaction is rolled back."""
+        """Close the file. Nothing is pending: every write was committed. An open transaction is rolled back."""
         self._connection.close()
 
     def write(self, sql: str, values: tuple[Any, ...] | JsonObject = ()) -> None:
         """Execute a statement. A fault rolls back the transaction that it is part of."""
+        groups = self._groups
         try:
+            if groups is not None:
+                groups.begin()
             self._connection.execute(sql, values)
         except sqlite3.Error as exc:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise self._error(exc) from exc
+            raise self._failed(exc) from exc
 
     def write_many(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
         """Execute a statement once for each row of values. A fault rolls back the transaction that it is part of."""
+        groups = self._groups
         try:
+            if groups is not None:
+                groups.begin()
             self._connection.executemany(sql, rows)
         except sqlite3.Error as exc:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise self._error(exc) from exc
+            raise self._failed(exc) from exc
+
+    def _failed(self, exc: sqlite3.Error) -> OutputError:
+        if self._groups is not None:
+            return self._groups.fail(exc)
+        rolled_back(self._connection)
+        return self._error(exc)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Make one transaction of the writes inside, which must not wait. An exception rolls it back."""
-        self.write("BEGIN IMMEDIATE")
+        """Make the writes inside all or none. They must not wait for anything."""
+        groups = self._groups
+        begin, end, undo = _ALONE if groups is None else _IN_GROUP
+        self.write(begin)
+        with groups.held() if groups is not None else nullcontext():
+            try:
+                yield
+            except BaseException:
+                if self._connection.in_transaction:  # else a failed write has rolled all of it back
+                    for statement in undo:
+                        self._connection.execute(statement)
+                raise
+            self.write(end)
+
+    @contextmanager
+    def grouped(self) -> Iterator[None]:
+        """Let all writes of one turn of the running event loop share a transaction, while the context lasts.
+
+        Wait for `committed` before you rely on a write. At the end of the context everything is committed.
+        """
+        self._groups = groups = GroupCommit(self._connection, self._error)
         try:
             yield
-        except BaseException:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise
-        self.write("COMMIT")
+        finally:
+            self._groups = None
+            groups.flush()
+
+    async def committed(self) -> None:
+        """Return when everything that has been written until now is committed."""
+        if self._groups is not None:
+            await self._groups.committed()
+
+    def flush(self) -> None:
+        """Commit what `grouped` has not committed yet."""
+        if self._groups is not None:
+            self._groups.flush()
 
     def one(self, sql: str, values: tuple[Any, ...] = ()) -> Any:
         """Return the first row of a query, None if it has no rows."""
@@ -158,6 +204,7 @@ class Database:
 
     def reuse_log(self) -> None:
         """Let the next write begin a large log from its start: see `write_ahead_log.reuse`."""
+        self.flush()
         try:
             write_ahead_log.reuse(self._connection, self.path)
         except sqlite3.Error as exc:

@@ -92,7 +92,6 @@ class Duplicates(JournalPart):
 
     def share(self, row_key: str | None = None) -> None:
         """Give every duplicate, or this one, the outcome of the row that was sent, if that row has ended."""
-        self._write("BEGIN IMMEDIATE", ())
-        for step in _SHARE:
-            self._write(step, {"oldest": self._oldest, "row_key": row_key})
-        self._write("COMMIT", ())
+        with self._transaction():
+            for step in _SHARE:
+                self._write(step, {"oldest": self._oldest, "row_key": row_key})

@@ -1,12 +1,14 @@
 """The journal: everything known about each row, on disk as soon as it is known.
 
-One SQLite file next to the output (see `database`). Every write is one transaction, made inline.
+One SQLite file next to the output (see `database`). A write is committed when the method returns; inside of `grouped`,
+when `committed` returns.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -53,6 +55,10 @@ _ONCE_UNSEEN = (
 """Faults after which the service may have acted on the request, for journals without the column `unseen`."""
 _UNSEEN = f"coalesce({{unseen}}, fault_type IS NULL OR fault_type IN {_ONCE_UNSEEN})"
 """Whether the service may have acted on the request of an attempt without our seeing its answer."""
+_INSERT_ATTEMPT = (
+    "INSERT INTO attempts (row_key, number, generation, idempotency_key, fingerprint, started_at, thread_id, run_id, "
+    "turn) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 _CELLS = f"SELECT {', '.join(OUTPUT_COLUMNS)}, fingerprint FROM outcomes WHERE row_key = ?"
 
 
@@ -98,6 +104,22 @@ class Journal:
         """Close the file."""
         self._db.close()
 
+    def grouped(self) -> AbstractContextManager[None]:
+        """Let all writes of one turn of the running event loop share a transaction: see `Database.grouped`."""
+        return self._db.grouped()
+
+    def committed(self) -> Awaitable[None]:
+        """Return, once awaited, when everything that has been written until now is committed.
+
+        Raises:
+            OutputError: it could not be committed.
+        """
+        return self._db.committed()
+
+    def flush(self) -> None:
+        """Commit everything that has been written until now, at once."""
+        self._db.flush()
+
     def checkpoint(self) -> None:
         """Move the write-ahead log into the file and fsync: see `Database.checkpoint`. Call it from a thread."""
         self._db.checkpoint()
@@ -132,10 +154,9 @@ class Journal:
 
     def write_manifest(self, entries: JsonObject) -> None:
         """Store values under their names as JSON, in one transaction."""
-        self._write("BEGIN IMMEDIATE")
-        for name, value in entries.items():
-            self._write("INSERT OR REPLACE INTO manifest VALUES (?, ?)", (name, json.dumps(value)))
-        self._write("COMMIT")
+        with self._db.transaction():
+            for name, value in entries.items():
+                self._write("INSERT OR REPLACE INTO manifest VALUES (?, ?)", (name, json.dumps(value)))
 
     # -- one row ------------------------------------------------------------------------------------
 
@@ -177,26 +198,27 @@ class Journal:
         Args:
             redo_from_turn: the first turn to run again; its finished runs and all later ones no longer count.
         """
-        if redo_from_turn is not None:
-            self._write("BEGIN IMMEDIATE")
-            self.exchanges.set_aside(prompt.row_key, prompt.fingerprint, redo_from_turn, attempt.number)
-        self._write(
-            "INSERT INTO attempts (row_key, number, generation, idempotency_key, fingerprint, started_at, "
-            "thread_id, run_id, turn) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                prompt.row_key,
-                attempt.number,
-                attempt.generation,
-                attempt.key,
-                prompt.fingerprint,
-                stamp(started_at),
-                attempt.thread_id,
-                attempt.run_id,
-                turn,
-            ),
+        values = (
+            prompt.row_key,
+            attempt.number,
+            attempt.generation,
+            attempt.key,
+            prompt.fingerprint,
+            stamp(started_at),
+            attempt.thread_id,
+            attempt.run_id,
+            turn,
         )
-        if redo_from_turn is not None:
-            self._write("COMMIT")
+        if redo_from_turn is None:
+            self._write(_INSERT_ATTEMPT, values)
+            return
+        with self._db.transaction():
+            self.exchanges.set_aside(prompt.row_key, prompt.fingerprint, redo_from_turn, attempt.number)
+            self._write(_INSERT_ATTEMPT, values)
+
+    def withdraw_attempt(self, row_key: str, number: int) -> None:
+        """Remove an attempt that has begun and was not sent."""
+        self._write("DELETE FROM attempts WHERE row_key = ? AND number = ?", (row_key, number))
 
     def set_ids(self, row_key: str, number: int, thread_id: str | None, run_id: str | None) -> None:
         """Record the ids of the thread and the run of this attempt."""
@@ -227,20 +249,18 @@ class Journal:
         Args:
             with_ids: the ids of its attempt came with its end, and are written with it.
         """
-        self._write("BEGIN IMMEDIATE")
-        if with_ids:
-            self.set_ids(row_key, end.attempt, end.thread_id, end.run_id)
-        self.exchanges.add(row_key, fingerprint, end)
-        self._write("COMMIT")
+        with self._db.transaction():
+            if with_ids:
+                self.set_ids(row_key, end.attempt, end.thread_id, end.run_id)
+            self.exchanges.add(row_key, fingerprint, end)
 
     def fall_back(self, prompt: Prompt, first: RunEnd, fault: ServiceFault, *, with_ids: bool) -> None:
         """Record in one transaction that all runs with the first model have ended; `with_ids` as in `run_ended`."""
-        self._write("BEGIN IMMEDIATE")
-        if with_ids:
-            self.set_ids(prompt.row_key, first.attempt, first.thread_id, first.run_id)
-        self.record_fault(prompt.row_key, first.attempt, fault)
-        self.exchanges.fall_back(prompt.row_key, prompt.fingerprint, first)
-        self._write("COMMIT")
+        with self._db.transaction():
+            if with_ids:
+                self.set_ids(prompt.row_key, first.attempt, first.thread_id, first.run_id)
+            self.record_fault(prompt.row_key, first.attempt, fault)
+            self.exchanges.fall_back(prompt.row_key, prompt.fingerprint, first)
 
     def finish(
         self,
@@ -265,18 +285,17 @@ class Journal:
         if not self._has_history and not with_ids and not ends:
             self._write(INSERT_OUTCOME, values)
             return
-        self._write("BEGIN IMMEDIATE")
-        if ends:
-            self.exchanges.replace(outcome.row_key, fingerprint, ends, mark=stamp(outcome.completed_at))
-        if with_ids:
-            self.set_ids(outcome.row_key, outcome.attempts, outcome.thread_id, outcome.run_id)
-        if self._has_history:
-            self._write("INSERT INTO superseded SELECT * FROM outcomes WHERE row_key = ?", (outcome.row_key,))
-            if carried is not None:
-                self._subtract(carried)
-            self._write("DELETE FROM outcomes WHERE row_key = ?", (outcome.row_key,))
-        self._write(INSERT_OUTCOME, values)
-        self._write("COMMIT")
+        with self._db.transaction():
+            if ends:
+                self.exchanges.replace(outcome.row_key, fingerprint, ends, mark=stamp(outcome.completed_at))
+            if with_ids:
+                self.set_ids(outcome.row_key, outcome.attempts, outcome.thread_id, outcome.run_id)
+            if self._has_history:
+                self._write("INSERT INTO superseded SELECT * FROM outcomes WHERE row_key = ?", (outcome.row_key,))
+                if carried is not None:
+                    self._subtract(carried)
+                self._write("DELETE FROM outcomes WHERE row_key = ?", (outcome.row_key,))
+            self._write(INSERT_OUTCOME, values)
 
     def _subtract(self, carried: Carried) -> None:
         """Subtract `carried` from the outcome that was superseded last."""
@@ -369,10 +388,9 @@ class Journal:
 
     def forget_failures(self) -> None:
         """Move all outcomes to the superseded ones, so that their rows run again."""
-        self._write("BEGIN IMMEDIATE")
-        self._write("INSERT INTO superseded SELECT * FROM outcomes")
-        self._write("DELETE FROM outcomes")
-        self._write("COMMIT")
+        with self._db.transaction():
+            self._write("INSERT INTO superseded SELECT * FROM outcomes")
+            self._write("DELETE FROM outcomes")
 
     def counts(self) -> Counts:
         """Return totals over all rows."""

@@ -13,3 +13,4 @@ class JournalPart:
     def __init__(self, database: Database) -> None:
         self._write = database.write
         self._read = database.all
+        self._transaction = database.transaction

@@ -236,6 +236,29 @@ def test_every_write_survives_sigkill(path: Path) -> None:
         assert journal.outcome("2") == (completed(2), "fp")
 
 
+def test_sigkill_between_a_write_and_its_commit(path: Path) -> None:
+    """A process killed within a turn of its loop has lost what it wrote in that turn, all of it, and nothing else."""
+    code = """
+        import anyio
+
+        async def run():
+            with journal.grouped():
+                journal.begin_attempt(prompt(0), attempt(), NOON)
+                await journal.committed()
+                journal.set_ids("0", 1, "t", "r")
+                journal.begin_attempt(prompt(1), attempt(), NOON)
+                journal.finish(completed(2), "fp")
+                print("written", flush=True)
+                sys.stdin.read()
+
+        anyio.run(run)
+    """
+    kill_after_line(start_child(path, code))
+    with Journal(path) as journal:
+        assert [(a["number"], a["run_id"]) for a in journal.attempts("0")] == [(1, None)]
+        assert (journal.history("1"), journal.history("2")) == (None, None)
+
+
 def test_sigkill_in_the_middle_of_replacing_an_outcome(path: Path) -> None:
     """An outcome that was being replaced is there once, the old or the new one, and never both or none."""
     code = """
