@@ -1,4 +1,4 @@
-"""Rows that have ended: each is told when its outcome is committed, and not before."""
+"""Rows that have ended: each is reported when its outcome is committed, and not before."""
 
 from __future__ import annotations
 
@@ -48,30 +48,30 @@ class Callback:
 
 
 class EndedRows:
-    """The rows whose outcome is written, but not told yet.
+    """The rows whose outcome is written, but not reported yet.
 
-    One task tells them all: a row's own task would have to wait once more.
+    One task reports them all: a row's own task would have to wait once more.
 
     Mutable state: `_written`, those rows, oldest first; `_new`, set when there is one.
     """
 
-    def __init__(self, journal: Journal, tell: Callable[[EndedRow], None]) -> None:
+    def __init__(self, journal: Journal, report: Callable[[EndedRow], None]) -> None:
         """
         Args:
-            tell: called for each row, in the order of `add`.
+            report: called for each row, in the order of `add`.
         """
         self._journal = journal
-        self._tell = tell
+        self._report = report
         self._written: deque[EndedRow] = deque()
         self._new = anyio.Event()
 
     def add(self, row: EndedRow) -> None:
-        """Tell the row when the journal has committed what is written now."""
+        """Report the row when the journal has committed what is written now."""
         self._written.append(row)
         self._new.set()
 
-    async def keep_telling(self) -> None:
-        """Tell rows, group after group. Runs until cancelled.
+    async def keep_reporting(self) -> None:
+        """Report rows, group after group. Runs until cancelled.
 
         Raises:
             OutputError: an outcome could not be committed.
@@ -82,9 +82,9 @@ class EndedRows:
             number = len(self._written)  # later ones may belong to the next group
             await self._journal.committed()
             for _ in range(number):
-                self._tell(self._written.popleft())
+                self._report(self._written.popleft())
 
-    def tell_rest(self) -> None:
-        """Tell the rows that are left, now that everything is committed."""
+    def report_rest(self) -> None:
+        """Report the rows that are left, now that everything is committed."""
         while self._written:
-            self._tell(self._written.popleft())
+            self._report(self._written.popleft())

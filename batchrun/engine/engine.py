@@ -1,7 +1,7 @@
 """The engine: the only task group of the hot path.
 
 Rows are admitted in order; each becomes one task, and each task ends by writing its outcome to the journal. `limits`
-decides how many rows are in flight and when they send, `row` runs one row, `ended_rows` tells outcomes when they are
+decides how many rows are in flight and when they send, `row` runs one row, `ended_rows` reports outcomes when they are
 committed, and a service implements the protocol.
 """
 
@@ -106,7 +106,7 @@ class Engine:
     pass, since the replies that are there are paid for.
 
     Mutable state: `_tally`; `stop`, set once; `_rows`, the cancel scope of all row tasks; `_admission`, the cancel
-    scope of the loop that admits them, both of the current pass; `_ended`, the rows to tell; `stop_after_pass`, what
+    scope of the loop that admits them, both of the current pass; `_ended`, the rows to report; `stop_after_pass`, what
     stops the batch after it; `_is_prepared`; `_reservations`; `_has_answers`, set once a row has an answer, in this run
     or an earlier one; `_refused`, the rows refused since the last answer, each held back until it is known whether the
     refusals concern all rows; `_doubt_resolved`, set when that is known; `_bugs`, how often each line of code has
@@ -167,7 +167,7 @@ class Engine:
         self._scrub = scrub
         self._service_failures = 0
         self._has_answers = journal.has_answers()
-        self._ended = EndedRows(journal, self._tell)
+        self._ended = EndedRows(journal, self._report)
         self._refused: list[_RefusedRow] = []
         self._doubt_resolved = anyio.Event()
         self._bugs: Counter[tuple[str, int | None]] = Counter()
@@ -188,13 +188,13 @@ class Engine:
                 self._finish_refused()
             finally:
                 journal.flush()
-                self._ended.tell_rest()
+                self._ended.report_rest()
         if self.stop is None:  # else the scopes of the next pass have to be cancelled too
             self._rows, self._admission = anyio.CancelScope(), anyio.CancelScope()
 
     async def _run_rows(self, work: Iterable[RowWork]) -> None:
         async with anyio.create_task_group() as beside:
-            beside.start_soon(self._ended.keep_telling)
+            beside.start_soon(self._ended.keep_reporting)
             async with anyio.create_task_group() as tasks:
                 with self._admission:
                     if await self._prepare():
@@ -408,7 +408,7 @@ class Engine:
 
     # -- rows that ended --------------------------------------------------------------------------------------
 
-    def _tell(self, row: EndedRow) -> None:
+    def _report(self, row: EndedRow) -> None:
         """Count and report a row whose outcome is committed, and stop the batch if most rows fail."""
         if row.origin == "cache":  # says nothing about the service now
             self._tally.from_cache += 1

@@ -109,7 +109,7 @@ class GroupCommit:
             self._commit()
 
     def fail(self, exc: sqlite3.Error) -> OutputError:
-        """Roll back the open group, tell everybody who waits for it, and refuse later ones; return the error."""
+        """Roll back the open group, give the error to everybody who waits, and refuse later ones; return the error."""
         self._is_open = False
         rolled_back(self._connection)
         if self._failure is None:

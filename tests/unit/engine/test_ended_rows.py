@@ -1,4 +1,4 @@
-"""What is promised of a commit: no request before its attempt is in the file, no outcome told before it is there."""
+"""What is promised of a commit: no request before its attempt is in the file, no outcome reported before it is there."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Reading(ScriptedService):
 @pytest.mark.parametrize("with_reply", [False, True])
 @pytest.mark.parametrize("after_s", [0.0, 1.0])
 async def test_the_file_is_ahead_of_everybody(journal: Journal, file: File, after_s: float, with_reply: bool) -> None:
-    """When a request arrives its attempt is in the file, and when an outcome is told it is there too."""
+    """When a request arrives its attempt is in the file, and when an outcome is reported it is there too."""
     told: list[bool] = []
     service = Reading(file, Move(after_s=after_s, with_reply=with_reply))
     engine = engine_for(
@@ -87,8 +87,8 @@ class Cancelling(ScriptedService):
         return reply
 
 
-async def test_an_outcome_of_a_cancelled_batch_is_told(journal: Journal, file: File) -> None:
-    """A row that ends in the moment in which the batch is cancelled is committed and told."""
+async def test_an_outcome_of_a_cancelled_batch_is_reported(journal: Journal, file: File) -> None:
+    """A row that ends in the moment in which the batch is cancelled is committed and reported."""
     told: list[str] = []
     with anyio.CancelScope() as scope:
         await engine_for(
@@ -102,18 +102,18 @@ async def test_an_outcome_of_a_cancelled_batch_is_told(journal: Journal, file: F
     assert told == ["0"]
 
 
-async def test_nothing_is_told_that_is_not_committed(journal: Journal, file: File) -> None:
-    """If the journal cannot be written any more, the batch ends at once, and each outcome that was told is in it."""
+async def test_nothing_is_reported_that_is_not_committed(journal: Journal, file: File) -> None:
+    """If the journal cannot be written any more, the batch ends at once, and each outcome that was reported is in it."""
     told: list[Outcome] = []
 
-    def tell(outcome: Outcome) -> None:
+    def note(outcome: Outcome) -> None:
         told.append(outcome)
         if len(told) == 3:
             pages = journal._db.one("PRAGMA page_count")[0]
             journal._db.one(f"PRAGMA max_page_count={pages}")  # SQLite then fails as on a full disk
 
     service = ScriptedService({0: [Move(after_s=3_600.0)]}, otherwise=Move(after_s=1.0))
-    engine = engine_for(service, journal, Limits(concurrency=3), on_outcome=tell)
+    engine = engine_for(service, journal, Limits(concurrency=3), on_outcome=note)
     began_s = anyio.current_time()
     with pytest.raises(OutputError, match="disk is full"):
         await engine.run(asks(1_000))

@@ -107,8 +107,8 @@ async def test_a_block_of_writes_is_all_or_none(journal: Journal, committed: Cal
     assert journal.outcome("1") is None
 
 
-async def test_a_failure_is_told_to_all_who_wait(journal: Journal, committed: Callable[[], int]) -> None:
-    """If a group cannot be committed, everybody who wrote to it learns of it, and no later write is accepted: it might
+async def test_a_failure_reaches_all_who_wait(journal: Journal, committed: Callable[[], int]) -> None:
+    """If a group cannot be committed, everybody who wrote to it gets the error, and no later write is accepted: it might
     rely on a lost one."""
     failures = []
 
