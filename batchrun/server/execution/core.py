@@ -46,10 +46,11 @@ class Core:
     def over(cls, parts: Parts, plan: FaultPlan | None) -> Core:
         """Return a server over these parts that executes nothing yet."""
         ingestion = Ingestion(parts)
+        tools = HostedTools(parts, ingestion)
         return cls(
             parts=parts,
-            runs=Runs(parts, HostedTools(parts, ingestion)),
-            responses=Responses(parts),
+            runs=Runs(parts, tools),
+            responses=Responses(parts, tools),
             chats=Chats(parts),
             searches=Searches(parts),
             ingestion=ingestion,

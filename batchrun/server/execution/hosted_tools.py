@@ -6,36 +6,39 @@ records them as steps, and returns the outputs until the responder answers with 
 
 from __future__ import annotations
 
-import re
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import anyio
 
 from batchrun.server.execution.call_arguments import code_of, queries_of
+from batchrun.server.execution.file_filters import file_filter, passes
 from batchrun.server.execution.stored_files import add_file
 from batchrun.server.execution.vector_stores import usable_stores
 from batchrun.server.responders.base import ResponderError
 from batchrun.server.sandbox.code_interpreter import Sandbox, find_sandbox
-from batchrun.server.store.kinds import FILE
+from batchrun.server.store.kinds import FILE, VECTOR_STORE_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from batchrun.server.execution.ingestion import Ingestion
     from batchrun.server.execution.parts import Parts
-    from batchrun.server.protocol.bodies import Body, RunBody
+    from batchrun.server.protocol.bodies import Body
     from batchrun.server.responders.base import ToolCall
+    from batchrun.server.search.file_search import Hit
     from batchrun.server.store.hidden import CallFacts, StepHidden, UsableResources
 
 __all__ = [
+    "DEFAULT_RESULTS",
     "FUNCTION_NAMES",
     "HOSTED",
+    "MAX_ROUNDS",
     "HostedTools",
+    "SearchOptions",
     "ToolResult",
-    "citations",
     "hidden_calls",
     "offered_tools",
 ]
@@ -73,19 +76,37 @@ _FUNCTIONS = {
     },
 }  # fmt: skip
 
-_DEFAULT_RESULTS = 20
+DEFAULT_RESULTS = 20
+MAX_ROUNDS = 25
+"""Answers that only call hosted tools, before a run or response fails."""
+_ALL_RESULTS = 10_000
 _INGESTION_WAIT_S = 60
-_MARK = re.compile(r"【(\d{1,6}):(\d{1,6})†[^【】]*】")
 
 
 def offered_tools(tools: Sequence[Body]) -> list[Body]:
-    """Return a run's tools as functions, including the hosted ones."""
+    """Return tools as functions, including the hosted ones; those that run at another service are left out."""
     return [
         {"type": "function", "function": dict(tool["function"])}
         if tool["type"] == "function"
         else _FUNCTIONS[tool["type"]]
         for tool in tools
+        if tool["type"] == "function" or tool["type"] in _FUNCTIONS
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """How a request wants its files searched.
+
+    Attributes:
+        limit: maximum of results.
+        threshold: lowest score of a result.
+        filters: condition on the files' attributes, as JSON; None for all files.
+    """
+
+    limit: int = DEFAULT_RESULTS
+    threshold: float = 0.0
+    filters: Body | None = None
 
 
 @dataclass(slots=True)
@@ -93,13 +114,24 @@ class ToolResult:
     """The result of one call of a hosted tool.
 
     Attributes:
-        call: the completed call, in the form that the step shows.
         output: the text that the responder gets.
+        queries: of a search.
+        hits: of a search, best first.
+        attributes: file id → attributes, of the files of the hits.
+        code: that was run.
+        logs: what the code printed, and its error.
+        images: ids of the files that are images.
     """
 
-    call: Body
+    call: ToolCall
     output: str
     facts: CallFacts
+    queries: Sequence[str] = ()
+    hits: Sequence[Hit] = ()
+    attributes: Mapping[str, Body] = field(default_factory=dict)
+    code: str = ""
+    logs: str = ""
+    images: Sequence[str] = ()
 
 
 class HostedTools:
@@ -114,49 +146,61 @@ class HostedTools:
         self._sandbox: Sandbox | None = None
 
     async def run(
-        self, owner: str, run: RunBody, resources: UsableResources, call: ToolCall, position: int
+        self, owner: str, options: SearchOptions, resources: UsableResources, call: ToolCall, position: int
     ) -> ToolResult:
         """Execute one call.
 
         Args:
-            position: number of earlier searches of the run; it becomes the first number of the marks.
+            position: number of earlier searches for the same answer; it becomes the first number of the marks.
 
         Raises:
             ResponderError: the machine has no sandbox.
         """
         if call.name == "file_search":
-            return await self._search(owner, run, resources, call, position)
+            return await self._search(owner, options, resources, call, position)
         return await self._python(owner, resources, call)
 
     # file_search
 
     async def _search(
-        self, owner: str, run: RunBody, resources: UsableResources, call: ToolCall, position: int
+        self, owner: str, options: SearchOptions, resources: UsableResources, call: ToolCall, position: int
     ) -> ToolResult:
-        options = next(tool["file_search"] for tool in run["tools"] if tool["type"] == "file_search")
         with self._parts.database.transaction():
             store_ids = usable_stores(self._parts, owner, resources["vector_store_ids"])
         with anyio.move_on_after(_INGESTION_WAIT_S):
             await self._ingestion.settled(store_ids)
-        query, limit = " ".join(queries_of(call.arguments)), options["max_num_results"] or _DEFAULT_RESULTS
-        threshold, embedded = options["ranking_options"]["score_threshold"], self._parts.embedded
+        queries, embedded = queries_of(call.arguments), self._parts.embedded
+        # Filters are applied to the hits, so a filtered search needs all of them.
+        limit = options.limit if options.filters is None else _ALL_RESULTS
         if embedded is None:
-            hits = self._parts.index.search(store_ids, query, limit, threshold)
+            hits = self._parts.index.search(store_ids, " ".join(queries), limit, options.threshold)
         else:
-            hits = await embedded.search(store_ids, query, limit, threshold)
+            hits = await embedded.search(store_ids, " ".join(queries), limit, options.threshold)
+        attributes = self._attributes(owner, store_ids, hits)
+        if options.filters is not None:
+            wanted = file_filter(options.filters)
+            hits = [hit for hit in hits if passes(wanted, attributes[hit.file_id])][: options.limit]
         marks = [f"【{position}:{number}†{hit.filename}】" for number, hit in enumerate(hits)]
         output = "\n\n".join(f"{mark}\n{hit.text}" for mark, hit in zip(marks, hits, strict=True))
-        results = [{"file_id": hit.file_id, "file_name": hit.filename, "score": hit.score} for hit in hits]
         sources = {f"{position}:{number}": hit.file_id for number, hit in enumerate(hits)}
         return ToolResult(
-            call={
-                "id": call.id,
-                "type": "file_search",
-                "file_search": {"ranking_options": options["ranking_options"], "results": results},
-            },
-            output=output or "No results.",
-            facts={"sources": sources, "contents": [hit.text for hit in hits]},
+            call,
+            output or "No results.",
+            {"sources": sources, "contents": [hit.text for hit in hits]},
+            queries=queries,
+            hits=hits,
+            attributes=attributes,
         )
+
+    def _attributes(self, owner: str, store_ids: Sequence[str], hits: Sequence[Hit]) -> dict[str, Body]:
+        found: dict[str, Body] = {hit.file_id: {} for hit in hits}
+        for file_id in found:
+            for store_id in store_ids:
+                file = self._parts.objects.find(VECTOR_STORE_FILE, owner, f"{store_id}/{file_id}")
+                if file is not None:
+                    found[file_id] = file["attributes"]
+                    break
+        return found
 
     # code_interpreter
 
@@ -178,13 +222,14 @@ class HostedTools:
                 images = [(path.name, self._keep(owner, path)) for path in execution.images]
                 produced = [(path.name, self._keep(owner, path)) for path in execution.files]
         logs = execution.logs + (f"\n{execution.error}" if execution.error else "")
-        outputs: list[Body] = [{"type": "logs", "logs": logs}] if logs else []
-        outputs += [{"type": "image", "image": {"file_id": file_id}} for _, file_id in images]
-        links = [f"sandbox:/mnt/data/{name}" for name, _ in (*images, *produced)]
+        paths = {f"sandbox:/mnt/data/{name}": file_id for name, file_id in (*images, *produced)}
         return ToolResult(
-            call={"id": call.id, "type": "code_interpreter", "code_interpreter": {"input": code, "outputs": outputs}},
-            output=logs + ("\nFiles written: " + ", ".join(links) if links else ""),
-            facts={"paths": {f"sandbox:/mnt/data/{name}": file_id for name, file_id in (*images, *produced)}},
+            call,
+            logs + ("\nFiles written: " + ", ".join(paths) if paths else ""),
+            {"paths": paths},
+            code=code,
+            logs=logs,
+            images=[file_id for _, file_id in images],
         )
 
     def _contents(self, owner: str, resources: UsableResources) -> dict[str, bytes]:
@@ -215,42 +260,11 @@ def _written_files(contents: dict[str, bytes], folder: Path) -> dict[str, Path]:
     return files
 
 
-def citations(text: str, sources: dict[str, str], paths: dict[str, str]) -> list[Body]:
-    """Return annotations for the marks of search results and the links to produced files in an answer's text.
-
-    A mark that does not belong to a result stays plain text. Indexes count characters.
-    """
-    found: list[Body] = []
-    for match in _MARK.finditer(text):
-        file_id = sources.get(f"{match[1]}:{match[2]}")
-        if file_id is not None:
-            found.append(
-                {
-                    "type": "file_citation",
-                    "text": match[0],
-                    "start_index": match.start(),
-                    "end_index": match.end(),
-                    "file_citation": {"file_id": file_id},
-                }
-            )
-    for path, file_id in paths.items():
-        found += [
-            {
-                "type": "file_path",
-                "text": path,
-                "start_index": match.start(),
-                "end_index": match.end(),
-                "file_path": {"file_id": file_id},
-            }
-            for match in re.finditer(re.escape(path), text)
-        ]
-    return sorted(found, key=lambda each: each["start_index"])
-
-
-def hidden_calls(results: Sequence[tuple[ToolCall, ToolResult]]) -> StepHidden:
+def hidden_calls(results: Sequence[ToolResult]) -> StepHidden:
     """Return the hidden part of a step: arguments, outputs and hidden facts of its calls."""
     return {
         "calls": {
-            call.id: {"arguments": call.arguments, "output": result.output, **result.facts} for call, result in results
+            result.call.id: {"arguments": result.call.arguments, "output": result.output, **result.facts}
+            for result in results
         }
     }

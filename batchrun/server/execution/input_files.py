@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
+from batchrun.server.protocol.items import content_parts
 from batchrun.server.responders.base import ResponderError
 from batchrun.server.search.file_search import ExtractionError, extract_text
 from batchrun.server.store.kinds import FILE
@@ -38,8 +39,8 @@ async def read_files(parts: Parts, owner: str, items: Iterable[Body]) -> dict[st
     """
     found: dict[str, str] = {}
     for item in items:
-        for part in item["content"] if item["type"] == "message" else ():
-            file_id = part.get("file_id")
+        for part in content_parts(item):
+            file_id = part.get("file_id") or ""
             file = parts.objects.find(FILE, owner, file_id) if file_id else None
             if file is None:
                 continue

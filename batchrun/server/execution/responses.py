@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from batchrun.server.errors import ApiError, server_error
-from batchrun.server.execution.answer import ask, check_format
-from batchrun.server.execution.input_files import read_files
+from batchrun.server.execution.answer import Answer, ask, check_format
+from batchrun.server.execution.containers import keep_in_container, search_options, usable_in
+from batchrun.server.execution.hosted_tools import FUNCTION_NAMES, MAX_ROUNDS, HostedTools, offered_tools
+from batchrun.server.execution.input_files import image_url, read_files
 from batchrun.server.execution.live_response import LiveResponse, announce_start, response_usage
 from batchrun.server.execution.supervisor import Supervisor
-from batchrun.server.protocol.items import item_messages
+from batchrun.server.protocol.ids import new_id, response_of_item
+from batchrun.server.protocol.items import item_messages, prefix_of
 from batchrun.server.replies.encoding import dumps
 from batchrun.server.replies.event_log import EventLog
-from batchrun.server.responders.base import Conversation, ResponderError, TokenCount
+from batchrun.server.responders.base import Conversation, Message, ResponderError, ToolCall, ToolOutput
 from batchrun.server.store.kinds import ITEM, RESPONSE, UNSTORED_RESPONSE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from batchrun.server.execution.parts import Parts
     from batchrun.server.protocol.bodies import Body
 
 __all__ = ["Responses"]
@@ -27,11 +34,15 @@ class Responses(Supervisor[LiveResponse]):
     noun = "response"
     expected = (ResponderError, ApiError)
 
+    def __init__(self, parts: Parts, tools: HostedTools) -> None:
+        super().__init__(parts)
+        self._tools = tools
+
     def cancel(self, response_id: str) -> None:
         """Cancel a response."""
         live = self.live.get(response_id)
         if live is not None and live.body["status"] in ("queued", "in_progress"):
-            self._end(live, "cancelled", None)
+            self._end(live, "cancelled")
             live.scope.cancel()
 
     async def _answer(self, live: LiveResponse) -> None:
@@ -41,44 +52,82 @@ class Responses(Supervisor[LiveResponse]):
     def _settle(self, live: LiveResponse, failure: BaseException | None) -> None:
         if isinstance(failure, Exception) and not live.interrupted and not live.log.closed:
             live.body["error"] = _error_body(failure)
-            self._end(live, "failed", None)
+            self._end(live, "failed")
 
     async def _write_answer(self, live: LiveResponse) -> None:
+        """Call the responder, again after each round of hosted tools, until the response ends."""
         live.body["status"] = "in_progress"
         live.announce("in_progress")
-        conversation = await self._conversation(live)
-        answer = await ask(self._parts.responder, conversation, live.delta, live.call_delta)
-        if live.is_charged:
-            self._parts.limits.charge(live.owner, answer.usage.total_tokens)
-        if answer.finish.reason in ("length", "content_filter"):
-            reason = "max_output_tokens" if answer.finish.reason == "length" else "content_filter"
-            live.close_message("incomplete")
-            live.body["incomplete_details"] = {"reason": reason}
-            self._end(live, "incomplete", answer.usage)
+        given = await self._conversation(live)
+        for _ in range(MAX_ROUNDS):
+            left = _tokens_left(live)
+            if left is not None and left <= 0:
+                self._cut(live, "max_output_tokens")
+                return
+            conversation = _continued(given, live, left)
+            answer = await ask(self._parts.responder, conversation, live.delta, live.call_delta)
+            live.add_usage(answer.usage)
+            if live.is_charged:
+                self._parts.limits.charge(live.owner, answer.usage.total_tokens)
+            if answer.finish.reason in ("length", "content_filter"):
+                self._cut(live, "max_output_tokens" if answer.finish.reason == "length" else "content_filter")
+                return
+            hosted = [call for call in answer.calls if live.hosted_kind(call.name)]
+            await self._run_hosted(live, answer, hosted)
+            if hosted and len(hosted) == len(answer.calls):
+                continue
+            if not answer.calls:
+                check_format(answer, conversation.response_format)
+                if not answer.text:
+                    live.open_message()
+            live.close_message("completed")
+            live.complete_calls([call for call in answer.calls if call not in hosted])
+            self._end(live, "completed")
             return
-        if not answer.calls:
-            check_format(answer, conversation.response_format)
-            if not answer.text:
-                live.open_message()
-        live.close_message("completed")
-        live.complete_calls(answer.calls)
-        self._end(live, "completed", answer.usage)
+        raise ResponderError(f"The model called hosted tools {MAX_ROUNDS} times without an answer.")
 
-    def _end(self, live: LiveResponse, status: str, usage: TokenCount | None) -> None:
+    def _cut(self, live: LiveResponse, reason: str) -> None:
+        live.close("incomplete")
+        live.body["incomplete_details"] = {"reason": reason}
+        self._end(live, "incomplete")
+
+    async def _run_hosted(self, live: LiveResponse, answer: Answer, calls: Sequence[ToolCall]) -> None:
+        """Make the answer's calls of hosted tools. Their outputs are part of the next conversation."""
+        live.close_message("completed")
+        resources, options = usable_in(live), search_options(live)
+        outputs = []
+        for call in calls:
+            live.begin_hosted(call)
+            searches = sum(result.call.name == "file_search" for result in live.results)
+            result = await self._tools.run(live.owner, options, resources, call, searches)
+            paths = result.facts.get("paths", {})
+            resources["file_ids"] += paths.values()
+            if paths:
+                keep_in_container(self._parts, live, list(paths.values()))
+            urls = [image_url(self._parts, live.owner, file_id) or "" for file_id in result.images]
+            live.end_hosted(result, urls)
+            outputs.append(ToolOutput(call.id, result.output))
+        if calls:
+            live.written.append(Message("assistant", answer.text, tool_calls=tuple(calls)))
+            live.written.append(Message("tool", "", tool_outputs=tuple(outputs)))
+
+    def _end(self, live: LiveResponse, status: str) -> None:
         """Store the end, the events and the new items of the conversation, then publish the end."""
         parts, body = self._parts, live.body
         live.close("incomplete")
         body["status"] = status
         if status == "completed":
             body["completed_at"] = parts.now()
-        if usage is not None:
-            body["usage"] = response_usage(usage)
+        if live.usage.total_tokens and status in ("completed", "incomplete"):
+            body["usage"] = response_usage(live.usage)
         live.announce(status)
         with parts.database.transaction():
-            parts.objects.save(body, status=status)
+            parts.objects.save(body, status=status, hidden=live.hidden if live.results else None)
             live.log.result = dumps(body)
             if body["conversation"] is not None and status in ("completed", "incomplete"):
                 for item in (*live.hidden["input"], *body["output"]):
+                    if response_of_item(item["id"]) != body["id"]:  # it was referenced, and this is its copy
+                        item = item | {"id": new_id(prefix_of(item))}
                     parts.objects.add(ITEM, live.owner, item, parent=body["conversation"]["id"])
             if body["store"] or live.hidden["keyed"]:
                 parts.replies.keep_events(body["id"], 0, b"".join(live.log.frames), parts.clock.now())
@@ -94,11 +143,7 @@ class Responses(Supervisor[LiveResponse]):
             model=body["model"],
             instructions=body["instructions"] or "",
             messages=tuple(item_messages(items, await read_files(self._parts, live.owner, items))),
-            tools=[
-                {"type": "function", "function": {k: v for k, v in tool.items() if k != "type" and v is not None}}
-                for tool in body["tools"]
-                if tool["type"] == "function"
-            ],
+            tools=offered_tools([_chat_tool(tool) for tool in body["tools"]]),
             tool_choice=_tool_choice(body["tool_choice"]),
             parallel_tool_calls=body["parallel_tool_calls"],
             response_format=_chat_format(text_format),
@@ -150,11 +195,43 @@ def _error_body(failure: Exception) -> Body:
     return {"code": "server_error", "message": reported.message}
 
 
+def _chat_tool(tool: Body) -> Body:
+    """Return a function in the form of Chat Completions; any other tool as it is."""
+    if tool["type"] != "function":
+        return tool
+    return {"type": "function", "function": {k: v for k, v in tool.items() if k != "type" and v is not None}}
+
+
 def _tool_choice(choice: str | Body) -> str | Body:
-    """Return a tool choice in the form of Chat Completions. A hosted tool is not called here, whatever is chosen."""
+    """Return a tool choice in the form of Chat Completions; "auto" for tools of other services."""
     if isinstance(choice, str):
         return choice
-    return {"type": "function", "function": {"name": choice["name"]}} if choice["type"] == "function" else "auto"
+    name = choice["name"] if choice["type"] == "function" else FUNCTION_NAMES.get(choice["type"])
+    return "auto" if name is None else {"type": "function", "function": {"name": name}}
+
+
+def _tokens_left(live: LiveResponse) -> int | None:
+    """Return the output tokens that the response may still use; None for any number."""
+    limit = live.body["max_output_tokens"]
+    return None if limit is None else limit - live.usage.completion_tokens
+
+
+def _continued(given: Conversation, live: LiveResponse, left: int | None) -> Conversation:
+    """Return the conversation for the next answer: what was given, and the calls of hosted tools so far.
+
+    A forced choice applies to the first answer only, and hosted tools are offered up to `max_tool_calls`.
+    """
+    if not live.written:
+        return given
+    limit = live.body["max_tool_calls"]
+    is_over = limit is not None and len(live.results) >= limit
+    return dataclasses.replace(
+        given,
+        messages=(*given.messages, *live.written),
+        tools=[tool for tool in given.tools if not (is_over and live.hosted_kind(tool["function"]["name"]))],
+        tool_choice="none" if given.tool_choice == "none" else "auto",
+        max_completion_tokens=left,
+    )
 
 
 def _chat_format(text_format: Body) -> Body | None:

@@ -390,12 +390,7 @@ class RunWriter:
 
     def add_usage(self, count: TokenCount) -> None:
         """Add the tokens of one more answer."""
-        self.usage = TokenCount(
-            self.usage.prompt_tokens + count.prompt_tokens,
-            self.usage.completion_tokens + count.completion_tokens,
-            self.usage.cached_tokens + count.cached_tokens,
-            self.usage.reasoning_tokens + count.reasoning_tokens,
-        )
+        self.usage += count
 
 
 _FIRST_DELTA_TAIL = ',"annotations":[]}}]}}'

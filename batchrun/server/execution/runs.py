@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 from batchrun.server.errors import server_error
 from batchrun.server.execution.answer import Answer, ask, check_format, unknown_function
+from batchrun.server.execution.citations import citations
 from batchrun.server.execution.conversation import run_conversation, truncated
 from batchrun.server.execution.hosted_tools import (
+    DEFAULT_RESULTS,
     HOSTED,
+    MAX_ROUNDS,
     HostedTools,
+    SearchOptions,
     ToolResult,
-    citations,
     hidden_calls,
     offered_tools,
 )
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 
     from batchrun.server.execution.parts import Parts
     from batchrun.server.protocol.bodies import Body, RunBody, StepBody
-    from batchrun.server.responders.base import ToolCall, ToolCallDelta
+    from batchrun.server.responders.base import ToolCallDelta
     from batchrun.server.store.hidden import RunHidden, StepHidden
 
 __all__ = ["Runs"]
@@ -41,10 +44,6 @@ class LiveRun(Live):
     """A run that has a task."""
 
     writer: RunWriter
-
-
-_MAX_ROUNDS = 25
-"""Answers that only call hosted tools, before a run fails."""
 
 
 class Runs(Supervisor[LiveRun]):
@@ -182,7 +181,7 @@ class Runs(Supervisor[LiveRun]):
     async def _write_answer(self, writer: RunWriter) -> None:
         """Call the responder, again after each round of hosted tools, until the run ends or requires action."""
         writer.begin()
-        for _ in range(_MAX_ROUNDS):
+        for _ in range(MAX_ROUNDS):
             left = writer.run["max_completion_tokens"]
             if left is not None:
                 left -= writer.usage.completion_tokens
@@ -201,7 +200,7 @@ class Runs(Supervisor[LiveRun]):
             if not await self._run_hosted(writer, answer):
                 self._conclude(writer, answer, conversation)
                 return
-        raise ResponderError(f"The model called hosted tools {_MAX_ROUNDS} times without an answer.")
+        raise ResponderError(f"The model called hosted tools {MAX_ROUNDS} times without an answer.")
 
     async def _run_hosted(self, writer: RunWriter, answer: Answer) -> bool:
         """Make the answer's calls of hosted tools; return True if it has no other calls, so that the run continues."""
@@ -212,16 +211,19 @@ class Runs(Supervisor[LiveRun]):
         if answer.text:
             writer.close_message(answer.usage)
         resources = self._resources(writer)
-        results: list[tuple[ToolCall, ToolResult]] = []
+        options = _search_options(writer.run)
+        results: list[ToolResult] = []
+        shown: list[Body] = []
         for call in calls:
             searches = writer.hidden.get("searches", 0)
-            result = await self._tools.run(writer.owner, writer.run, resources, call, searches)
+            result = await self._tools.run(writer.owner, options, resources, call, searches)
             writer.hidden["searches"] = searches + (call.name == "file_search")
             writer.hidden["produced"] = [*writer.hidden.get("produced", ()), *result.facts.get("paths", {}).values()]
             resources["file_ids"] += result.facts.get("paths", {}).values()
-            writer.show_result(result.call)
-            results.append((call, result))
-        writer.end_tools([result.call for _, result in results], hidden_calls(results), answer.usage)
+            results.append(result)
+            shown.append(_shown_result(result, writer.run))
+            writer.show_result(shown[-1])
+        writer.end_tools(shown, hidden_calls(results), answer.usage)
         return len(calls) == len(answer.calls)
 
     def _resources(self, writer: RunWriter) -> UsableResources:
@@ -349,6 +351,32 @@ def _take_call(writer: RunWriter, conversation: Conversation, delta: ToolCallDel
     if all(tool["function"]["name"] != delta.name for tool in conversation.tools):
         raise unknown_function(delta.name, conversation.tools)
     writer.call_delta(delta, "function")
+
+
+def _search_tool(run: RunBody) -> Body | None:
+    return next((tool["file_search"] for tool in run["tools"] if tool["type"] == "file_search"), None)
+
+
+def _search_options(run: RunBody) -> SearchOptions:
+    tool = _search_tool(run)
+    if tool is None:
+        return SearchOptions()
+    return SearchOptions(tool["max_num_results"] or DEFAULT_RESULTS, tool["ranking_options"]["score_threshold"])
+
+
+def _shown_result(result: ToolResult, run: RunBody) -> Body:
+    """Return a completed call in the form that its step shows."""
+    call = result.call
+    if call.name == "file_search":
+        tool = _search_tool(run)
+        assert tool is not None
+        results = [{"file_id": hit.file_id, "file_name": hit.filename, "score": hit.score} for hit in result.hits]
+        inner = {"ranking_options": tool["ranking_options"], "results": results}
+        return {"id": call.id, "type": "file_search", "file_search": inner}
+    outputs: list[Body] = [{"type": "logs", "logs": result.logs}] if result.logs else []
+    outputs += [{"type": "image", "image": {"file_id": file_id}} for file_id in result.images]
+    inner = {"input": result.code, "outputs": outputs}
+    return {"id": call.id, "type": "code_interpreter", "code_interpreter": inner}
 
 
 def _deadline(run: RunBody) -> int:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import secrets
 from typing import Literal
 
-__all__ = ["Prefix", "new_id"]
+__all__ = ["Prefix", "new_id", "new_item_id", "response_of_item"]
 
 Prefix = Literal[
     "asst_", "thread_", "msg_", "run_", "step_", "call_", "file-", "vs_", "vsfb_", "resp_", "conv_", "chatcmpl-",
-    "fc_", "req_", "batch_", "batch_req_",
+    "fc_", "fs_", "ci_", "rs_", "ctc_", "item_", "cntr_", "req_", "batch_", "batch_req_",
 ]  # fmt: skip
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -25,3 +25,13 @@ def new_id(prefix: Prefix) -> str:
     while len(characters) < _LENGTH:
         characters += secrets.token_bytes(32).translate(_TABLE, _DISCARDED)
     return prefix + characters[:_LENGTH].decode("ascii")
+
+
+def new_item_id(prefix: Prefix, response_id: str, number: int) -> str:
+    """Return the id of an item of a response, unique by its number. It contains the response's id, see below."""
+    return f"{prefix}{response_id.removeprefix('resp_')}{number:04d}"
+
+
+def response_of_item(item_id: str) -> str:
+    """Return the id of the response to which an item with this id would belong."""
+    return f"resp_{item_id.partition('_')[2][:_LENGTH]}"

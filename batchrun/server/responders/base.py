@@ -69,7 +69,8 @@ class Message:
 
     Attributes:
         text: all text parts, joined.
-        content: the content parts as the client sent them, including images; None for plain text.
+        content: the content parts as the client sent them, including images; None for plain text. For the role
+            `tool`, the images in the outputs.
         tool_calls: calls of an assistant message.
         tool_outputs: for the role `tool`, the outputs of the preceding calls.
     """
@@ -121,6 +122,14 @@ class TokenCount:
     def total_tokens(self) -> int:
         """Prompt and completion tokens together."""
         return self.prompt_tokens + self.completion_tokens
+
+    def __add__(self, other: TokenCount) -> TokenCount:
+        return TokenCount(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+        )
 
 
 @dataclass(frozen=True, slots=True)

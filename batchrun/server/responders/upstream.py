@@ -194,6 +194,8 @@ def _chat_messages(message: Message) -> Iterator[Body]:
     if message.role == "tool":
         for output in message.tool_outputs:
             yield {"role": "tool", "tool_call_id": output.call_id, "content": output.output}
+        if message.content:  # a message of the role `tool` can't hold images
+            yield {"role": "user", "content": list(message.content)}
         return
     content: Any = message.text if message.content is None else list(message.content)
     for part in message.content or ():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from batchrun.server.protocol.bodies import Body
 
@@ -100,11 +100,19 @@ class ResponseHidden(TypedDict):
         input: its own input items.
         parameters: further model parameters.
         keyed: the request had an idempotency key.
+        include: details that the reply contains.
+        container: id of the code interpreter's container.
+        file_ids: ids of the files in the container.
+        details: item id → finished call of a hosted tool, with all details.
     """
 
     input: list[Body]
     parameters: Body
     keyed: bool
+    include: NotRequired[list[str]]
+    container: NotRequired[str]
+    file_ids: NotRequired[list[str]]
+    details: NotRequired[dict[str, Body]]
 
 
 class ServiceBatchHidden(TypedDict):

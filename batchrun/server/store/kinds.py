@@ -11,6 +11,7 @@ from batchrun.server.protocol.bodies import Body, FileBody, MessageBody, RunBody
 __all__ = [
     "ASSISTANT",
     "COMPLETION",
+    "CONTAINER",
     "CONVERSATION",
     "FILE",
     "FILE_BATCH",
@@ -57,6 +58,8 @@ UNSTORED_RESPONSE: Kind[Body] = Kind("unstored_response")
 """A response with `store: false`; it exists while it executes, and for its idempotency key."""
 CONVERSATION: Kind[Body] = Kind("conversation")
 ITEM: Kind[Body] = Kind("item")
+CONTAINER: Kind[Body] = Kind("container")
+"""The files of the code interpreter of one or more responses: `{id, file_ids}`."""
 SERVICE_BATCH: Kind[Body] = Kind("batch")
 """A batch of the Batch API."""
 COMPLETION: Kind[Body] = Kind("completion")

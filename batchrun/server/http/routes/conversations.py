@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from batchrun.server.errors import no_such
 from batchrun.server.http.endpoint import operation
+from batchrun.server.http.routes.input_items import stored_items
 from batchrun.server.protocol.ids import new_id
-from batchrun.server.protocol.items import item_body
+from batchrun.server.protocol.items import prefix_of
 from batchrun.server.protocol.requests.items import CreateConversation, CreateItems, UpdateConversation
 from batchrun.server.replies.encoding import dumps
 from batchrun.server.replies.replies import Json, json_reply
@@ -19,14 +20,15 @@ if TYPE_CHECKING:
 
     from batchrun.server.http.endpoint import Call
     from batchrun.server.protocol.bodies import Body
-    from batchrun.server.protocol.requests.items import InputItem
+    from batchrun.server.protocol.requests.input_items import InputItem
 
 __all__ = ["OPERATIONS"]
 
 
 def _add_items(call: Call, conversation_id: str, items: Sequence[InputItem]) -> list[Body]:
-    bodies = [item_body(item) for item in items]
+    bodies = stored_items(call, items, new_id, param="items")
     for body in bodies:
+        body["id"] = new_id(prefix_of(body))  # a referenced item stays where it is, and this is its copy
         call.objects.add(ITEM, call.owner, body, parent=conversation_id)
     return bodies
 

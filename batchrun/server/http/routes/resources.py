@@ -14,14 +14,19 @@ if TYPE_CHECKING:
 
     from batchrun.server.http.endpoint import Call
     from batchrun.server.protocol.bodies import Body, MessageBody
-    from batchrun.server.protocol.requests.items import ResponseFunctionTool
+    from batchrun.server.protocol.requests.items import ResponseTool
     from batchrun.server.protocol.requests.tools import FunctionTool, OtherTool
     from batchrun.server.store.hidden import UsableResources
 
 __all__ = ["attach_files", "check_attachments", "refuse_other_tools", "resources_body", "usable_resources"]
 
 
-def refuse_other_tools(call: Call, tools: Sequence[FunctionTool | ResponseFunctionTool | OtherTool] | None) -> None:
+def refuse_other_tools(
+    call: Call,
+    tools: Sequence[FunctionTool | ResponseTool | OtherTool] | None,
+    *,
+    offered: Sequence[str] = ("function",),
+) -> None:
     """Refuse tools that run at a service, unless a script answers: it rehearses requests to a service that has them.
 
     Raises:
@@ -30,9 +35,9 @@ def refuse_other_tools(call: Call, tools: Sequence[FunctionTool | ResponseFuncti
     if call.parts.responder.name == "script":
         return
     for index, tool in enumerate(tools or ()):
-        if tool.type != "function":
-            where = f"tools[{index}].type"
-            raise bad_value(where, f"Invalid value: '{tool.type}'. Supported values are: 'function'.")
+        if tool.type not in offered:
+            where, named = f"tools[{index}].type", ", ".join(f"'{each}'" for each in offered)
+            raise bad_value(where, f"Invalid value: '{tool.type}'. Supported values are: {named}.")
 
 
 def resources_body(call: Call, resources: Any, tools: list[Body] | None = None) -> Body:

@@ -2,47 +2,54 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from batchrun.server.errors import ApiError, bad_value, no_such
+from batchrun.server.execution.containers import add_container
 from batchrun.server.execution.live_response import LiveResponse, announce_start
+from batchrun.server.execution.response_calls import without_details
 from batchrun.server.http.endpoint import find_log, operation
+from batchrun.server.http.routes.input_items import stored_items
 from batchrun.server.http.routes.resources import refuse_other_tools
-from batchrun.server.protocol.ids import new_id
-from batchrun.server.protocol.items import check_calls, item_body
-from batchrun.server.protocol.requests.items import CreateResponse
-from batchrun.server.protocol.requests.tools import OtherTool
+from batchrun.server.protocol.ids import new_id, new_item_id
+from batchrun.server.protocol.items import check_calls
+from batchrun.server.protocol.requests.input_items import MessageItem
+from batchrun.server.protocol.requests.items import CodeTool, CreateResponse, Include, ResponseFunctionTool, SearchTool
 from batchrun.server.replies.event_log import EventLog
 from batchrun.server.replies.replies import HttpReply, Json, Stream, Waiting, json_reply
 from batchrun.server.responders.base import answering_model
-from batchrun.server.store.kinds import CONVERSATION, FILE, RESPONSE, UNSTORED_RESPONSE
+from batchrun.server.store.kinds import CONTAINER, CONVERSATION, FILE, RESPONSE, UNSTORED_RESPONSE, VECTOR_STORE
 from batchrun.server.store.objects import page_of
 
 if TYPE_CHECKING:
     from batchrun.server.http.endpoint import Call
     from batchrun.server.protocol.bodies import Body
-    from batchrun.server.protocol.requests.items import ResponseFunctionTool
+    from batchrun.server.protocol.ids import Prefix
+    from batchrun.server.protocol.requests.items import ResponseTool
     from batchrun.server.store.hidden import ResponseHidden
 
 __all__ = ["OPERATIONS"]
+
+_FIRST_INPUT_NUMBER = 5000
+"""The ids of input items count from here; the items of the output, of which there are never so many, from 0."""
 
 
 def create_response(call: Call, request: CreateResponse) -> HttpReply:
     if request.background and request.store is False:
         raise bad_value("background", "Background mode requires the response to be stored: set store to true.")
-    refuse_other_tools(call, request.tools)
+    refuse_other_tools(call, request.tools, offered=("function", "file_search", "code_interpreter"))
     model = answering_model(call.parts.responder, request.model)
     body = _new_response(request, model, call.parts.now())
     _check_context(call, body)
     hidden: ResponseHidden = {
-        "input": _input_items(request),
+        "input": _input_items(call, request, body["id"]),
         "parameters": _parameters(request),
         "keyed": call.keyed,
     }
+    _add_hosted_facts(call, request, hidden)
     check_calls([*call.core.responses.earlier_items(call.owner, body), *hidden["input"]])
-    for item in hidden["input"]:
-        _check_files(call, item)
     kind = UNSTORED_RESPONSE if request.store is False else RESPONSE
     call.objects.add(
         kind,
@@ -64,11 +71,35 @@ def create_response(call: Call, request: CreateResponse) -> HttpReply:
     return Waiting(log=live.log)
 
 
-def _check_files(call: Call, item: Body) -> None:
-    """Raise a 404 if a file of an item does not exist."""
-    for part in item["content"] if item["type"] == "message" else ():
-        if part.get("file_id"):
-            call.objects.get(FILE, call.owner, part["file_id"])
+def _add_hosted_facts(call: Call, request: CreateResponse, hidden: ResponseHidden) -> None:
+    """Add to the hidden part of a response what its hosted tools need.
+
+    Raises:
+        ApiError: 404: a vector store, a file or a container does not exist.
+    """
+    if request.include:
+        hidden["include"] = list(request.include)
+    # A script rehearses requests to a service, whose stores and files do not exist here.
+    exists_here = call.parts.responder.name != "script"
+    for tool in request.tools or ():
+        if isinstance(tool, SearchTool) and exists_here:
+            for store_id in tool.vector_store_ids:
+                call.objects.get(VECTOR_STORE, call.owner, store_id, noun="vector store")
+        elif isinstance(tool, CodeTool):
+            hidden["container"], hidden["file_ids"] = _container(call, tool, exists_here=exists_here)
+
+
+def _container(call: Call, tool: CodeTool, *, exists_here: bool) -> tuple[str, list[str]]:
+    """Return id and files of the container in which code runs; a new one, unless the request names one."""
+    if isinstance(tool.container, str):
+        container = call.objects.find(CONTAINER, call.owner, tool.container)
+        if container is None and exists_here:
+            raise no_such("container", tool.container)
+        return tool.container, [] if container is None else container["file_ids"]
+    file_ids = (tool.container.file_ids if tool.container is not None else None) or []
+    for file_id in file_ids if exists_here else ():
+        call.objects.get(FILE, call.owner, file_id)
+    return add_container(call.parts, call.owner, file_ids), list(file_ids)
 
 
 def _new_response(request: CreateResponse, model: str, now: int) -> Body:
@@ -89,7 +120,7 @@ def _new_response(request: CreateResponse, model: str, now: int) -> Body:
         "incomplete_details": None,
         "instructions": request.instructions,
         "max_output_tokens": request.max_output_tokens,
-        "max_tool_calls": None,
+        "max_tool_calls": request.max_tool_calls,
         "metadata": request.metadata or {},
         "model": model,
         "output": [],
@@ -121,9 +152,9 @@ def _new_response(request: CreateResponse, model: str, now: int) -> Body:
     }
 
 
-def _tool_body(tool: ResponseFunctionTool | OtherTool) -> Body:
-    if isinstance(tool, OtherTool):
-        return tool.model_dump()
+def _tool_body(tool: ResponseTool) -> Body:
+    if not isinstance(tool, ResponseFunctionTool):
+        return tool.model_dump(exclude_none=True)
     return {
         "type": "function",
         "name": tool.name,
@@ -133,13 +164,16 @@ def _tool_body(tool: ResponseFunctionTool | OtherTool) -> Body:
     }
 
 
-def _input_items(request: CreateResponse) -> list[Body]:
-    if request.input is None:
-        return []
-    if isinstance(request.input, str):
-        text = {"type": "input_text", "text": request.input}
-        return [{"id": new_id("msg_"), "type": "message", "status": "completed", "role": "user", "content": [text]}]
-    return [item_body(item) for item in request.input]
+def _input_items(call: Call, request: CreateResponse, response_id: str) -> list[Body]:
+    numbers = itertools.count(_FIRST_INPUT_NUMBER)
+
+    def new_id_here(prefix: Prefix) -> str:
+        return new_item_id(prefix, response_id, next(numbers))
+
+    items = request.input or ()
+    if isinstance(items, str):
+        items = [MessageItem(role="user", content=items)]
+    return stored_items(call, items, new_id_here, param="input")
 
 
 def _parameters(request: CreateResponse) -> Body:
@@ -189,12 +223,33 @@ def _find(call: Call) -> Body:
 
 def retrieve_response(call: Call) -> HttpReply:
     body = _find(call)
+    include = _include(call)
     if call.one("stream") not in ("true", "True", "1"):
-        return json_reply(body)
+        return json_reply(_with_details(call, body, include) if include else body)
     after = call.one("starting_after")
     if after is not None and not (after.isascii() and after.isdigit() and len(after) < 10):
         raise bad_value("starting_after", f"Invalid 'starting_after': expected an integer, but got '{after}'.")
     return Stream(log=find_log(call.core, body["id"], 0), skip=0 if after is None else int(after) + 1, tail=b"")
+
+
+def _include(call: Call) -> list[str]:
+    """Return the details that a query asks for.
+
+    Raises:
+        ApiError: 400: there is no such detail.
+    """
+    include = [*call.query.get("include", ()), *call.query.get("include[]", ())]
+    for each in include:
+        if each not in get_args(Include):
+            named = ", ".join(f"'{value}'" for value in get_args(Include))
+            raise bad_value("include", f"Invalid value: '{each}'. Supported values are: {named}.")
+    return include
+
+
+def _with_details(call: Call, body: Body, include: list[str]) -> Body:
+    details = call.objects.response_hidden(body["id"]).get("details", {})
+    output = [without_details(details.get(item["id"], item), include) for item in body["output"]]
+    return body | {"output": output}
 
 
 def cancel_response(call: Call) -> Json:
@@ -217,6 +272,7 @@ def delete_response(call: Call) -> Json:
 
 def list_input_items(call: Call) -> Json:
     body = _find(call)
+    _include(call)
     return Json(text=page_of(call.objects.response_hidden(body["id"])["input"], call.page(), "item"))
 
 

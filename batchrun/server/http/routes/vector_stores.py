@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from batchrun.server.errors import ApiError, bad_value, no_such
+from batchrun.server.errors import bad_value, no_such
+from batchrun.server.execution.file_filters import passes
 from batchrun.server.execution.kept_replies import add_kept_reply
 from batchrun.server.execution.searches import LiveSearch
 from batchrun.server.execution.vector_stores import (
@@ -20,12 +21,9 @@ from batchrun.server.execution.vector_stores import (
 )
 from batchrun.server.http.endpoint import operation
 from batchrun.server.protocol.ids import new_id
-from batchrun.server.protocol.requests.base import validate
 from batchrun.server.protocol.requests.vector_stores import (
     AddVectorStoreFile,
     AddVectorStoreFiles,
-    ComparisonFilter,
-    Compound,
     CreateVectorStore,
     SearchVectorStore,
     UpdateAttributes,
@@ -289,7 +287,7 @@ def _results(parts: Parts, owner: str, store_id: str, request: SearchVectorStore
     allowed = {
         file_id
         for file_id, file in files.items()
-        if request.filters is None or _passes(request.filters, file["attributes"])
+        if request.filters is None or passes(request.filters, file["attributes"])
     }
     # Filters are applied to the hits, so a filtered search needs all of them.
     limit = request.max_num_results if request.filters is None else 10_000
@@ -313,39 +311,6 @@ def _results(parts: Parts, owner: str, store_id: str, request: SearchVectorStore
         "next_page": None,
     }
     return dumps(page)
-
-
-def _passes(wanted: ComparisonFilter | Compound, attributes: Body) -> bool:
-    """Return whether a file's attributes satisfy a filter. A comparison of different types is not satisfied."""
-    if isinstance(wanted, Compound):
-        members = [_passes(_filter(each), attributes) for each in wanted.filters]
-        return all(members) if wanted.type == "and" else any(members)
-    if wanted.key not in attributes:
-        return wanted.type in ("ne", "nin")
-    value, other = attributes[wanted.key], wanted.value
-    if wanted.type in ("in", "nin"):
-        return (value in (other if isinstance(other, list) else [other])) == (wanted.type == "in")
-    if wanted.type in ("eq", "ne"):
-        return bool(value == other) == (wanted.type == "eq")
-    try:
-        ordered: dict[str, bool] = {
-            "gt": value > other,
-            "gte": value >= other,
-            "lt": value < other,
-            "lte": value <= other,
-        }
-    except TypeError:
-        return False
-    return ordered[wanted.type]
-
-
-def _filter(data: Any) -> ComparisonFilter | Compound:
-    """Return a nested filter. Its depth is bounded, because the JSON parser refuses deeper nesting."""
-    if not isinstance(data, dict):
-        raise ApiError(400, "Invalid 'filters': expected an object.", param="filters", code="invalid_type")
-    if data.get("type") in ("and", "or"):
-        return validate(Compound, data)
-    return validate(ComparisonFilter, data)
 
 
 OPERATIONS = (

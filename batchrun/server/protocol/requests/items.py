@@ -1,93 +1,38 @@
-"""The bodies of requests for responses and conversations, with their input items."""
+"""The bodies of requests for responses and conversations."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from batchrun.server.protocol.bodies import Body
 from batchrun.server.protocol.requests.base import Metadata, OpenModel, Probability, RequestModel, Temperature
-from batchrun.server.protocol.requests.threads import Detail, ModelName, ReasoningEffort
-from batchrun.server.protocol.requests.tools import FunctionName, OtherTool, OtherToolChoice, checked_schema, tool_tag
+from batchrun.server.protocol.requests.input_items import InputItem, Text
+from batchrun.server.protocol.requests.threads import ModelName, ReasoningEffort
+from batchrun.server.protocol.requests.tools import FunctionName, OtherTool, OtherToolChoice, checked_schema
+from batchrun.server.protocol.requests.vector_stores import Filter, SearchRanking
 
-__all__ = ["CreateConversation", "CreateItems", "CreateResponse", "InputItem", "UpdateConversation"]
+__all__ = [
+    "CodeTool",
+    "CreateConversation",
+    "CreateItems",
+    "CreateResponse",
+    "ResponseFunctionTool",
+    "ResponseTool",
+    "SearchTool",
+    "UpdateConversation",
+]
 
-ItemStatus: TypeAlias = Literal["in_progress", "completed", "incomplete"]
-Text = Annotated[str, StringConstraints(max_length=10_485_760)]
-
-
-class InputText(RequestModel):
-    type: Literal["input_text"]
-    text: Text
-
-
-class InputImage(RequestModel):
-    type: Literal["input_image"]
-    image_url: str | None = None
-    file_id: str | None = None
-    detail: Detail | Literal["original"] | None = None
-
-
-class InputFile(RequestModel):
-    type: Literal["input_file"]
-    file_id: str
-    filename: str | None = None
-    detail: Literal["auto", "low", "high"] | None = None
-
-
-class OutputText(RequestModel):
-    type: Literal["output_text"]
-    text: Text
-    annotations: list[Any] = Field(default_factory=list)
-    logprobs: list[Any] | None = None
-
-
-class Refusal(RequestModel):
-    type: Literal["refusal"]
-    refusal: str
-
-
-Part: TypeAlias = Annotated[InputText | InputImage | InputFile | OutputText | Refusal, Field(discriminator="type")]
-
-
-class MessageItem(RequestModel):
-    type: Literal["message"] = "message"
-    role: Literal["user", "assistant", "system", "developer"]
-    content: Text | list[Part]
-    id: str | None = None
-    status: ItemStatus | None = None
-    phase: Literal["commentary", "final_answer"] | None = None
-
-
-class FunctionCallItem(RequestModel):
-    type: Literal["function_call"]
-    call_id: str
-    name: FunctionName
-    arguments: str
-    id: str | None = None
-    status: ItemStatus | None = None
-
-
-class FunctionCallOutputItem(RequestModel):
-    type: Literal["function_call_output"]
-    call_id: str
-    output: Text | list[InputText]
-    id: str | None = None
-    status: ItemStatus | None = None
-
-
-def _item_type(value: Any) -> Any:
-    if isinstance(value, dict):
-        return value.get("type", "message")
-    return getattr(value, "type", "message")
-
-
-InputItem: TypeAlias = Annotated[
-    Annotated[MessageItem, Tag("message")]
-    | Annotated[FunctionCallItem, Tag("function_call")]
-    | Annotated[FunctionCallOutputItem, Tag("function_call_output")],
-    Discriminator(_item_type),
+Include: TypeAlias = Literal[
+    "file_search_call.results",
+    "code_interpreter_call.outputs",
+    "web_search_call.results",
+    "web_search_call.action.sources",
+    "message.input_image.image_url",
+    "computer_call_output.output.image_url",
+    "reasoning.encrypted_content",
+    "message.output_text.logprobs",
 ]
 
 
@@ -97,6 +42,32 @@ class ResponseFunctionTool(OpenModel):
     description: str | None = None
     parameters: Body | None = None
     strict: bool | None = None
+
+
+class SearchTool(RequestModel):
+    type: Literal["file_search"]
+    vector_store_ids: Annotated[list[str], Field(min_length=1, max_length=20)]
+    max_num_results: Annotated[int, Field(ge=1, le=50)] | None = None
+    filters: Filter | None = None
+    ranking_options: SearchRanking | None = None
+
+
+class AutoContainer(RequestModel):
+    """A new container. Its memory and network are those of the server's sandbox: neither can be chosen."""
+
+    type: Literal["auto"]
+    file_ids: Annotated[list[str], Field(max_length=50)] | None = None
+
+
+class CodeTool(RequestModel):
+    type: Literal["code_interpreter"]
+    container: str | AutoContainer | None = None
+
+
+def response_tool_tag(value: object) -> str:
+    """Return the member of `ResponseTool` to which a tool belongs: one that this server has, or another one."""
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return str(kind) if kind in ("function", "file_search", "code_interpreter") else "OtherTool"
 
 
 class NamedFunction(RequestModel):
@@ -136,7 +107,11 @@ class StreamOptions(OpenModel):
 
 
 ResponseTool: TypeAlias = Annotated[
-    Annotated[ResponseFunctionTool, Tag("function")] | Annotated[OtherTool, Tag("OtherTool")], Discriminator(tool_tag)
+    Annotated[ResponseFunctionTool, Tag("function")]
+    | Annotated[SearchTool, Tag("file_search")]
+    | Annotated[CodeTool, Tag("code_interpreter")]
+    | Annotated[OtherTool, Tag("OtherTool")],
+    Discriminator(response_tool_tag),
 ]
 
 
@@ -160,7 +135,8 @@ class CreateResponse(OpenModel):
     background: bool | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    include: list[str] | None = None
+    include: list[Include] | None = None
+    max_tool_calls: Annotated[int, Field(ge=1)] | None = None
     service_tier: str | None = None
     prompt_cache_key: str | None = None
     safety_identifier: str | None = None
