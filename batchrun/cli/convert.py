@@ -9,6 +9,7 @@ import click
 
 from batchrun.cli.app import cli
 from batchrun.cli.console import note
+from batchrun.cli.env_file import read_environment
 from batchrun.cli.options import LocalPath
 
 __all__ = ["convert"]
@@ -34,6 +35,10 @@ _WRITTEN = tuple(name for name in _FORMATS if name not in ("messages", "lm-eval"
     "--key", metavar="COLUMN", help="Column with row ids. Default: custom_id or id, else the rows are numbered"
 )
 @click.option("--model", metavar="NAME", help="Model of batch requests")
+@click.option("--api", type=click.Choice(("responses", "chat")), help="Endpoint of batch requests. Default: as for run")
+@click.option("--instructions", metavar="TEXT", help="System instructions of batch requests, or @FILE")
+@click.option("--schema", type=LocalPath(), metavar="FILE", help="JSON schema of the answers to batch requests")
+@click.option("--param", multiple=True, metavar="NAME=VALUE", help="Model parameter of batch requests; repeatable")
 @click.option(
     "--join",
     type=LocalPath(),
@@ -50,11 +55,14 @@ def convert(files: tuple[str, ...], output: Path, **options: Any) -> None:
 
     Several files, such as the pages of a list, become one table. An eval of
     OpenAI with its runs, and a configuration of promptfoo, become a job file
-    if OUTPUT ends in .toml. Parts that cannot be converted are listed.
+    if OUTPUT ends in .toml. With --to batch-requests, INPUT may be a job file.
+    Parts that cannot be converted are listed.
     """
     from batchrun.scoring.formats.conversion import Conversion
     from batchrun.scoring.formats.convert import convert as convert_file
     from batchrun.wording import rows_text
 
-    rows, notes = convert_file(files, output, Conversion(**options))
+    # Only requests depend on the environment: the service decides their endpoint.
+    environment = read_environment(files[0]) if options["to_format"] == "batch-requests" else None
+    rows, notes = convert_file(files, output, Conversion(**options), environment)
     note(*notes.lines(), f"{rows_text(rows)} written: {output}")

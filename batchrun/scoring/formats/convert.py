@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from batchrun.errors import InputError
+from batchrun.job.environment import Environment
 from batchrun.job.file import is_job_file
 from batchrun.records import OUTPUT_COLUMNS, Row, Value
 from batchrun.scoring.formats.conversion import Conversion
@@ -15,6 +17,7 @@ from batchrun.scoring.formats.importers.importers import IMPORTERS, imported
 from batchrun.scoring.formats.importers.openai_jobs import job_files
 from batchrun.scoring.formats.importers.promptfoo_jobs import promptfoo_job_files
 from batchrun.scoring.formats.notes import Notes
+from batchrun.scoring.formats.request_lines import write_requests
 from batchrun.scoring.formats.writers import WRITERS
 from batchrun.scoring.scorers.base import as_text, is_missing
 from batchrun.shell_hint import option
@@ -25,13 +28,18 @@ from batchrun.tables.sink import CsvLines, write_table
 from batchrun.tables.table_options import Format, Kind, WriteOptions, check_output_format, format_of
 from batchrun.tables.values import KindOf, json_text
 
-__all__ = ["FORMATS", "convert"]
+__all__ = ["FORMATS", "WRITTEN", "convert"]
 
 Cells: TypeAlias = Mapping[str, Value]
 
 
-def convert(names: Sequence[str], output: Path, conversion: Conversion) -> tuple[int, Notes]:
+def convert(
+    names: Sequence[str], output: Path, conversion: Conversion, environment: Environment | None = None
+) -> tuple[int, Notes]:
     """Convert one or several files to one table. The result is written completely or not at all.
+
+    Args:
+        environment: decides the service, and with it the endpoint, of batch requests; None for an empty one.
 
     Returns:
         The number of rows, and notes about everything that was not carried over.
@@ -45,6 +53,8 @@ def convert(names: Sequence[str], output: Path, conversion: Conversion) -> tuple
         return _convert_to_job(names, output, conversion, notes), notes
     form = check_output_format(output, str(output))
     _check(names, output, form, conversion)
+    if conversion.to_format == "batch-requests":
+        return _convert_to_requests(names, output, form, conversion, environment or Environment(), notes), notes
     # A text table names its columns before its rows, so a first pass finds them, and all faults.
     table = _Table.read(names, conversion, notes)
     if not table.count and conversion.from_format != "table":
@@ -60,10 +70,39 @@ def convert(names: Sequence[str], output: Path, conversion: Conversion) -> tuple
     with replacing(output) as file, compressed(file, form.compression) as stream:
         if form.kind == "jsonl":
             for line in rows:
-                stream.write(json_text(line).encode("utf-8", "backslashreplace") + b"\n")
+                stream.write(_json_line(line))
         else:
             _write_text(stream, "\t" if form.kind == "tsv" else ",", rows, notes)
     return table.count, notes
+
+
+def _convert_to_requests(
+    names: Sequence[str],
+    output: Path,
+    form: Format,
+    conversion: Conversion,
+    environment: Environment,
+    notes: Notes,
+) -> int:
+    """Write requests for the Batch API, and return their number."""
+    with tempfile.TemporaryDirectory(prefix="batchrun-") as folder:
+        name = names[0]
+        if conversion.from_format != "table":
+            table = _Table.read(names, conversion, notes)
+            name = str(Path(folder) / "rows.jsonl")
+            with Path(name).open("wb") as rows:
+                rows.writelines(_json_line(row.values) for row in table.rows())
+            conversion = replace(conversion, no_header=False)
+        try:
+            with replacing(output) as file, compressed(file, form.compression) as stream:
+                return write_requests(name, Path(folder), stream.write, conversion, environment, notes)
+        except InputError as exc:
+            exc.args = (str(exc).replace(name, names[0]),)
+            raise
+
+
+def _json_line(cells: Cells) -> bytes:
+    return json_text(cells).encode("utf-8", "backslashreplace") + b"\n"
 
 
 def _convert_to_job(names: Sequence[str], output: Path, conversion: Conversion, notes: Notes) -> int:
@@ -157,6 +196,9 @@ _SINGLE: Final = {"question": "user", "instructions": "system"}
 
 def _check(names: Sequence[str], output: Path, form: Format, conversion: Conversion) -> None:
     is_table = conversion.from_format == "table"
+    is_job = is_table and is_job_file(names[0])
+    if is_job and conversion.to_format != "batch-requests":
+        raise InputError(f"{names[0]}: a job file has no rows to convert, except --to batch-requests")
     for name in names:
         if is_table and conversion.to_format == "table" and form.kind == format_of(Path(name), name).kind:
             raise InputError(f"{output}: input and output have the same format; choose another with --from or --to")
@@ -173,8 +215,13 @@ def _check(names: Sequence[str], output: Path, form: Format, conversion: Convers
         )
     if conversion.join is not None and (conversion.from_format != "batch-results" or conversion.key is None):
         raise InputError("--join requires --from batch-results, and --key with the id column of the joined table")
-    if conversion.to_format == "batch-requests" and conversion.model is None:
-        raise InputError("--to batch-requests: each request names its model; add --model NAME")
+    if conversion.to_format == "batch-requests":
+        if conversion.model is None and not is_job:
+            raise InputError("--to batch-requests: each request names its model; add --model NAME")
+        return
+    for name in ("model", "api", "instructions", "schema", "param"):
+        if getattr(conversion, name):
+            raise InputError(f"--{name} is an option of --to batch-requests only")
 
 
 def _rows(names: Sequence[str], conversion: Conversion, notes: Notes) -> Iterator[dict[str, Value]]:
@@ -256,3 +303,4 @@ def _write_text(stream: Sink, delimiter: str, rows: Iterator[Cells], notes: Note
 
 
 FORMATS: Final = ("table", *IMPORTERS)
+WRITTEN: Final = ("table", "batch-requests", *WRITERS)

@@ -56,21 +56,6 @@ def _to_evals(row: Cells, _index: int, _conversion: Conversion, notes: Notes) ->
     return line
 
 
-def _to_batch_request(row: Cells, index: int, conversion: Conversion, notes: Notes) -> JsonDict:
-    prompt = _column(row, conversion.prompt, "prompt", ("question", "prompt", "messages")) or _prompt(row, conversion)
-    column, custom_id = _id(row, index, conversion)
-    notes.add_rest(row, (prompt, "instructions", *([column] if column else [])))
-    messages = _messages(row[prompt], prompt, custom_id)
-    if not is_missing(row.get("instructions")):
-        messages.insert(0, {"role": "system", "content": as_text(row["instructions"])})
-    return {
-        "custom_id": custom_id,
-        "method": "POST",
-        "url": "/v1/chat/completions",
-        "body": {"model": conversion.model, "messages": messages},
-    }
-
-
 def _messages(cell: Value, column: str, custom_id: str) -> list[JsonObject]:
     """Return the messages of a request: those of a conversation, or one of the user with the text of the cell."""
     if not is_conversation(cell, column):
@@ -91,15 +76,23 @@ def _to_batch_result(row: Cells, index: int, conversion: Conversion, notes: Note
         "run_id",
         "model",
         "finish_reason",
+        "status_code",
+        "request_id",
+        "batch_request_id",
         *_USAGE,
         *([column] if column else []),
     )
     notes.add_rest(row, known)
-    line = {"id": f"batch_req_{index}", "custom_id": custom_id, "response": None, "error": None}
+    line_id = as_text(row.get("batch_request_id")) or f"batch_req_{index}"
+    line: JsonDict = {"id": line_id, "custom_id": custom_id, "response": None, "error": None}
+    request_id = as_text(row.get("request_id")) or as_text(row.get("run_id"))
     status = row.get("status") or "completed"
     if status not in ("completed", "incomplete"):
         error = {"code": as_text(row.get("error_type")) or status, "message": as_text(row.get("error")) or status}
-        return {**line, "error": error}
+        code = row.get("status_code")
+        if code is None or is_missing(code):
+            return {**line, "error": error}
+        return {**line, "response": {"status_code": int(code), "request_id": request_id, "body": {"error": error}}}
     finish = as_text(row.get("finish_reason")) or ("stop" if status == "completed" else "length")
     message = {"role": "assistant", "content": as_text(row.get("response"))}
     body: JsonDict = {
@@ -110,7 +103,7 @@ def _to_batch_result(row: Cells, index: int, conversion: Conversion, notes: Note
     }
     if not is_missing(row.get("total_tokens")):
         body["usage"] = {name: _count(row.get(name)) for name in _USAGE}
-    return {**line, "response": {"status_code": 200, "request_id": body["id"], "body": body}}
+    return {**line, "response": {"status_code": 200, "request_id": request_id or body["id"], "body": body}}
 
 
 _USAGE: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
@@ -194,9 +187,9 @@ def _expected(check: Value, target: Value, notes: Notes) -> str | None:
 
 WRITERS: Final[Mapping[str, Callable[[Cells, int, Conversion, Notes], JsonDict]]] = {
     "openai-evals": _to_evals,
-    "batch-requests": _to_batch_request,
     "batch-results": _to_batch_result,
     "inspect": _to_inspect,
     "promptfoo": _to_promptfoo,
 }
-"""Format → function that makes a line from a row. All rows have the same columns."""
+"""Format → function that makes a line from a row. All rows have the same columns. `batch-requests` is written by
+`request_lines.py`."""

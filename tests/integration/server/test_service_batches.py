@@ -13,9 +13,12 @@ import pytest
 from openai import OpenAI
 from openai.types import Batch
 
+from batchrun.scoring.formats.conversion import Conversion
+from batchrun.scoring.formats.convert import convert
 from batchrun.server.responders.base import Conversation, Finish, Part, ResponderError, TextDelta, TokenCount
 from tests.integration.server.conftest import Running
 from tests.integration.server.scripted import forever
+from tests.support.rows import read_csv
 
 Start = Callable[..., Running]
 
@@ -235,3 +238,21 @@ def test_a_key_makes_one_batch(start: Start) -> None:
         for _ in range(2)
     }
     assert len(made) == 1
+
+
+@pytest.mark.parametrize("api", ["responses", "chat"])
+def test_converted_requests_are_answered(start: Start, tmp_path: Path, api: str) -> None:
+    """A table goes through `convert`, the Batch API and `convert` again, and has its answers."""
+    client = start(answer).client
+    table, requests, results = (tmp_path / name for name in ("q.csv", "requests.jsonl", "results.jsonl"))
+    table.write_text("id,question\na,one\nb,fail\n")
+    convert([str(table)], requests, Conversion(to_format="batch-requests", model="m", api=api))
+    lines = requests.read_text()
+    batch = ended(client, create(client, [lines], CHAT if api == "chat" else RESPONSES))
+    files = [client.files.content(each).read() for each in (batch.output_file_id, batch.error_file_id) if each]
+    results.write_bytes(b"".join(files))
+    joined = tmp_path / "answers.csv"
+    convert([str(results)], joined, Conversion(from_format="batch-results", join=str(table), key="id"))
+    one, two = read_csv(joined)
+    assert (one["response"], one["total_tokens"], one["status_code"]) == ("You said: one", "14", "200")
+    assert (two["status"], two["error_type"]) == ("failed", "rate_limit_exceeded")

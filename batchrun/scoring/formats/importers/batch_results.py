@@ -12,6 +12,7 @@ from batchrun.scoring.formats.importers.answers import answer_cells, failed_cell
 from batchrun.scoring.formats.importers.asked import take_text
 from batchrun.scoring.formats.importers.importer import Cells, Importer
 from batchrun.scoring.scorers.base import as_text
+from batchrun.wording import shortened
 
 __all__ = ["BatchResults", "usage_cells"]
 
@@ -29,20 +30,28 @@ class BatchResults(Importer):
         error = fields.object("error")
         if not error.fields:
             error = body.object("error")
-        code = reply.get("status_code")
-        reply.take_if("status_code", 200)
-        is_ok = code == 200 and not error.fields
+        code = reply.take("status_code")
+        text = reply.text("body") or body.text("error") or fields.text("error")
+        is_ok = code == 200 and not error.fields and text is None
         cells = {"custom_id": fields.take("custom_id"), **_answer(body)}
         if not is_ok:
             kind, kind_too = error.take("code"), error.get("type")
             if kind is None and kind_too is not None:
                 kind = error.take("type")
             no_code = "the result has no response" if code is None else f"status {as_text(code)}"
-            message = error.take("message") or no_code
+            message = error.take("message") or (f"{no_code}: {shortened(text)}" if text else no_code)
+            body.take_if("status", "failed")
             kind = kind or ("no_response" if code is None else f"http_{as_text(code)}")
             cells.update(failed_cells(kind, message, text=as_text(cells.get("response"))))
         cells["run_id"], cells["model"] = body.take("id"), body.take("model")
-        yield {**cells, **usage_cells(body.object("usage"))}
+        cells |= usage_cells(body.object("usage"))
+        cells |= {
+            "status_code": code,
+            "request_id": reply.take("request_id") or None,
+            "batch_request_id": fields.take("id"),
+        }
+        tier = body.take("service_tier")
+        yield {**cells, "service_tier": tier} if tier is not None else cells
 
 
 def _answer(body: Fields) -> Cells:
@@ -67,11 +76,19 @@ def _chat_answer(choices: list[Fields]) -> Cells:
         "\n\n".join(filter(None, [text, refusal])), finish=finish, refused=bool(refusal), has_calls=bool(calls)
     )
     cells |= {"finish_reason": finish, **({"tool_calls": calls} if calls else {})}
+    thought = _chat_thought(choices[0].object("message"))
+    if thought:
+        cells["reasoning"] = thought
     if others:
         cells["other_responses"] = ["\n\n".join(filter(None, each)) for each in others]
         for choice in choices[1:]:
             choice.take_if("finish_reason", finish)
     return cells
+
+
+def _chat_thought(message: Fields) -> str:
+    """Take the thought of a message, which servers of open models give under one of two names."""
+    return message.text("reasoning_content") or message.text("reasoning") or ""
 
 
 def _content(message: Fields) -> str:
@@ -80,10 +97,12 @@ def _content(message: Fields) -> str:
 
 
 def _response_answer(body: Fields, outputs: list[Fields]) -> Cells:
-    texts, refusals, calls, citations = [], [], [], []
+    texts, refusals, calls, citations, thoughts = [], [], [], [], []
     for output in outputs:
         if output.get("type") in ("function_call", "custom_tool_call"):
             calls.append(output.take_all())
+        if output.take_if("type", "reasoning"):
+            thoughts += _summaries(output)
         if output.get("type") != "message":
             continue
         output.take_if("type", "message")
@@ -110,7 +129,18 @@ def _response_answer(body: Fields, outputs: list[Fields]) -> Cells:
         cells["tool_calls"] = calls
     if citations:
         cells["citations"] = citations
+    if thoughts:
+        cells["reasoning"] = "\n\n".join(thoughts)
     return cells
+
+
+def _summaries(output: Fields) -> list[str]:
+    """Take the texts of a reasoning item."""
+    texts = []
+    for part in output.objects("summary") + output.objects("content"):
+        part.take_if("type", "summary_text", "reasoning_text")
+        texts.append(part.text("text") or "")
+    return list(filter(None, texts))
 
 
 _USAGE: Final = {

@@ -13,8 +13,7 @@ import pytest
 from batchrun.cli import cli
 from batchrun.errors import InputError
 from batchrun.scoring.formats.conversion import Conversion
-from batchrun.scoring.formats.convert import FORMATS, convert
-from batchrun.scoring.formats.writers import WRITERS
+from batchrun.scoring.formats.convert import FORMATS, WRITTEN, convert
 from tests.support.rows import read_csv
 
 
@@ -166,12 +165,10 @@ def test_batch_results_in(tmp_path: Path) -> None:
         ("d", None, "failed", "invalid_request_error"),
     ]
     assert [row["prompt_tokens"] for row in rows] == [3, 3, None, None]
-    assert set(notes) == {
-        "not carried over: id (4 rows)",
-        "not carried over: response.request_id = 'x' (2 rows)",
-        "not carried over: response.status_code = 400 (1 row)",
-        "not carried over: response.body.output[].type = 'reasoning' (1 row)",
-    }
+    assert [(row["status_code"], row["request_id"], row["batch_request_id"]) for row in rows] == [
+        (200, "x", "r1"), (200, "x", "r2"), (None, None, "r3"), (400, None, "r4")
+    ]  # fmt: skip
+    assert notes == []
 
 
 def test_batch_results_join_their_table(tmp_path: Path) -> None:
@@ -288,12 +285,111 @@ def test_evals_come_back(tmp_path: Path) -> None:
 def test_requests_come_back(tmp_path: Path) -> None:
     """A table written as batch requests is read back with its messages, and is then written as the same requests."""
     table = [{"id": "a", "question": "1+1", "instructions": "Be brief.", "truth": "2"}]
-    lines, notes = converted(tmp_path, table, to_format="batch-requests", model="m")
+    lines, notes = converted(tmp_path, table, to_format="batch-requests", model="m", api="chat")
     assert notes == ["not carried over: truth (1 row)"]
     rows, _ = converted(tmp_path, lines, from_format="batch-requests")
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "1+1"}]
     assert rows == [{"custom_id": "a", "messages": messages}]
-    assert converted(tmp_path, rows, to_format="batch-requests", model="m") == (lines, [])
+    assert converted(tmp_path, rows, to_format="batch-requests", model="m", api="chat") == (lines, [])
+
+
+JOB = """input = "in.jsonl"
+key = "id"
+model = "m"
+prompt = "What is {{ q }}?"
+instructions = "Be brief."
+schema = "answer.schema.json"
+param = { temperature = 0.5 }
+"""
+ANSWER = {
+    "title": "answer",
+    "type": "object",
+    "properties": {"answer": {"type": "string"}},
+    "required": ["answer"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize("api", ["responses", "chat"])
+def test_requests_of_a_job(tmp_path: Path, api: str) -> None:
+    """The file has what `run` would send: the rendered prompt, instructions, parameters and the schema."""
+    (tmp_path / "in.jsonl").write_text('{"id": "a", "q": "1+1", "truth": 2}\n')
+    (tmp_path / "answer.schema.json").write_text(json.dumps(ANSWER))
+    (tmp_path / "job.toml").write_text(JOB)
+    output = tmp_path / "out.jsonl"
+    count, notes = convert([str(tmp_path / "job.toml")], output, Conversion(to_format="batch-requests", api=api))
+    (line,) = [json.loads(text) for text in output.read_text().splitlines()]
+    body = line["body"]
+    assert (count, notes.lines(), line["custom_id"], line["method"]) == (1, [], "a", "POST")
+    assert (body["model"], body["temperature"]) == ("m", 0.5)
+    if api == "responses":
+        assert (line["url"], body["input"], body["instructions"]) == ("/v1/responses", "What is 1+1?", "Be brief.")
+        assert body["text"]["format"]["schema"] == ANSWER
+        assert body["metadata"] == {"row": "a", "attempt": "1"}
+    else:
+        assert line["url"] == "/v1/chat/completions"
+        assert body["messages"] == [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "What is 1+1?"},
+        ]
+        assert body["response_format"]["json_schema"]["schema"] == ANSWER
+    assert {path.name for path in tmp_path.iterdir()} == {"in.jsonl", "answer.schema.json", "job.toml", "out.jsonl"}
+
+
+def test_requests_of_a_table(tmp_path: Path) -> None:
+    """Rows may have texts or conversations, with instructions or without; options add what the table does not have."""
+    talk = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello."},
+        {"role": "user", "content": "2"},
+    ]
+    table: list[dict[str, Any]] = [
+        {"prompt": "1+1", "instructions": "Be brief."},
+        {"prompt": "{{ x }}", "instructions": None},
+        {"prompt": talk, "instructions": ""},
+        {"prompt": "", "instructions": ""},
+    ]
+    lines, notes = converted(tmp_path, table, to_format="batch-requests", model="m", api="chat", param=("seed=7",))
+    system = {"role": "system", "content": "Be brief."}
+    assert [line["body"]["messages"] for line in lines] == [
+        [system, {"role": "user", "content": "1+1"}],
+        [{"role": "user", "content": "{{ x }}"}],
+        talk,
+    ]
+    assert [line["custom_id"] for line in lines] == ["row-0", "row-1", "row-2"]
+    assert {line["body"]["seed"] for line in lines} == {7}
+    assert notes == ["not carried over: rows without a prompt that can be sent: empty_prompt (1 row)"]
+    lines, _ = converted(tmp_path, table, to_format="batch-requests", model="m", instructions="In Latin.")
+    assert {line["body"]["instructions"] for line in lines} == {"In Latin."}
+    assert lines[0]["url"] == "/v1/responses"
+
+
+def test_requests_of_another_tool(tmp_path: Path) -> None:
+    """Samples of inspect_ai become requests, and an error names the file that was given."""
+    sample = {"id": "s", "input": "1+1", "target": "2"}
+    lines, _ = converted(tmp_path, [sample], from_format="inspect", to_format="batch-requests", model="m")
+    assert [(line["custom_id"], line["body"]["input"]) for line in lines] == [("s", "1+1")]
+    with pytest.raises(InputError, match=r"in\.jsonl: --key id: 's' is in line 1 and in line 2"):
+        converted(tmp_path, [sample, sample], from_format="inspect", to_format="batch-requests", model="m")
+
+
+@pytest.mark.parametrize(
+    ("job", "options", "message"),
+    [
+        ('stream = true\nmodel = "m"', {}, "--stream: not possible in a request of the Batch API"),
+        ('attach = ["q"]\nmodel = "m"', {}, "--attach: not possible"),
+        ('api = "assistants"\nmodel = "m"', {}, "the Batch API has no assistants: give --api responses"),
+        ('model = "m"', {"to_format": "table"}, "a job file has no rows to convert, except --to batch-requests"),
+    ],
+)
+def test_a_job_without_requests(tmp_path: Path, job: str, options: dict[str, Any], message: str) -> None:
+    """What a file of requests cannot hold is refused with the option."""
+    (tmp_path / "in.jsonl").write_text('{"q": "1+1"}\n')
+    path = tmp_path / "job.toml"
+    path.write_text(f'input = "in.jsonl"\n{job}\n')
+    with pytest.raises(InputError, match=message):
+        convert([str(path)], tmp_path / "o.jsonl", Conversion(**{"to_format": "batch-requests", **options}))
+    assert not (tmp_path / "o.jsonl").exists()
 
 
 def test_the_answer_of_a_conversation_is_its_target(tmp_path: Path) -> None:
@@ -323,9 +419,12 @@ def test_results_come_back(tmp_path: Path) -> None:
     """Outcomes written as batch results are read back unchanged."""
     rows, _ = converted(tmp_path, RESULTS, from_format="batch-results")
     lines, notes = converted(tmp_path, rows, to_format="batch-results")
-    assert [line["response"] is None for line in lines] == [False, False, True, True]
+    assert [(line["response"] or {}).get("status_code") for line in lines] == [200, 200, None, 400]
     again, _ = converted(tmp_path, lines, from_format="batch-results")
-    kept = ("custom_id", "response", "status", "error_type", "error", "model", "total_tokens")
+    kept = (
+        "custom_id", "response", "status", "error_type", "error", "model", "total_tokens", "status_code", "request_id",
+        "batch_request_id",
+    )  # fmt: skip
     assert [[row[key] for key in kept] for row in again] == [[row[key] for key in kept] for row in rows]
     assert notes == []
 
@@ -446,6 +545,12 @@ def test_what_promptfoo_has_no_place_for_is_listed(tmp_path: Path) -> None:
         ({"a": 1}, "o.jsonl", {"to_format": "inspect"}, "name it with --prompt COLUMN"),
         ({"a": 1}, "o.jsonl", {"to_format": "inspect", "prompt": "b"}, "--prompt b: the table has no such column"),
         ({"a": 1}, "o.jsonl", {"to_format": "batch-requests"}, "add --model NAME"),
+        (
+            {"a": 1},
+            "o.jsonl",
+            {"to_format": "inspect", "api": "chat"},
+            "--api is an option of --to batch-requests only",
+        ),
         ({"a": 1}, "o.jsonl", {"from_format": "inspect", "join": "x"}, "--join requires --from batch-results"),
         ({"a": 1}, "in.jsonl", {"from_format": "inspect"}, "the output is the input file itself"),
     ],
@@ -478,6 +583,6 @@ def test_the_command_line_offers_every_format() -> None:
     """Every format can be chosen, and docs/reference/formats.md has a line for each."""
     offered = {param.name: getattr(param.type, "choices", ()) for param in cli.commands["convert"].params}
     assert tuple(offered["from_format"]) == FORMATS
-    assert tuple(offered["to_format"]) == ("table", *WRITERS)
+    assert set(offered["to_format"]) == set(WRITTEN)
     page = (Path(__file__).parents[4] / "docs" / "reference" / "formats.md").read_text(encoding="utf-8")
     assert [name for name in FORMATS if f"`{name}`" not in page and name != "table"] == []
