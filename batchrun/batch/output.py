@@ -9,6 +9,7 @@ from batchrun.batch.recorded_input import recorded_source
 from batchrun.batch.results import pending_cells, result_cells
 from batchrun.batch.selection import Selection, recorded_selection
 from batchrun.batch.totals import Totals, count_cells, count_formulas
+from batchrun.batch.written_output import WrittenOutput
 from batchrun.errors import InputError
 from batchrun.journal import Journal
 from batchrun.prompts.templates import Prompter, prompter_for
@@ -18,8 +19,12 @@ from batchrun.tables.table_options import check_output_format
 __all__ = ["write_output"]
 
 
-def write_output(plan: Plan, journal: Journal, input_watch: InputWatch) -> tuple[Path | None, Totals]:
-    """Write the output; return its path, None if nothing was written, and the counts over its rows.
+def write_output(
+    plan: Plan, journal: Journal, input_watch: InputWatch, earlier: WrittenOutput
+) -> tuple[Path | None, Totals]:
+    """Write the output, unless an earlier run wrote the same; return its path and the counts over its rows.
+
+    The path is None if nothing was written and no earlier output holds.
 
     If the input changed while the batch ran, rows whose prompt is another one now are pending.
 
@@ -29,6 +34,8 @@ def write_output(plan: Plan, journal: Journal, input_watch: InputWatch) -> tuple
     """
     try:
         if not input_watch.changed():
+            if plan.write_output and (totals := earlier.touched(plan.paths.output, journal)) is not None:
+                return plan.paths.output, totals
             return _write_table(plan, journal, plan.source, plan.prompter, plan.selection)
     except (InputError, ValueError):  # ValueError: the input became longer or shorter while the output was written
         if not input_watch.changed():
@@ -80,6 +87,7 @@ def _write_table(
         # The answers of an output must be in the journal, even after a power failure: otherwise they are sent again.
         journal.settle()
         write_table(plan.paths.output, source, cells, options)
+        WrittenOutput.keep(plan.paths.output, journal, totals)
         return plan.paths.output, totals
     for _ in cells:
         pass

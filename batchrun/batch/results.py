@@ -20,11 +20,12 @@ UNASKED = ""
 def prompts_of(source: Source, prompter: Prompter) -> Iterator[tuple[str, Row, Prompt | PromptError]]:
     """Yield (row_key, row, prompt or the error that prevents one) for each input row, in order."""
     for row in source.rows():
-        row_key = prompter.row_key(row)
         try:
-            yield row_key, row, prompter.render(row)
+            prompt = prompter.render(row)
         except PromptError as exc:
-            yield row_key, row, exc
+            yield prompter.row_key(row), row, exc
+        else:
+            yield prompt.row_key, row, prompt
 
 
 def result_cells(

@@ -30,6 +30,7 @@ from batchrun.batch.service_notices import ServiceNotices, shutdown_lookup
 from batchrun.batch.signals import obey_signals
 from batchrun.batch.standard_input import keep_standard_input
 from batchrun.batch.work import count_changed_rows, oldest_valid_answer, work_of
+from batchrun.batch.written_output import WrittenOutput
 from batchrun.clock import WallClock, utc_now
 from batchrun.engine import Engine, RowTask, RowWork, Stop
 from batchrun.engine.slots import CEILING
@@ -98,10 +99,11 @@ async def run_batch(
             on_outcome = _both(cache.ended, on_outcome)
         notices = ServiceNotices()
         engine, lookup = _connected_engine(plan, environment, journal, stack, clock, on_outcome, notify, notices)
+        earlier = WrittenOutput.taken(journal)
         if interrupts is not None:
             stack.enter_context(obey_signals(interrupts, engine, plan.job.grace, leave))
         await _run_rows(plan, journal, engine, input_watch, watch, clock, cache, lookup)
-        output, totals = write_output(plan, journal, input_watch)
+        output, totals = write_output(plan, journal, input_watch, earlier)
         if interrupts is not None:
             await anyio.lowlevel.checkpoint()  # a signal that came while the output was written takes effect
         return Summary(

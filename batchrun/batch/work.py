@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import islice
+from typing import Literal
 
 from batchrun.batch.cached_answers import CachedAnswers
 from batchrun.batch.plan import Plan
@@ -15,6 +17,7 @@ from batchrun.engine.fallback import NO_ANSWER, first_end
 from batchrun.job.option_values import seconds_of
 from batchrun.job.options import Job
 from batchrun.journal import Journal, RowHistory
+from batchrun.journal.histories import KEYS_AT_ONCE
 from batchrun.prompts.templates import PromptError
 from batchrun.records import Completed, Failed, Prompt, RunEnd
 
@@ -38,20 +41,47 @@ def work_of(plan: Plan, journal: Journal, clock: WallClock, cache: CachedAnswers
     may_fall_back = job.fallback_model is not None or journal.exchanges.has_fallbacks()
     if job.dedupe:
         journal.duplicates.begin(stale_before)
-    for row_key, _, prompt in prompts_of(plan.asked, plan.prompter):
-        history = journal.history(row_key)
+    keeps_answers = stale_before is None and not may_fall_back and not job.dedupe
+    for row_key, prompt, history in _with_histories(plan, journal, keeps_answers=keeps_answers):
         if isinstance(prompt, PromptError):
             # The same failure is not recorded twice: an unchanged row counts as finished.
-            if history is not None and history.status == "failed" and history.fingerprint == UNASKED:
+            if isinstance(history, RowHistory) and history.status == "failed" and history.fingerprint == UNASKED:
                 yield SkippedRow.FINISHED_BEFORE
             else:
                 yield Failed(row_key, prompt.error_type, str(prompt), 0, 0.0, clock())
         elif job.dedupe and prompt.thread_id is None and not journal.duplicates.is_first(row_key, prompt.fingerprint):
             yield SkippedRow.DUPLICATE
         else:
-            task = _task(plan, journal, prompt, history, stale_before, may_fall_back=may_fall_back)
+            task = None
+            if history != "answered":
+                task = _task(plan, journal, prompt, history, stale_before, may_fall_back=may_fall_back)
             left = SkippedRow.FINISHED_BEFORE if task is None else task
             yield left if cache is None else cache.looked_up(left, prompt)
+
+
+def _with_histories(
+    plan: Plan, journal: Journal, *, keeps_answers: bool
+) -> Iterator[tuple[str, Prompt | PromptError, RowHistory | Literal["answered"] | None]]:
+    """Yield the key, the prompt and the history of each row to ask; many rows share a look-up.
+
+    Args:
+        keeps_answers: a row whose prompt has an answer is finished, whatever else its history is: it gets "answered".
+    """
+    prompts = prompts_of(plan.asked, plan.prompter)
+    if not journal.has_history:
+        yield from ((row_key, prompt, None) for row_key, _, prompt in prompts)
+        return
+    while chunk := list(islice(prompts, KEYS_AT_ONCE)):
+        answered = journal.histories.answered([key for key, _, _ in chunk]) if keeps_answers else {}
+        open_keys = [
+            key
+            for key, _, prompt in chunk
+            if isinstance(prompt, PromptError) or answered.get(key) != prompt.fingerprint
+        ]
+        histories = journal.histories.of(open_keys) if open_keys else {}
+        is_open = {*open_keys}
+        for row_key, _, prompt in chunk:
+            yield row_key, prompt, histories.get(row_key) if row_key in is_open else "answered"
 
 
 def _task(

@@ -87,6 +87,9 @@ def write_costs(path: Path, costs: Iterable[tuple[Bill, float]]) -> int:
                 if cost_usd != bill.cost_usd:
                     database.write(f"UPDATE {bill.ledger} SET cost_usd = ? WHERE rowid = ?", (cost_usd, bill.number))
                     changed += 1
+            if changed:
+                # The output has the earlier costs: the next run of the batch writes it again.
+                database.write("DELETE FROM manifest WHERE name = 'written'")
     finally:
         database.close()
     return changed

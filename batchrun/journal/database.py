@@ -106,6 +106,11 @@ class Database:
         """Close the file. Nothing is pending: every write was committed. An open transaction is rolled back."""
         self._connection.close()
 
+    @property
+    def rows_written(self) -> int:
+        """Number of rows that this connection has written so far."""
+        return self._connection.total_changes
+
     def write(self, sql: str, values: tuple[Any, ...] | JsonObject = ()) -> None:
         """Execute a statement. A fault rolls back the transaction that it is part of."""
         groups = self._groups

@@ -20,12 +20,12 @@ from batchrun.journal.created_objects import CreatedObjects
 from batchrun.journal.database import Database
 from batchrun.journal.duplicates import Duplicates
 from batchrun.journal.exchanges import Exchanges
+from batchrun.journal.histories import Histories
 from batchrun.journal.models import Models
 from batchrun.journal.row_history import Carried, Counts, RowHistory
 from batchrun.journal.row_records import (
     INSERT_OUTCOME,
     OUTCOME_COLUMNS,
-    attempt_of,
     outcome_of,
     outcome_values,
     raw_without,
@@ -90,6 +90,7 @@ class Journal:
     def _read_start(self) -> None:
         # A journal of an earlier version is not migrated by those who only read it.
         self._unseen = _UNSEEN.format(unseen="unseen" if self._db.version >= _UNSEEN_SINCE else "NULL")
+        self.histories = Histories(self._db, self._unseen)
         self.cached = CachedRows(self._db)
         self.created = CreatedObjects(self._db)
         self.exchanges = Exchanges(self._db)
@@ -162,27 +163,22 @@ class Journal:
 
     def history(self, row_key: str) -> RowHistory | None:
         """Return the row as an earlier run of this batch left it, None if the row is new."""
-        if not self._has_history:
-            return None
-        outcome = self._one(
-            "SELECT status, fingerprint, attempts, completed_at FROM outcomes WHERE row_key = ?", (row_key,)
-        )
-        last = self._one(
-            f"SELECT fingerprint, number, generation, idempotency_key, thread_id, run_id, run_ended, {self._unseen} "
-            "FROM attempts WHERE row_key = ? ORDER BY number DESC LIMIT 1",
-            (row_key,),
-        )
-        if outcome is None and last is None:
-            return None
-        return RowHistory(
-            status=outcome[0] if outcome else None,
-            fingerprint=outcome[1] if outcome else None,
-            last=attempt_of(last[1:]) if last else None,
-            last_fingerprint=last[0] if last else None,
-            completed_at=datetime.fromisoformat(outcome[3]) if outcome else None,
-            attempts=outcome[2] if outcome else 0,
-            has_open_attempt=last is not None and (outcome is None or last[1] > outcome[2]),
-        )
+        return self.histories.of([row_key]).get(row_key) if self._has_history else None
+
+    @property
+    def rows_written(self) -> int:
+        """Number of rows of its tables that this process has written so far."""
+        return self._db.rows_written
+
+    def last_outcome(self) -> list[int]:
+        """Return the numbers of the last outcome and of the last superseded one, 0 for none."""
+        last = "SELECT coalesce(max(rowid), 0) FROM"
+        return list(self._one(f"SELECT ({last} outcomes), ({last} superseded)"))
+
+    @property
+    def has_history(self) -> bool:
+        """Whether a row can have a history."""
+        return self._has_history
 
     def begin_attempt(
         self,

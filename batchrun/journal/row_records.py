@@ -35,7 +35,7 @@ def stamp(moment: datetime) -> str:
 
 
 def attempt_of(row: tuple[Any, ...]) -> Attempt:
-    """Return the attempt with these values, in the order of the SELECT in `Journal.history`."""
+    """Return the attempt with these values, in the order of the SELECT in `Histories`."""
     number, generation, key, thread_id, run_id, run_ended, unseen = row
     return Attempt(number, generation, key, thread_id, run_id, bool(run_ended), bool(unseen))
 

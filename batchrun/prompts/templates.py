@@ -236,7 +236,10 @@ class Prompter:
                 text = f"the cell in column {column!r} has the error {row.values[column]}; mend it in the workbook"
                 raise PromptError("error_cell", text)
         as_python = self._lists_as_python
-        values = {name: template_value(value, lists_as_python=as_python) for name, value in row.values.items()}
+        values = {
+            name: value if type(value) is str else template_value(value, lists_as_python=as_python)
+            for name, value in row.values.items()
+        }
         combination = templates.combination
         attached = _attachments(row, combination.settings.get("attach") or ())
         own = self._own_settings(templates.own, values) if templates.own is not None else None

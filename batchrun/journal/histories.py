@@ -1,0 +1,80 @@
+"""The past of rows, looked up for many of them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from batchrun.journal.database import Database
+from batchrun.journal.part import JournalPart
+from batchrun.journal.row_history import RowHistory
+from batchrun.journal.row_records import attempt_of
+
+__all__ = ["KEYS_AT_ONCE", "Histories"]
+
+KEYS_AT_ONCE: Final = 256
+"""Most rows of one look-up: enough to share its cost, and few enough not to hold the event loop."""
+
+_PLACES: Final = ", ".join("?" * KEYS_AT_ONCE)
+"""Places for the keys; always as many, so that SQLite prepares one statement."""
+
+
+class Histories(JournalPart):
+    """What earlier runs of the batch left of its rows."""
+
+    def __init__(self, database: Database, unseen: str) -> None:
+        """
+        Args:
+            unseen: SQL expression for `Attempt.unseen`.
+        """
+        super().__init__(database)
+        self._answered = (
+            "SELECT row_key, fingerprint FROM outcomes "
+            f"WHERE row_key IN ({_PLACES}) AND status IN ('completed', 'incomplete')"
+        )
+        self._outcomes = (
+            f"SELECT row_key, status, fingerprint, attempts, completed_at FROM outcomes WHERE row_key IN ({_PLACES})"
+        )
+        # Next to max(), SQLite takes the other columns from the row with the largest number.
+        self._last = (
+            f"SELECT row_key, fingerprint, max(number), generation, idempotency_key, thread_id, run_id, run_ended, "
+            f"{unseen} FROM attempts WHERE row_key IN ({_PLACES}) GROUP BY row_key"
+        )
+
+    def answered(self, row_keys: Sequence[str]) -> dict[str, str]:
+        """Return row → fingerprint of the prompt that its answer belongs to, for the rows with an answer.
+
+        Args:
+            row_keys: at most `KEYS_AT_ONCE`.
+        """
+        return dict(self._read(self._answered, _padded(row_keys)))
+
+    def of(self, row_keys: Sequence[str]) -> dict[str, RowHistory]:
+        """Return row → its history, for the rows that have one.
+
+        Args:
+            row_keys: at most `KEYS_AT_ONCE`.
+        """
+        keys = _padded(row_keys)
+        outcomes = {row_key: outcome for row_key, *outcome in self._read(self._outcomes, keys)}
+        last = {row_key: attempt for row_key, *attempt in self._read(self._last, keys)}
+        return {
+            row_key: _history(outcomes.get(row_key), last.get(row_key)) for row_key in outcomes.keys() | last.keys()
+        }
+
+
+def _padded(row_keys: Sequence[str]) -> tuple[str | None, ...]:
+    return (*row_keys, *(None for _ in range(KEYS_AT_ONCE - len(row_keys))))
+
+
+def _history(outcome: Sequence[Any] | None, last: Sequence[Any] | None) -> RowHistory:
+    return RowHistory(
+        status=outcome[0] if outcome else None,
+        fingerprint=outcome[1] if outcome else None,
+        last=attempt_of(tuple(last[1:])) if last else None,
+        last_fingerprint=last[0] if last else None,
+        completed_at=datetime.fromisoformat(outcome[3]) if outcome else None,
+        attempts=outcome[2] if outcome else 0,
+        has_open_attempt=last is not None and (outcome is None or last[1] > outcome[2]),
+    )
