@@ -1,6 +1,6 @@
 """Fills the journal of a batch as if every row of its input had been asked.
 
-    python tests/benchmarks/filled_journal.py INPUT OUTPUT [--key COLUMN]
+python tests/benchmarks/filled_journal.py INPUT OUTPUT [--key COLUMN]
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from batchrun.batch.results import prompts_of
 from batchrun.job.environment import Environment
 from batchrun.job.options import Job
 from batchrun.journal import Journal
-from batchrun.journal.database import Database
 from batchrun.prompts.templates import PromptError
 from batchrun.records import Attempt, Completed, Failed, Outcome, Prompt
 from batchrun.token_usage import Usage
