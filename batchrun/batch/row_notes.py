@@ -9,8 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, get_args
@@ -94,7 +93,7 @@ class RowNotes:
         others = [column for column in source.columns if column not in _COLUMNS]
         return cls([_note(path, row, others) for row in source.rows()], others)
 
-    def matched(self, keys: Sequence[str]) -> dict[int, RowNote]:
+    def matched(self, keys: Iterable[str]) -> dict[int, RowNote]:
         """Return position → note for the rows of a table.
 
         A note belongs to the row with its key. If several rows have it, or if the table has only a part of the batch's
@@ -104,19 +103,23 @@ class RowNotes:
         Args:
             keys: the rows' keys in the batch; else the cells of the key column; else their positions as text.
         """
-        places: dict[str, list[int]] = defaultdict(list)
+        places: dict[str, list[int]] = {note.row_key: [] for note in self.listed}
+        key_at: dict[int, str | None] = {note.row_index: None for note in self.listed}
+        is_numbered = any(note.row_key != str(note.row_index) for note in self.listed)
         for position, key in enumerate(keys):
-            places[key].append(position)
-        # The rows are numbered, but the batch had keys: the key 1 is not the row at position 1.
-        is_numbered = all(key == str(position) for position, key in enumerate(keys)) and any(
-            note.row_key != str(note.row_index) for note in self.listed
-        )
+            if key in places:
+                places[key].append(position)
+            if position in key_at:
+                key_at[position] = key
+            # The rows are numbered, but the batch had keys: the key 1 is not the row at position 1.
+            is_numbered = is_numbered and key == str(position)
         found = {}
         for note in self.listed:
-            same, at = [] if is_numbered else places.get(note.row_key, []), note.row_index
+            same, at = [] if is_numbered else places[note.row_key], note.row_index
+            known = key_at[at]
             if len(same) == 1:
                 found[same[0]] = note
-            elif at in same or (not same and at < len(keys) and _may_be(note.row_key, keys[at], at)):
+            elif at in same or (not same and known is not None and _may_be(note.row_key, known, at)):
                 found[at] = note
         return found
 

@@ -12,7 +12,7 @@ from typing import Any
 from batchrun.journal.journal import Journal
 from batchrun.records import OUTPUT_COLUMNS, Cells, JsonObject
 
-__all__ = ["Changes", "CoolDown", "FollowedJournal", "RecordedAttempt", "RecordedOutcome", "RecordedRun"]
+__all__ = ["Changes", "CoolDown", "FollowedJournal", "Past", "RecordedAttempt", "RecordedOutcome", "RecordedRun"]
 
 _TRIES = (
     "SELECT row_key, number, started_at, fingerprint, thread_id, run_id, run_ended, fault_type, fault FROM attempts"
@@ -122,6 +122,21 @@ class Changes:
     runs: Mapping[str, Sequence[RecordedRun]]
 
 
+@dataclass(frozen=True, slots=True)
+class Past:
+    """The recorded past of some rows, by their keys.
+
+    Attributes:
+        attempts: oldest first.
+        runs: oldest first, for rows that took more than one run.
+        ended_at: when the row ended; without those that have not.
+    """
+
+    attempts: Mapping[str, Sequence[RecordedAttempt]]
+    runs: Mapping[str, Sequence[RecordedRun]]
+    ended_at: Mapping[str, str]
+
+
 @dataclass(slots=True)
 class _Marks:
     """How far the journal has been read: SQLite's data version, the last outcome, the last superseded outcome."""
@@ -195,9 +210,14 @@ class FollowedJournal(Journal):
             return None
         return [CoolDown(*row) for row in self._all("SELECT started_at, wait_s, reason FROM cool_downs ORDER BY rowid")]
 
-    def ended_at(self) -> dict[str, str]:
-        """Return row → when it ended, as recorded."""
-        return dict(self._all("SELECT row_key, completed_at FROM outcomes"))
+    def past(self, row_keys: Sequence[str]) -> Past:
+        """Return the recorded past of some rows, at most some hundreds."""
+        condition, values = f"WHERE row_key IN ({', '.join('?' * len(row_keys))})", tuple(row_keys)
+        return Past(
+            attempts=_by_row(self._all(f"{_TRIES} {condition} ORDER BY row_key, number", values)),
+            runs=self._runs(condition, values),
+            ended_at=dict(self._all(f"SELECT row_key, completed_at FROM outcomes {condition}", values)),
+        )
 
     def changes(self) -> Changes | None:
         """Return the changes since the last call, None if nothing was written meanwhile."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 
 from batchrun.batch.added_columns import recorded_columns
@@ -14,115 +15,116 @@ from batchrun.batch.recorded_input import recorded_source
 from batchrun.batch.results import prompts_of
 from batchrun.errors import InputError, OutputError
 from batchrun.journal import Journal
-from batchrun.journal.live import CoolDown, FollowedJournal, RecordedAttempt, RecordedRun
+from batchrun.journal.histories import KEYS_AT_ONCE
+from batchrun.journal.live import CoolDown, FollowedJournal
 from batchrun.prompts.conversations import spoken
 from batchrun.prompts.rendering_version import prompter_of
 from batchrun.records import Manifest
 from batchrun.reporting.page_facts import BatchFacts
-from batchrun.reporting.rows import ReportRow, asked
+from batchrun.reporting.rows import asked
+from batchrun.reporting.stored_rows import RowRecord
 
 __all__ = ["BatchRecord", "batch_facts"]
 
 
-@dataclass(frozen=True, slots=True)
-class _RowRecord:
-    """The data in a journal about a row of the table."""
-
-    row_key: str
-    prompt: str | None
-    messages: Sequence[tuple[str, str]]
-    runs: Sequence[RecordedRun]
-    attempts: Sequence[RecordedAttempt]
-    completed_at: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class BatchRecord:
     """The data that the journal next to a table adds to a report.
 
+    Mutable state: the journal while the rows are read; the notes; how many rows the input has had so far.
+
     Attributes:
         facts: the batch; None without a journal.
-        rows: records of the rows, in the table's order; empty if they cannot be matched.
         key: the batch's key column.
         notes: reasons why something is not shown, one sentence each.
         cool_downs: oldest first; None if they were not recorded.
         fields: columns with the fields of its schema.
     """
 
-    facts: BatchFacts | None = None
-    rows: Sequence[_RowRecord] = ()
-    key: str | None = None
-    notes: Sequence[str] = field(default_factory=list)
-    cool_downs: Sequence[CoolDown] | None = None
-    fields: Sequence[str] = ()
+    def __init__(self, notes: Sequence[str] = ()) -> None:
+        self.facts: BatchFacts | None = None
+        self.key: str | None = None
+        self.notes = list(notes)
+        self.cool_downs: Sequence[CoolDown] | None = None
+        self.fields: Sequence[str] = ()
+        self._records: Iterator[RowRecord] | None = None
+        self._rows = 0
 
     @classmethod
-    def read(cls, paths: Paths, rows: int) -> BatchRecord:
-        """Read the journal if there is one.
-
-        Args:
-            rows: number of rows in the table.
+    @contextmanager
+    def read(cls, paths: Paths) -> Iterator[BatchRecord]:
+        """Read the journal if there is one; it stays open inside the `with` block.
 
         Raises:
             OutputError: the journal cannot be read.
         """
+        record = cls()
         if not paths.journal.exists():
-            return cls(notes=["There is no journal next to the table: attempts, prompts and refusals are unknown."])
+            record.notes = ["There is no journal next to the table: attempts, prompts and refusals are unknown."]
+            yield record
+            return
         with FollowedJournal(paths.journal) as journal:
             manifest = journal.read_manifest()
-            facts = batch_facts(manifest, paths, journal)
-            cool_downs = journal.cool_downs()
-            fields = recorded_columns(manifest, ()).field_columns
-            notes = []
-            if facts["running"]:
-                notes.append("The batch is running: the table is as of its last export.")
-            try:
-                records = _row_records(journal, manifest, paths)
-            except (InputError, OutputError) as exc:
-                notes.append(f"Prompts and attempts are not shown: {exc}.")
-                return cls(facts, (), manifest.get("key"), notes, cool_downs, fields)
-        if len(records) != rows:
-            counts = f"the table has {rows:,} rows, its input {len(records):,}"
-            notes.append(f"Prompts and attempts are not shown: {counts}.")
-            records = []
-        return cls(facts, records, manifest.get("key"), notes, cool_downs, fields)
+            record.facts = batch_facts(manifest, paths, journal)
+            record.key = manifest.get("key")
+            record.cool_downs = journal.cool_downs()
+            record.fields = recorded_columns(manifest, ()).field_columns
+            if record.facts["running"]:
+                record.notes.append("The batch is running: the table is as of its last export.")
+            record._records = _row_records(journal, manifest, paths)
+            yield record
 
-    def join(self, rows: Sequence[ReportRow]) -> list[ReportRow]:
-        """Return the rows with their keys in the batch, their prompts, runs and attempts.
+    def next(self, completed_at: str | None) -> RowRecord | None:
+        """Return the record of the table's next row; None if it cannot be matched, which `is_complete` reports.
 
-        A row that has ended differently since the table was written gets its key only.
+        Args:
+            completed_at: when the row ended, according to the table. A row that has ended differently since the table
+                was written gets its key only.
         """
-        if not self.rows:
-            return list(rows)
-        return [
-            replace(
-                row,
-                batch_key=record.row_key,
-                prompt=record.prompt,
-                messages=record.messages,
-                runs=record.runs,
-                attempts=record.attempts,
-            )
-            if _is_same_moment(row.cells["completed_at"], record.completed_at)
-            else replace(row, batch_key=record.row_key)
-            for row, record in zip(rows, self.rows, strict=True)
-        ]
+        record = self._read_next()
+        if record is None or _is_same_moment(completed_at, record.completed_at):
+            return record
+        return record.without_past()
+
+    def is_complete(self, rows: int) -> bool:
+        """Return whether every row of the table has its record; if not, a note says why.
+
+        Args:
+            rows: number of rows of the table; all have been asked for.
+        """
+        if self.facts is None:
+            return False
+        while self._read_next() is not None:
+            pass
+        if self._records is None:
+            return False
+        if self._rows != rows:
+            counts = f"the table has {rows:,} rows, its input {self._rows:,}"
+            self.notes.append(f"Prompts and attempts are not shown: {counts}.")
+        return self._rows == rows
+
+    def _read_next(self) -> RowRecord | None:
+        if self._records is None:
+            return None
+        try:
+            record = next(self._records, None)
+        except (InputError, OutputError) as exc:
+            self.notes.append(f"Prompts and attempts are not shown: {exc}.")
+            self._records = None
+            return None
+        self._rows += record is not None
+        return record
 
 
-def _row_records(journal: FollowedJournal, manifest: Manifest, paths: Paths) -> list[_RowRecord]:
+def _row_records(journal: FollowedJournal, manifest: Manifest, paths: Paths) -> Iterator[RowRecord]:
+    """Yield the record of each row of the input; many rows share a look-up."""
     source, _ = recorded_source(manifest, paths.spool)
-    prompter = prompter_of(manifest, source.columns)
-    attempts, runs, ended = journal.all_attempts(), journal.all_runs(), journal.ended_at()
-    return [
-        _RowRecord(
-            row_key,
-            *asked(prompt),
-            runs.get(row_key, ()),
-            attempts.get(row_key, ()),
-            ended.get(row_key),
-        )
-        for row_key, _, prompt in prompts_of(source, prompter)
-    ]
+    prompts = prompts_of(source, prompter_of(manifest, source.columns))
+    while chunk := list(islice(prompts, KEYS_AT_ONCE)):
+        past = journal.past([row_key for row_key, _, _ in chunk])
+        for row_key, _, prompt in chunk:
+            text, messages = asked(prompt)
+            attempts, runs = past.attempts.get(row_key, ()), past.runs.get(row_key, ())
+            yield RowRecord(row_key, text, messages, runs, attempts, past.ended_at.get(row_key))
 
 
 def _is_same_moment(one: str | None, other: str | None) -> bool:

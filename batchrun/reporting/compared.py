@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, TypedDict
+from typing import Final
 
 from batchrun.errors import InputError
+from batchrun.records import Cells
 from batchrun.reporting.rows import ReportRow
+from batchrun.reporting.spool import Spool
 from batchrun.scoring.comparison import compare, compare_parts
 from batchrun.scoring.contender import contender
 from batchrun.scoring.score_facts import ComparisonFacts, PairingFacts
@@ -52,17 +54,10 @@ def parts_of(table: ScoredTable) -> tuple[ScoredTable, Parts | None]:
     return table, Parts(split, is_asked=True)
 
 
-class _Before(TypedDict):
-    """A row of the other table: its answer, and its scores by their names."""
-
-    response: str
-    scores: dict[str, float | None]
-
-
 def compared_parts(
     rows: Sequence[ReportRow], table: ScoredTable, tally: ScoreTally, parts: Parts, failed_as: FailedAs
-) -> tuple[Sequence[ReportRow], ComparisonFacts | None, list[str]]:
-    """Return the rows, flipped ones with their answer and scores in the first part, the comparison, and notes.
+) -> tuple[Mapping[int, Cells], ComparisonFacts | None, list[str]]:
+    """Return the answers and scores of flipped rows in the first part, by position; the comparison; and notes.
 
     Args:
         rows: of the table.
@@ -77,24 +72,24 @@ def compared_parts(
     split_tally = _split_tally(tally, parts.column)
     values = set(split_tally.splits)
     if not parts.is_asked and not 2 <= len(values) <= _MAX_UNASKED:
-        return rows, None, []
+        return {}, None, []
     try:
         facts = compare_parts(split_table, split_tally, failed_as).facts()
     except InputError as exc:
         if parts.is_asked:
             raise
-        return rows, None, [f"The values of {parts.column!r} are not compared: {exc}."]
+        return {}, None, [f"The values of {parts.column!r} are not compared: {exc}."]
     places: dict[tuple[str, str], list[int]] = defaultdict(list)
     for position, (value, key) in enumerate(zip(split_tally.splits, tally.keys, strict=True)):
         places[value or "(empty)", key].append(position)
-    before: dict[int, _Before] = {}
+    before: dict[int, Cells] = {}
     first_part = facts["tables"][0]["table"]
     for pairing in facts["pairings"]:
         for first, second in _add_positions(pairing, places):
             if pairing["first"] == first_part:
                 row = rows[first]
                 before[second] = {"response": as_text(row.cells["response"]), "scores": dict(row.scores)}
-    return _with_before(rows, before), facts, []
+    return before, facts, []
 
 
 def with_split_as_axis(tally: ScoreTally, column: str | None) -> ScoreTally:
@@ -144,37 +139,39 @@ def _add_positions(pairing: PairingFacts, places: Mapping[tuple[str, str], list[
 
 
 def compared_tables(
-    rows: Sequence[ReportRow], table: ScoredTable, tally: ScoreTally, baseline: ScoredTable, failed_as: FailedAs
-) -> tuple[Sequence[ReportRow], ComparisonFacts]:
-    """Return the rows, flipped ones with their answer and scores in the baseline, and the comparison.
+    table: ScoredTable, tally: ScoreTally, baseline: ScoredTable, failed_as: FailedAs
+) -> tuple[Mapping[int, Cells], ComparisonFacts]:
+    """Return the answers and scores of flipped rows in the baseline, by position, and the comparison.
 
     Raises:
         InputError: the baseline cannot be read or scored, or shares no row.
     """
     baseline_tally = ScoreTally()
-    baseline_rows: dict[str, list[_Before]] = defaultdict(list)
+    baseline_rows = Spool()
     for row, scores in baseline.scored(baseline_tally, for_comparison=True):
         response = as_text(row.values[baseline.columns.answer or ""])
-        key = as_text(row.values[baseline.columns.key or ""])
-        baseline_rows[key].append({"response": response, "scores": score_values(baseline, scores)})
+        baseline_rows.append({"response": response, "scores": score_values(baseline, scores)})
     contenders = [contender(baseline, failed_as, baseline_tally), contender(table, failed_as, tally)]
     facts = compare(contenders, failed_as).facts()
-    positions: dict[str, list[int]] = defaultdict(list)
-    for position, key in enumerate(tally.keys):
-        positions[key].append(position)
-    before: dict[int, _Before] = {}
+    flipped = {key for each in facts["pairings"] for key in (*each["better"], *each["worse"])}
+    positions, places = _positions(tally.keys, flipped), _positions(baseline_tally.keys, flipped)
+    before: dict[int, Cells] = {}
     for pairing in facts["pairings"]:
         pairing["better_rows"] = [position for key in pairing["better"] for position in positions[key]]
         pairing["worse_rows"] = [position for key in pairing["worse"] for position in positions[key]]
         for key in (*pairing["better"], *pairing["worse"]):
-            before.update(zip(positions[key], baseline_rows[key], strict=False))
-    return _with_before(rows, before), facts
+            for position, place in zip(positions[key], places[key], strict=False):
+                before[position] = baseline_rows[place]
+    return before, facts
 
 
-def _with_before(rows: Sequence[ReportRow], before: Mapping[int, _Before]) -> list[ReportRow]:
-    return [
-        replace(row, before=dict(before[position])) if position in before else row for position, row in enumerate(rows)
-    ]
+def _positions(keys: Sequence[str], chosen: Collection[str]) -> dict[str, list[int]]:
+    """Return key → positions of the rows that have it, for some keys."""
+    found: dict[str, list[int]] = {key: [] for key in chosen}
+    for position, key in enumerate(keys):
+        if key in found:
+            found[key].append(position)
+    return found
 
 
 def score_values(table: ScoredTable, scores: Sequence[Score | None]) -> dict[str, float | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Sequence
 from typing import Final
 
@@ -10,8 +11,9 @@ import numpy as np
 
 from batchrun.reporting.page_facts import DistributionFacts, HistogramFacts
 from batchrun.reporting.rows import ReportRow
+from batchrun.scoring.statistics import Floats
 
-__all__ = ["distribution", "distributions", "nice_step"]
+__all__ = ["Distributions", "distribution", "nice_step"]
 
 _MEASURES: Final = {
     "prompt_tokens": "tokens",
@@ -27,17 +29,32 @@ _TAIL: Final = 4.0
 """A largest value beyond this multiple of the 99th percentile does not stretch the histogram."""
 
 
-def distributions(rows: Sequence[ReportRow]) -> list[DistributionFacts]:
-    """Return the distribution of each measure that any row has."""
-    facts: list[DistributionFacts] = []
-    for column, unit in _MEASURES.items():
-        values = [row.cells[column] for row in rows if row.cells[column] is not None]
-        if values:
-            facts.append({"column": column, "unit": unit, **distribution(values, whole=unit == "tokens")})
-    return facts
+class Distributions:
+    """The values of each measure, in the order of the rows.
+
+    Mutable state: the values.
+    """
+
+    def __init__(self) -> None:
+        self._values = {column: array("d") for column in _MEASURES}
+
+    def add(self, row: ReportRow) -> None:
+        """Keep a row's values."""
+        for column, values in self._values.items():
+            if (value := row.cells[column]) is not None:
+                values.append(value)
+
+    def facts(self) -> list[DistributionFacts]:
+        """Return the distribution of each measure that any row has."""
+        facts: list[DistributionFacts] = []
+        for column, values in self._values.items():
+            if values:
+                unit = _MEASURES[column]
+                facts.append({"column": column, "unit": unit, **distribution(values, whole=unit == "tokens")})
+        return facts
 
 
-def distribution(values: Sequence[float], *, whole: bool = False) -> HistogramFacts:
+def distribution(values: Sequence[float] | Floats, *, whole: bool = False) -> HistogramFacts:
     """Return bars of equal width, quantiles, mean and extremes.
 
     Args:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -14,7 +15,7 @@ from batchrun.reporting.page_facts import FieldFacts, FieldGroupFacts
 from batchrun.reporting.rows import WITHOUT_ANSWER, Column, ReportRow, RowColumns, cell_of
 from batchrun.scoring.scorers.base import as_text
 
-__all__ = ["field_facts", "group_columns"]
+__all__ = ["FieldFigures", "field_facts", "group_columns"]
 
 Cell: TypeAlias = str | int | float | bool | None
 
@@ -39,51 +40,107 @@ def group_columns(columns: RowColumns, by: Sequence[str]) -> list[Column]:
     return [each for each in columns.listed if each.name in by or each.name.startswith("axis_")]
 
 
-def field_facts(rows: Sequence[ReportRow], columns: RowColumns, groups: Sequence[Column]) -> list[FieldFacts]:
-    """Return the figures of each field of the answers.
+class FieldFigures:
+    """The figures of the fields of answers, from rows that are added one by one.
 
-    Args:
-        groups: see `group_columns`.
+    Mutable state: the counts and numbers of each field.
     """
-    answered = [row for row in rows if row.cells["status"] not in _WITHOUT_FIELDS]
-    return [_field(answered, each, groups) for each in columns.listed if each.role == "field"]
+
+    def __init__(self, columns: RowColumns, groups: Sequence[Column]) -> None:
+        """
+        Args:
+            groups: see `group_columns`.
+        """
+        self._fields = [_Field(each, groups) for each in columns.listed if each.role == "field"]
+
+    def add(self, row: ReportRow) -> None:
+        """Count a row."""
+        if self._fields and row.cells["status"] not in _WITHOUT_FIELDS:
+            for each in self._fields:
+                each.add(row)
+
+    def facts(self) -> list[FieldFacts]:
+        """Return the figures of each field of the answers."""
+        return [each.facts() for each in self._fields]
 
 
-def _field(rows: Sequence[ReportRow], column: Column, groups: Sequence[Column]) -> FieldFacts:
-    """Return the figures of one field.
+def field_facts(rows: Iterable[ReportRow], columns: RowColumns, groups: Sequence[Column]) -> list[FieldFacts]:
+    """Return the figures of the fields of rows, as `FieldFigures.facts`."""
+    counted = FieldFigures(columns, groups)
+    for row in rows:
+        counted.add(row)
+    return counted.facts()
 
-    Args:
-        rows: rows with an answer.
+
+class _Field:
+    """The values of one field in rows with an answer.
+
+    Mutable state: the counts. `_numbers` and `_groups` are None after a value that is not a number, `_texts` after more
+    different texts than are counted one by one; how many there are is known from their hashes.
     """
-    cells = [(row, cell) for row in rows if (cell := cell_of(row, column)) is not None and cell != ""]
-    facts: FieldFacts = {
-        "column": column.name,
-        "kind": "none",
-        "n": len(cells),
-        "missing": len(rows) - len(cells),
-        "different": 0,
-        "values": [],
-        "distribution": None,
-        "groups": [],
-    }
-    if not cells:
+
+    def __init__(self, column: Column, groups: Sequence[Column]) -> None:
+        self._column = column
+        self._rows = self._cells = 0
+        self._hashes = array("q")
+        self._texts: Counter[str] | None = Counter()
+        self._numbers: array[float] | None = array("d")
+        self._groups: list[tuple[Column, dict[str, array[float]]]] | None = [(each, {}) for each in groups]
+
+    def add(self, row: ReportRow) -> None:
+        self._rows += 1
+        cell = cell_of(row, self._column)
+        if cell is None or cell == "":
+            return
+        self._cells += 1
+        text = as_text(cell)
+        self._hashes.append(hash(text))
+        if self._texts is not None:
+            self._texts[text] += 1
+            if len(self._texts) > _TEXTS_FROM:
+                self._texts = None
+        if self._numbers is None or self._groups is None:
+            return
+        number = _number(cell)
+        if number is None:
+            self._numbers = self._groups = None
+            return
+        self._numbers.append(number)
+        for column, members in self._groups:
+            label = as_text(cell_of(row, column))
+            if (numbers := members.get(label)) is None:
+                numbers = members[label] = array("d")
+            numbers.append(number)
+
+    def facts(self) -> FieldFacts:
+        facts: FieldFacts = {
+            "column": self._column.name,
+            "kind": "none",
+            "n": self._cells,
+            "missing": self._rows - self._cells,
+            "different": 0,
+            "values": [],
+            "distribution": None,
+            "groups": [],
+        }
+        if not self._cells:
+            return facts
+        if self._numbers is not None and self._groups is not None:
+            known = np.asarray(self._numbers)
+            facts["kind"] = "numbers"
+            facts["different"] = len(np.unique(known))
+            facts["distribution"] = distribution(
+                known, whole=bool((np.isfinite(known) & (known == np.floor(known))).all())
+            )
+            facts["groups"] = [each for column, members in self._groups for each in _group_facts(column, members)]
+            return facts
+        facts["different"] = different = len(np.unique(np.asarray(self._hashes)))
+        if self._texts is None or (different > _BARS and 2 * different > self._cells):
+            facts["kind"] = "texts"
+        else:
+            facts["kind"] = "values"
+            facts["values"] = self._texts.most_common(_BARS)
         return facts
-    numbers = [_number(cell) for _, cell in cells]
-    known = [each for each in numbers if each is not None]
-    if len(known) == len(cells):
-        facts["kind"] = "numbers"
-        facts["different"] = len(set(known))
-        facts["distribution"] = distribution(known, whole=all(each.is_integer() for each in known))
-        facts["groups"] = _groups([(row, number) for (row, _), number in zip(cells, known, strict=True)], groups)
-        return facts
-    counts = Counter(as_text(cell) for _, cell in cells)
-    facts["different"] = len(counts)
-    if len(counts) > _TEXTS_FROM or (len(counts) > _BARS and 2 * len(counts) > len(cells)):
-        facts["kind"] = "texts"
-    else:
-        facts["kind"] = "values"
-        facts["values"] = counts.most_common(_BARS)
-    return facts
 
 
 def _number(cell: Cell) -> float | None:
@@ -95,19 +152,16 @@ def _number(cell: Cell) -> float | None:
     return float(cell)
 
 
-def _groups(numbers: Sequence[tuple[ReportRow, float]], columns: Sequence[Column]) -> list[FieldGroupFacts]:
+def _group_facts(column: Column, members: Mapping[str, Sequence[float]]) -> list[FieldGroupFacts]:
+    """Return the figures of the largest groups of a column, if there are several."""
     facts: list[FieldGroupFacts] = []
-    for column in columns:
-        members: dict[str, list[float]] = defaultdict(list)
-        for row, number in numbers:
-            members[as_text(cell_of(row, column))].append(number)
-        largest = sorted(members.items(), key=lambda each: -len(each[1]))[:_GROUPS]
-        for label, values in largest if len(members) > 1 else ():
-            p10, p50, p90 = (float(each) for each in np.quantile(values, _QUANTILES))
-            mean = float(np.mean(values))
-            of_group: FieldGroupFacts = {
-                "column": column.name, "label": label, "n": len(values),
-                "mean": mean, "p10": p10, "p50": p50, "p90": p90,
-            }  # fmt: skip
-            facts.append(of_group)
+    largest = sorted(members.items(), key=lambda each: -len(each[1]))[:_GROUPS]
+    for label, values in largest if len(members) > 1 else ():
+        p10, p50, p90 = (float(each) for each in np.quantile(values, _QUANTILES))
+        mean = float(np.mean(values))
+        of_group: FieldGroupFacts = {
+            "column": column.name, "label": label, "n": len(values),
+            "mean": mean, "p10": p10, "p50": p50, "p90": p90,
+        }  # fmt: skip
+        facts.append(of_group)
     return facts

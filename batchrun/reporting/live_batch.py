@@ -27,7 +27,7 @@ from batchrun.reporting.facts import figures
 from batchrun.reporting.live_scores import LiveScores
 from batchrun.reporting.noted_rows import NotedRows
 from batchrun.reporting.page_facts import News, PageFacts, page_facts
-from batchrun.reporting.report import answer_facts, check_scoring, head, with_clusters
+from batchrun.reporting.report import answer_facts, check_scoring, cluster_numbers, head
 from batchrun.reporting.rows import ReportRow, RowColumns, asked, pending_cells, row_json
 from batchrun.reporting.score_details import labels_of
 from batchrun.reporting.table_columns import ColumnNames, columns_of
@@ -235,7 +235,9 @@ class FollowedBatch:
         if self._spec is not None:
             rows = [live.table_row(position) for position in range(len(live.rows))]
             live.scores = LiveScores(self._spec, source.name, live.listed, rows)
-            live.rows = with_clusters(live.rows, live.scores.clusters())
+            numbers = cluster_numbers(live.scores.clusters())
+            if numbers is not None:
+                live.rows = [replace(row, cluster=number) for row, number in zip(live.rows, numbers, strict=True)]
         live.find_columns()
         if self._live.scores is not None:
             self._live.scores.close()

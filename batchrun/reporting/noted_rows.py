@@ -15,7 +15,7 @@ __all__ = ["NotedRows", "note_facts"]
 
 def note_facts(notes: RowNotes, rows: Sequence[ReportRow]) -> NoteFacts:
     """Return the notes on the rows of a page."""
-    found = notes.matched([_key(row) for row in rows]) if notes.listed else {}
+    found = notes.matched(_key(row) for row in rows) if notes.listed else {}
     listed: list[tuple[int, str, str, bool]] = [
         (position, note.rating, note.comment, not note.is_about(rows[position].cells["response"]))
         for position, note in sorted(found.items())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,12 +13,12 @@ from batchrun.batch.row_notes import RowNotes
 from batchrun.clock import WallClock
 from batchrun.errors import InputError
 from batchrun.records import OUTPUT_COLUMNS
-from batchrun.reporting.answer_fields import FoundFields, TableFields
+from batchrun.reporting.answer_fields import FoundFields
 from batchrun.reporting.batch_record import BatchRecord
 from batchrun.reporting.columns_json import portions
 from batchrun.reporting.compared import compared_parts, compared_tables, parts_of, score_values, with_split_as_axis
-from batchrun.reporting.facts import figures
-from batchrun.reporting.field_facts import field_facts, group_columns
+from batchrun.reporting.facts import RowFigures
+from batchrun.reporting.field_facts import FieldFigures, group_columns
 from batchrun.reporting.noted_rows import note_facts
 from batchrun.reporting.page_facts import (
     AnswerFacts,
@@ -25,10 +27,12 @@ from batchrun.reporting.page_facts import (
     PageData,
     PageFacts,
     ScoreDetailFacts,
+    TableFigures,
     page_facts,
 )
 from batchrun.reporting.rows import ReportRow, RowColumns, cells_of, row_json
-from batchrun.reporting.score_details import labels_of, score_details
+from batchrun.reporting.score_details import ScoreFigures, labels_of
+from batchrun.reporting.stored_rows import StoredRows
 from batchrun.reporting.table_columns import ColumnNames, columns_of
 from batchrun.scoring.evaluate import ScoringSpec
 from batchrun.scoring.score_options import FailedAs
@@ -40,18 +44,18 @@ from batchrun.shell_hint import command
 from batchrun.tables.table_options import without_ending
 
 __all__ = [
+    "AnswerFigures",
     "Report",
     "answer_facts",
     "check_journal_alone",
     "check_page",
     "check_scoring",
+    "cluster_numbers",
     "default_report",
     "head",
     "make_report",
     "page_data",
     "report_of",
-    "with_clusters",
-    "with_labels",
 ]
 
 _IN_MEMORY = "A table in memory has no journal: attempts, prompts and refusals are unknown."
@@ -64,7 +68,7 @@ class Report:
     Attributes:
         facts: figures, as JSON.
         columns: columns of the page's table.
-        rows: all rows, in the table's order.
+        rows: all rows, in the table's order, each read when it is asked for.
         summaries: the figures of each scorer, as in `facts`.
         row_notes: what people noted about the rows.
     """
@@ -100,8 +104,7 @@ def page_data(report: Report, max_rows: int | None = None) -> PageData:
     """
     shown: Sequence[int] = range(len(report.rows))
     if max_rows is not None and len(report.rows) > max_rows:
-        by_urgency = sorted(shown, key=lambda position: (not _is_urgent(report.rows[position]), position))
-        shown = sorted(by_urgency[:max_rows])
+        shown = _most_urgent(report.rows, max_rows)
     return {
         "facts": report.facts,
         "row_notes": report.row_notes,
@@ -111,6 +114,16 @@ def page_data(report: Report, max_rows: int | None = None) -> PageData:
             portions([{"i": position, **row_json(report.rows[position], report.columns)} for position in shown])
         ),
     }
+
+
+def _most_urgent(rows: Sequence[ReportRow], most: int) -> list[int]:
+    """Return the positions of at most so many rows: the first urgent ones, then the first of the others, in order."""
+    urgent, others = array("q"), array("q")
+    for position, row in enumerate(rows):
+        chosen = urgent if _is_urgent(row) else others
+        if len(chosen) < most:
+            chosen.append(position)
+    return sorted([*urgent, *others[: most - len(urgent)]])
 
 
 def _is_urgent(row: ReportRow) -> bool:
@@ -169,63 +182,88 @@ def report_of(
     tally = ScoreTally()
     table, parts = parts_of(table)
     parts = None if baseline is not None else parts
-    rows: Sequence[ReportRow]
-    rows, names = _rows_of(table, tally, for_comparison=baseline is not None or parts is not None)
+    with BatchRecord.read(paths) if paths is not None else nullcontext(BatchRecord([_IN_MEMORY])) as batch:
+        key = table.columns.key or (batch.key if batch.key in table.source.columns else None)
+        found = FoundFields(table.source.columns, table.prefix, batch.fields)
+        for_comparison = baseline is not None or parts is not None
+        rows, names = _rows_of(table, tally, key, batch, found, for_comparison=for_comparison)
+        rows.has_records = batch.is_complete(len(rows))
     summaries = summarize(with_split_as_axis(tally, table.columns.split), failed_as)
     comparison, remarks = None, list[str]()
     if baseline is not None:
-        rows, comparison = compared_tables(rows, table, tally, baseline, failed_as)
+        rows.before, comparison = compared_tables(table, tally, baseline, failed_as)
     elif parts is not None:
-        rows, comparison, remarks = compared_parts(rows, table, tally, parts, failed_as)
-    batch = BatchRecord(notes=[_IN_MEMORY]) if paths is None else BatchRecord.read(paths, len(rows))
-    key = table.columns.key or (batch.key if batch.key in table.source.columns else None)
-    rows = batch.join(_with_keys(rows, key))
-    rows, fields = _with_fields(rows, FoundFields(table.source.columns, table.prefix, batch.fields))
-    names = replace(names, fields=fields)
-    columns = columns_of(table.source.columns, table.prefix, names, key, table.columns.target)
+        rows.before, comparison, remarks = compared_parts(rows, table, tally, parts, failed_as)
+    fields = found.columns()
+    columns = columns_of(table.source.columns, table.prefix, replace(names, fields=fields), key, table.columns.target)
+    of_rows, answers = _figures(rows, columns, table.columns.by, batch)
     notes = [*batch.notes, *remarks, *fields.notes()]
-    answers = answer_facts(rows, columns, table.columns.by)
-    facts = page_facts(head(table.source.name, clock), figures(rows, batch.cool_downs), answers, batch.facts, notes)
+    facts = page_facts(head(table.source.name, clock), of_rows, answers, batch.facts, notes)
     if table.scorers:
         facts["scores"] = [each.facts() for each in summaries]
         facts["without_target"] = tally.failed_without_target()
-        rows = with_clusters(with_labels(rows, facts["score_details"]), clusters_of(tally))
+        rows.labelled = with_confusion(facts["score_details"])
+        rows.clusters = cluster_numbers(clusters_of(tally))
     if comparison is not None:
         facts["comparison"] = comparison
     row_notes = note_facts(RowNotes() if paths is None else RowNotes.read(paths.notes), rows)
     return Report(facts, columns, rows, summaries, row_notes)
 
 
-def answer_facts(rows: Sequence[ReportRow], columns: RowColumns, by: Sequence[str]) -> AnswerFacts:
-    """Return the figures of the answers' fields and the details of the scores.
+def _figures(
+    rows: Iterable[ReportRow], columns: RowColumns, by: Sequence[str], batch: BatchRecord
+) -> tuple[TableFigures, AnswerFacts]:
+    """Return the figures of the rows and of their answers, in one pass."""
+    of_rows, answers = RowFigures(), AnswerFigures(columns, by)
+    for row in rows:
+        of_rows.add(row)
+        answers.add(row)
+    return of_rows.facts(batch.cool_downs), answers.facts()
 
-    Args:
-        by: columns of `--by`.
+
+class AnswerFigures:
+    """The figures of the answers' fields and the details of the scores, from rows that are added one by one.
+
+    Mutable state: the counts and numbers of its parts.
     """
-    return {
-        "fields": field_facts(rows, columns, group_columns(columns, by)),
-        "score_details": score_details(rows, columns),
-    }
+
+    def __init__(self, columns: RowColumns, by: Sequence[str]) -> None:
+        """
+        Args:
+            by: columns of `--by`.
+        """
+        self._fields = FieldFigures(columns, group_columns(columns, by))
+        self._scores = ScoreFigures(columns)
+
+    def add(self, row: ReportRow) -> None:
+        """Count a row."""
+        self._fields.add(row)
+        self._scores.add(row)
+
+    def facts(self) -> AnswerFacts:
+        """Return the figures."""
+        return {"fields": self._fields.facts(), "score_details": self._scores.facts()}
 
 
-def with_labels(rows: Sequence[ReportRow], details: Sequence[ScoreDetailFacts]) -> list[ReportRow]:
-    """Return the rows with the labels of those scorers that have a confusion table."""
-    kept = {each["scorer"] for each in details if each["confusion"] is not None}
-    if all(row.compared.keys() <= kept for row in rows):
-        return list(rows)
-    return [replace(row, compared={name: pair for name, pair in row.compared.items() if name in kept}) for row in rows]
+def answer_facts(rows: Iterable[ReportRow], columns: RowColumns, by: Sequence[str]) -> AnswerFacts:
+    """Return the figures of the answers of rows, as `AnswerFigures.facts`."""
+    counted = AnswerFigures(columns, by)
+    for row in rows:
+        counted.add(row)
+    return counted.facts()
 
 
-def with_clusters(rows: Sequence[ReportRow], clusters: Sequence[str] | None) -> list[ReportRow]:
-    """Return the rows with the numbers of their clusters.
+def with_confusion(details: Sequence[ScoreDetailFacts]) -> set[str]:
+    """Return the scorers that have a confusion table; the page shows the labels of no others."""
+    return {each["scorer"] for each in details if each["confusion"] is not None}
 
-    Args:
-        clusters: of the rows; None if all rows are independent.
-    """
+
+def cluster_numbers(clusters: Sequence[str] | None) -> Sequence[int] | None:
+    """Return the number of each row's cluster, in order of first occurrence; None if all rows are independent."""
     if clusters is None:
-        return list(rows)
-    numbers = {cluster: number for number, cluster in enumerate(dict.fromkeys(clusters))}
-    return [replace(row, cluster=numbers[cluster]) for row, cluster in zip(rows, clusters, strict=True)]
+        return None
+    numbers: dict[str, int] = {}
+    return array("q", (numbers.setdefault(cluster, len(numbers)) for cluster in clusters))
 
 
 def head(name: str, clock: WallClock) -> HeadFacts:
@@ -255,33 +293,39 @@ def check_scoring(spec: ScoringSpec, baseline: str | None = None) -> None:
         raise InputError("--compare: pairs the rows of two tables; name their id column with --key COLUMN")
 
 
-def _rows_of(table: ScoredTable, tally: ScoreTally, *, for_comparison: bool) -> tuple[list[ReportRow], ColumnNames]:
+def _rows_of(
+    table: ScoredTable,
+    tally: ScoreTally,
+    key: str | None,
+    batch: BatchRecord,
+    found: FoundFields,
+    *,
+    for_comparison: bool,
+) -> tuple[StoredRows, ColumnNames]:
+    """Score the table, and store its rows with what the journal records about them.
+
+    Args:
+        key: column with row ids; None numbers the rows.
+        found: gets the fields of all answers.
+    """
     answer = table.columns.answer or ""
     outputs = {answer, *(table.prefix + name for name in OUTPUT_COLUMNS)}
-    rows = []
+    scorers = [named.name for named in table.scorers]
+    rows = StoredRows()
     for row, scores in table.scored(tally, for_comparison=for_comparison):
+        cells = cells_of(row.values, table.prefix, answer)
         rows.append(
             ReportRow(
-                key=str(row.row_index),
+                key=str(row.row_index) if key is None else as_text(row.values.get(key)),
                 values={name: value for name, value in row.values.items() if name not in outputs},
-                cells=cells_of(row.values, table.prefix, answer),
+                cells=cells,
                 scores=score_values(table, scores),
                 reads={
-                    named.name: None if score is None else score.read
-                    for named, score in zip(table.scorers, scores, strict=True)
+                    name: None if score is None else score.read for name, score in zip(scorers, scores, strict=True)
                 },
-                compared=labels_of([named.name for named in table.scorers], scores),
-            )
+                compared=labels_of(scorers, scores),
+                fields=found.read(cells),
+            ),
+            batch.next(cells["completed_at"]),
         )
-    return rows, ColumnNames(answer, [named.name for named in table.scorers])
-
-
-def _with_keys(rows: Sequence[ReportRow], key: str | None) -> Sequence[ReportRow]:
-    """Return the rows with the cells of the key column as their keys."""
-    return rows if key is None else [replace(row, key=as_text(row.values.get(key))) for row in rows]
-
-
-def _with_fields(rows: Sequence[ReportRow], found: FoundFields) -> tuple[list[ReportRow], TableFields]:
-    """Return the rows with the fields of their answers, and the columns with fields."""
-    with_fields = [replace(row, fields=fields) if (fields := found.read(row.cells)) else row for row in rows]
-    return with_fields, found.columns()
+    return rows, ColumnNames(answer, scorers)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from array import array
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
 
 from batchrun.journal.live import CoolDown
-from batchrun.records import Cells
 from batchrun.reporting.page_facts import SessionFacts
 from batchrun.reporting.rows import WITHOUT_ANSWER, ReportRow
+from batchrun.scoring.statistics import Floats
 
-__all__ = ["sessions"]
+__all__ = ["SessionMoments", "sessions"]
 
 _SESSION_GAP_S: Final = 900.0
 """Rows that end further apart belong to two sessions: the batch was stopped in between."""
@@ -23,48 +27,70 @@ _BIN_WIDTHS_S: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_60
 _RATE_LIMITED: Final = "rate_limit_exceeded"
 
 
-def sessions(rows: Sequence[ReportRow], cool_downs: Sequence[CoolDown] | None = None) -> list[SessionFacts]:
-    """Return the sessions, oldest first.
+class SessionMoments:
+    """The moments at which rows ended and attempts began, as numbers.
 
-    Args:
-        cool_downs: oldest first; None if they were not recorded.
+    Mutable state: the numbers of each row that ended, and of each attempt.
     """
-    moments = ((_epoch_s(row.cells["completed_at"]), row.cells) for row in _rows_of_batch(rows))
-    ended = sorted(
-        ((moment, _EndedRow(cells)) for moment, cells in moments if moment is not None), key=lambda each: each[0]
-    )
-    if not ended:
-        return []
-    begun = sorted(
-        (moment, each.fault_type == _RATE_LIMITED)
-        for row in rows
-        for each in row.attempts
-        if (moment := _epoch_s(each.started_at)) is not None
-    )
-    groups: list[list[tuple[float, _EndedRow]]] = [[ended[0]]]
-    for before, each in pairwise(ended):
-        if each[0] - each[1].duration_s - before[0] > _SESSION_GAP_S:
-            groups.append([])
-        groups[-1].append(each)
-    spans = None if cool_downs is None else _spans(cool_downs)
-    return [_session(group, begun, spans) for group in groups]
+
+    def __init__(self) -> None:
+        self._ended_s, self._durations_s, self._tokens = array("d"), array("d"), array("d")
+        self._failed, self._is_sent = bytearray(), bytearray()
+        self._began_s, self._refused = array("d"), bytearray()
+
+    def add(self, row: ReportRow) -> None:
+        """Keep the numbers of a row."""
+        cells = row.cells
+        ended_s = _epoch_s(cells["completed_at"])
+        if ended_s is not None:
+            self._ended_s.append(ended_s)
+            self._durations_s.append(cells["duration_s"] or 0.0)
+            tokens = cells["total_tokens"] or (cells["prompt_tokens"] or 0) + (cells["completion_tokens"] or 0)
+            self._tokens.append(tokens)
+            self._failed.append(cells["status"] in WITHOUT_ANSWER)
+            self._is_sent.append(cells["attempts"] != 0)
+        for each in row.attempts:
+            if (began_s := _epoch_s(each.started_at)) is not None:
+                self._began_s.append(began_s)
+                self._refused.append(each.fault_type == _RATE_LIMITED)
+
+    def sessions(self, cool_downs: Sequence[CoolDown] | None = None) -> list[SessionFacts]:
+        """Return the sessions, oldest first.
+
+        Args:
+            cool_downs: oldest first; None if they were not recorded.
+        """
+        ended = self._rows_of_batch()
+        if not len(ended.moments_s):
+            return []
+        moments, refused = np.asarray(self._began_s), np.asarray(self._refused, dtype=np.float64)
+        order = np.lexsort((refused, moments))
+        begun = _Attempts(moments[order], refused[order])
+        pauses = ended.moments_s[1:] - ended.durations_s[1:] - ended.moments_s[:-1]
+        starts = [0, *(int(each) + 1 for each in np.flatnonzero(pauses > _SESSION_GAP_S)), len(ended.moments_s)]
+        spans = None if cool_downs is None else _spans(cool_downs)
+        return [_session(ended.part(first, until), begun, spans) for first, until in pairwise(starts)]
+
+    def _rows_of_batch(self) -> _Ended:
+        """Return the rows, by their ends, without those whose answer another batch has got: they ended in no session.
+
+        A row without an attempt that is a duplicate ended together with the row that was sent.
+        """
+        moments, failed = np.asarray(self._ended_s), np.asarray(self._failed, dtype=np.bool_)
+        sent = np.asarray(self._is_sent, dtype=np.bool_)
+        kept = sent if sent.all() else sent | failed | np.isin(moments, moments[sent])
+        order = np.argsort(moments, kind="stable")
+        order = order[kept[order]]
+        tokens = np.asarray(self._tokens)
+        return _Ended(moments[order], np.asarray(self._durations_s)[order], failed[order], tokens[order])
 
 
-def _rows_of_batch(rows: Sequence[ReportRow]) -> Sequence[ReportRow]:
-    """Return the rows without those whose answer another batch has got: they ended in no session of this one.
-
-    A row without an attempt that is a duplicate ended together with the row that was sent.
-    """
-    if not any(row.cells["attempts"] == 0 for row in rows):
-        return rows
-    sent_until = {row.cells["completed_at"] for row in rows if row.cells["attempts"] != 0}
-    return [
-        row
-        for row in rows
-        if row.cells["attempts"] != 0
-        or row.cells["status"] in WITHOUT_ANSWER
-        or row.cells["completed_at"] in sent_until
-    ]
+def sessions(rows: Iterable[ReportRow], cool_downs: Sequence[CoolDown] | None = None) -> list[SessionFacts]:
+    """Return the sessions of rows, as `SessionMoments.sessions`."""
+    moments = SessionMoments()
+    for row in rows:
+        moments.add(row)
+    return moments.sessions(cool_downs)
 
 
 def _spans(cool_downs: Sequence[CoolDown]) -> list[tuple[float, float, str]]:
@@ -82,55 +108,63 @@ def _spans(cool_downs: Sequence[CoolDown]) -> list[tuple[float, float, str]]:
     return spans
 
 
-class _EndedRow:
-    """The duration, the result and the tokens of a row that ended."""
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """Rows that ended, by the moment at which they did."""
 
-    __slots__ = ("duration_s", "failed", "tokens")
+    moments_s: Floats
+    durations_s: Floats
+    failed: npt.NDArray[np.bool_]
+    tokens: Floats
 
-    def __init__(self, cells: Cells) -> None:
-        self.duration_s: float = cells["duration_s"] or 0.0
-        self.failed: bool = cells["status"] in WITHOUT_ANSWER
-        self.tokens: int = cells["total_tokens"] or (cells["prompt_tokens"] or 0) + (cells["completion_tokens"] or 0)
+    def part(self, first: int, until: int) -> _Ended:
+        """Return some of the rows."""
+        chosen = slice(first, until)
+        return _Ended(self.moments_s[chosen], self.durations_s[chosen], self.failed[chosen], self.tokens[chosen])
 
 
-def _session(
-    ended: Sequence[tuple[float, _EndedRow]],
-    begun: Sequence[tuple[float, bool]],
-    spans: Sequence[tuple[float, float, str]] | None,
-) -> SessionFacts:
+@dataclass(frozen=True, slots=True)
+class _Attempts:
+    """Attempts, by the moment at which they began; `refused` is 1 for those that met a rate limit."""
+
+    moments_s: Floats
+    refused: Floats
+
+
+def _session(ended: _Ended, begun: _Attempts, spans: Sequence[tuple[float, float, str]] | None) -> SessionFacts:
     """Return one session.
 
     Args:
-        ended: its rows by the moment at which they ended.
-        begun: all attempts: the moment at which they began, and whether they met a rate limit.
+        ended: its rows.
+        begun: all attempts.
         spans: all times without requests; None if they were not recorded.
     """
-    last = ended[-1][0]
-    first = min(moment - row.duration_s for moment, row in ended)
-    within = begun[bisect_right(begun, (first - _SESSION_GAP_S, True)) : bisect_right(begun, (last, True))]
-    if within:
-        first = min(first, within[0][0])
+    last = float(ended.moments_s[-1])
+    first = float((ended.moments_s - ended.durations_s).min())
+    place, end = np.searchsorted(begun.moments_s, (first - _SESSION_GAP_S, last), side="right")
+    within = _Attempts(begun.moments_s[place:end], begun.refused[place:end])
+    if len(within.moments_s):
+        first = min(first, float(within.moments_s[0]))
     span_s = max(1.0, last - first)
     bin_s = next((width for width in _BIN_WIDTHS_S if span_s / width <= _MAX_BINS), _BIN_WIDTHS_S[-1])
     origin = math.floor(first / bin_s) * bin_s
     bins = int((last - origin) // bin_s) + 1
 
-    def counted(moments: Iterable[tuple[float, int]]) -> list[int]:
-        counts = [0] * bins
-        for moment, weight in moments:
-            counts[int((moment - origin) // bin_s)] += weight
-        return counts
+    def counted(moments_s: Floats, weights: npt.NDArray[Any] | None = None) -> list[int]:
+        places = ((moments_s - origin) // bin_s).astype(np.int64)
+        return [int(count) for count in np.bincount(places, weights, minlength=bins)]
 
+    has_attempts = len(begun.moments_s) > 0
     return {
         "started_s": first,
         "ended_s": last,
         "origin_s": float(origin),
         "bin_s": bin_s,
-        "ended": counted((moment, 1) for moment, _ in ended),
-        "failed": counted((moment, row.failed) for moment, row in ended),
-        "tokens": counted((moment, row.tokens) for moment, row in ended),
-        "tries": counted((moment, 1) for moment, _ in within) if begun else None,
-        "refusals": counted((moment, refused) for moment, refused in within) if begun else None,
+        "ended": counted(ended.moments_s),
+        "failed": counted(ended.moments_s, ended.failed),
+        "tokens": counted(ended.moments_s, ended.tokens),
+        "tries": counted(within.moments_s) if has_attempts else None,
+        "refusals": counted(within.moments_s, within.refused) if has_attempts else None,
         "cool_downs": None
         if spans is None
         else [(began, min(until, last), reason) for began, until, reason in spans if first <= began < last],

@@ -162,5 +162,5 @@ def test_all_attempts_and_outcomes_at_once(journal: Journal, followed: FollowedJ
         journal.begin_attempt(prompt(row), attempt(1), NOON)
     journal.finish(completed(1), "fp")
     assert {row: len(tries) for row, tries in followed.all_attempts().items()} == {"0": 1, "1": 1}
-    assert list(followed.ended_at()) == ["1"]
+    assert list(followed.past(["0", "1"]).ended_at) == ["1"]
     assert followed.all_runs() == {}

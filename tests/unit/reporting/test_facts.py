@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from batchrun.journal.live import CoolDown, RecordedAttempt
 from batchrun.reporting.distributions import distribution, nice_step
-from batchrun.reporting.facts import error_types, figures, headline
+from batchrun.reporting.facts import error_types, figures
 from batchrun.reporting.rows import ReportRow, pending_cells
 from batchrun.reporting.sessions import sessions
 
@@ -36,7 +36,7 @@ def test_the_headline_counts_every_row_once() -> None:
         row("failed", error_type="timeout"),
         row("pending"),
     ]
-    found = headline(rows, sessions(rows))
+    found = figures(rows)["headline"]
     assert found == {
         "rows": 4,
         "by_status": {"completed": 1, "incomplete": 1, "failed": 1, "pending": 1},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
 from batchrun.reporting.field_facts import field_facts, group_columns
@@ -19,7 +20,8 @@ def test_bands_have_equal_numbers_of_rows_and_keep_equal_amounts_together() -> N
     def found(
         scores: Sequence[float | None], amounts: Sequence[float | None]
     ) -> list[tuple[float, float, int, float | None]]:
-        return [(each["least"], each["most"], each["n"], each["mean"]) for each in bands(scores, amounts)]
+        numbers = (np.asarray(each, dtype=np.float64) for each in (scores, amounts))
+        return [(each["least"], each["most"], each["n"], each["mean"]) for each in bands(*numbers, whole=True)]
 
     amounts: list[float | None] = list(range(50, 0, -1))
     assert found([0.0, 1.0] * 25, amounts) == [(first, first + 9, 10, 0.5) for first in (1, 11, 21, 31, 41)]
