@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
+from urllib.parse import urlsplit
 
 from batchrun.clock import WallClock, utc_now
 from batchrun.errors import InputError
@@ -318,7 +320,7 @@ def _own_rates(model: str, prices: Mapping[str, float]) -> Rates:
 
 def _find(model: str, base_url: str | None) -> PriceCalculation | None:
     """Return the list's entry for a model at the provider of the URL, None without one."""
-    if base_url is None:
+    if base_url is None or _is_of_no_provider(base_url):
         return None
     # Imported late, since that takes 0.7 s.
     from genai_prices import Usage as PricedUsage
@@ -328,6 +330,15 @@ def _find(model: str, base_url: str | None) -> PriceCalculation | None:
         return calc_price(PricedUsage(input_tokens=1, output_tokens=1), model, provider_api_url=base_url)
     except LookupError:
         return None
+
+
+def _is_of_no_provider(base_url: str) -> bool:
+    """Return whether the host is an address or this machine: providers in the list have names."""
+    try:
+        host = urlsplit(base_url).hostname or ""
+        return host == "localhost" or bool(ip_address(host))
+    except ValueError:
+        return False
 
 
 def _source() -> str:
