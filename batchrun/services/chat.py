@@ -115,15 +115,16 @@ class ChatService:
         keeps = "raw" in self._settings.keep
         try:
             async with self._wire.post_stream("/chat/completions", body, headers) as chunks:
+                secrets = self._wire.secrets
                 async for chunk in chunks:
                     for event, data in reader.feed(chunk):
                         if data == b"[DONE]":
                             continue
                         if event == "json":
                             whole = loaded(data)
-                            return whole_completion(whole, self._wire.secrets), whole
+                            return whole_completion(whole, secrets), whole
                         decoded = _decoded(data)
-                        completion.add(decoded, self._wire.secrets)
+                        completion.add(decoded, secrets)
                         if keeps:
                             chunks_kept.append(decoded)
         except TransientFault:

@@ -34,6 +34,11 @@ from batchrun.thoughts import split_thought
 __all__ = ["Completion", "whole_completion"]
 
 
+_BESIDE_CHOICES = frozenset({"error", "citations", "search_results"})
+"""What a chunk can have next to its choices, besides its id, model, usage and tier."""
+_OF_TEXT = frozenset({"content", "role"})
+
+
 def whole_completion(body: JsonObject, secrets: tuple[str, ...]) -> Completion:
     """Return a completion that came in one piece.
 
@@ -99,6 +104,8 @@ class Completion:
         Raises:
             ServiceFault: the chunk is an error, or a part of the answer in it has another type.
         """
+        if self._adds_text_only(chunk):
+            return
         if chunk.get("error"):
             raise fault_of_error_body(chunk, secrets)
         self.id = name(chunk.get("id")) or self.id
@@ -112,6 +119,24 @@ class Completion:
             for choice in members(chunk.get("choices"), "`choices`"):
                 if not count(choice.get("index")):
                     self._add_choice(choice)
+
+    def _adds_text_only(self, chunk: JsonObject) -> bool:
+        """Add a chunk that has a piece of text and nothing new besides, as nearly all chunks of a stream; return False
+        for any other."""
+        if self.id is None or chunk.get("id") != self.id or chunk.get("model") != self.model or chunk.get("usage"):
+            return False
+        choices = chunk.get("choices")
+        if type(choices) is not list or len(choices) != 1 or type(choices[0]) is not dict:
+            return False
+        if chunk.get("service_tier") != self.tier or not _BESIDE_CHOICES.isdisjoint(chunk):
+            return False
+        choice, delta = choices[0], choices[0].get("delta")
+        if choice.get("index") != 0 or choice.get("finish_reason") or choice.get("logprobs") or type(delta) is not dict:
+            return False
+        if not delta.keys() <= _OF_TEXT or type(delta.get("content")) is not str:
+            return False
+        self.texts.append(delta["content"])
+        return True
 
     def _add_choice(self, choice: JsonObject) -> None:
         finish_reason = choice.get("finish_reason")
