@@ -185,6 +185,8 @@ class StoredResult:
 class ServiceBatches(JournalPart):
     """The tables `service_batches` and `request_lines`.
 
+    What is written about service batches is committed at once: a request to the service follows.
+
     Mutable state: `_last_line`, the number of the last request line; None until it is read.
     """
 
@@ -225,7 +227,7 @@ class ServiceBatches(JournalPart):
         is_repeat: bool = False,
     ) -> ServiceBatch:
         """Record in one transaction which lines the next service batch has, before anything is sent."""
-        with self._database.transaction():
+        with self._transaction():
             number = int(self._read("SELECT coalesce(max(number), 0) + 1 FROM service_batches")[0][0])
             self._write(
                 "INSERT INTO service_batches (number, place, endpoint, model, lines, status, since, is_repeat) "
@@ -235,6 +237,7 @@ class ServiceBatches(JournalPart):
             self._database.write_many(
                 "UPDATE request_lines SET batch = ? WHERE line = ?", ((number, line) for line in lines)
             )
+        self._database.flush()
         return self.get(number)
 
     def record(self, number: int, at: datetime, **changed: object) -> ServiceBatch:
@@ -243,12 +246,16 @@ class ServiceBatches(JournalPart):
         Args:
             at: becomes `since` if the status is among them.
         """
+        self._change(number, at, changed)
+        self._database.flush()
+        return self.get(number)
+
+    def _change(self, number: int, at: datetime, changed: dict[str, object]) -> None:
         if "status" in changed:
             changed["since"] = stamp(at)
         assert changed.keys() <= set(_COLUMNS)
         names = ", ".join(f"{name} = ?" for name in changed)
         self._write(f"UPDATE service_batches SET {names} WHERE number = ?", (*changed.values(), number))
-        return self.get(number)
 
     def drop(
         self, batch: ServiceBatch, at: datetime, reason: str | None, refused: Iterable[tuple[int, bytes]] = ()
@@ -259,13 +266,14 @@ class ServiceBatches(JournalPart):
             reason: one line for a person, None if it did not fail.
             refused: (line, result line in place of the service's) of lines that it refused: these do not wait.
         """
-        with self._database.transaction():
+        with self._transaction():
             self._database.write_many(
                 "UPDATE request_lines SET result = ?, rank = 0, request = NULL WHERE line = ? AND batch = ?",
                 ((result, line, batch.number) for line, result in refused),
             )
             self._write("UPDATE request_lines SET batch = NULL WHERE batch = ? AND result IS NULL", (batch.number,))
-            self.record(batch.number, at, status="dropped", reason=reason, collected_at=stamp(at))
+            self._change(batch.number, at, {"status": "dropped", "reason": reason, "collected_at": stamp(at)})
+        self._database.flush()
 
     def repeat(self, batch: ServiceBatch, at: datetime, reason: str) -> ServiceBatch:
         """Record that a service batch failed without naming a line, and prepare another with the same lines."""
@@ -376,11 +384,12 @@ class ServiceBatches(JournalPart):
                 unknown += 1
             elif each.rank > (kept[each.line].rank if each.line in kept else rank):
                 kept[each.line] = each
-        with self._database.transaction():
+        with self._transaction():
             self._database.write_many(
                 "UPDATE request_lines SET result = ?, rank = ?, request = NULL WHERE line = ?",
                 ((each.result, each.rank, each.line) for each in kept.values()),
             )
+        self._database.flush()
         return unknown
 
     def tally(self, number: int) -> tuple[int, int, int]:

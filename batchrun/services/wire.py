@@ -131,6 +131,11 @@ class Wire:
         return self._endpoint.secrets
 
     @property
+    def is_azure(self) -> bool:
+        """Whether the service is Azure's."""
+        return self._endpoint.azure
+
+    @property
     def settings(self) -> frozenset[str]:
         """Names of the parameters that the user set."""
         return self._settings

@@ -114,6 +114,7 @@ async def office(
     pace: Pace = HASTE,
     clock: Callable[[], datetime] = lambda: NOON,
     azure: bool = False,
+    asks: bool = True,
     **options: Any,
 ) -> AsyncIterator[Office]:
     """Open the journal in `folder` with a desk for the service at `url`, as a new process does."""
@@ -139,7 +140,7 @@ async def office(
                 ordinary: Any = ChatService(wire, ChatSettings(model="m-1", instructions=None))
             else:
                 ordinary = ResponsesService(wire, ResponseSettings(model="m-1", instructions=None, metadata={}))
-            service = DeferredService(ordinary, wire, journal.service_batches, desk.due, place=PLACE)
+            service = DeferredService(ordinary, wire, journal.service_batches, desk.due, place=PLACE, asks=asks)
             yield Office(journal, wire, desk, service, news)
     finally:
         await wire.aclose()

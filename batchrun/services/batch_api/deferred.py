@@ -10,7 +10,7 @@ from batchrun.errors import Deferred, PermanentFault, RunLost, ServerFault, Serv
 from batchrun.journal.service_batches import FoundLine, NewLine, ServiceBatches, is_custom_id
 from batchrun.records import Attempt, Exchange, JsonObject
 from batchrun.services.batch_api.due import DueLines
-from batchrun.services.batch_api.lines import MAX_FILE_BYTES, custom_id_of, encoded_line
+from batchrun.services.batch_api.lines import MAX_FILE_BYTES, custom_id_of, encoded_line, url_of
 from batchrun.services.batch_api.results import answer_or_fault, not_run
 from batchrun.services.reply_fields import name
 from batchrun.services.wire import RequestBody, Wire
@@ -65,6 +65,7 @@ class DeferredService:
         self._lines = lines
         self._due = due
         self._place = place
+        self._endpoint = url_of(service.endpoint, azure=wire.is_azure)
         self._asks = asks
 
     async def prepare(self) -> None:
@@ -80,7 +81,7 @@ class DeferredService:
         """
         if not self._asks:
             return await self._service.answer(exchange, attempt, on_ids)
-        endpoint = self._service.endpoint
+        endpoint = self._endpoint
         body = await self._service.request_body(exchange, attempt)
         line = self._lines.next_line()
         custom_id = custom_id_of(exchange, attempt, line)

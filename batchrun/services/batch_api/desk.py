@@ -124,7 +124,8 @@ class Desk:
         if batch.status == "creating":
             try:
                 found = await self._submitter.find(batch)
-            except Unknowable:
+            except Unknowable as unknowable:
+                self._outgoing.give_up(batch, str(unknowable))
                 return
             batch = found if found is not None else batch
         if batch.status in UNSENT:

@@ -17,8 +17,16 @@ from batchrun.services.batch_api.batch_client import BatchClient
 from batchrun.services.batch_api.collecting import Collector, Incomplete, Patience
 from batchrun.services.batch_api.outgoing import Outgoing
 from batchrun.services.batch_api.results import failed_line
-from batchrun.services.batch_api.watching import ENDED, BatchNews, Pace, PollSchedule, Problem, facts_of, problems_of
-from batchrun.services.reply_fields import name
+from batchrun.services.batch_api.watching import (
+    ENDED,
+    BatchNews,
+    Pace,
+    PollSchedule,
+    Problem,
+    facts_of,
+    problems_of,
+    status_of,
+)
 from batchrun.services.retry_after import parse_retry_after
 
 __all__ = ["Incoming"]
@@ -110,7 +118,7 @@ class Incoming:
             return self._not_seen(batch, watched, fault)
         watched.gone = 0
         now_s = anyio.current_time()
-        status = name(found.get("status")) or batch.status
+        status = status_of(found) or batch.status
         has_changed = status != batch.status
         batch = self._seen(batch, status, found)
         watched.schedule.polled(now_s, changed=has_changed, retry_after_s=parse_retry_after(headers))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from batchrun.journal.service_batches import WaitingLine
 from batchrun.records import Attempt, Exchange, JsonObject
 
-__all__ = ["MAX_FILE_BYTES", "MAX_LINES", "FileLines", "custom_id_of", "cut", "encoded_line"]
+__all__ = ["MAX_FILE_BYTES", "MAX_LINES", "FileLines", "custom_id_of", "cut", "encoded_line", "url_of"]
 
 MAX_LINES = 50_000
 """Request lines in one file: the limit of OpenAI's Batch API."""
@@ -25,6 +25,11 @@ def custom_id_of(exchange: Exchange, attempt: Attempt, line: int) -> str:
     It is ASCII, at most 64 characters long, unique in the journal, and holds nothing of the table.
     """
     return f"row{exchange.row_index}-turn{exchange.turn.number}-attempt{attempt.generation}-{line}"
+
+
+def url_of(endpoint: str, *, azure: bool) -> str:
+    """Return the path of requests as the Batch API of a service names it: Azure's has no version for completions."""
+    return "/chat/completions" if azure and endpoint == "/v1/chat/completions" else endpoint
 
 
 def encoded_line(custom_id: str, url: str, body: JsonObject) -> bytes:

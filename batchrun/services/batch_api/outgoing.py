@@ -113,7 +113,7 @@ class Outgoing:
         except TooLarge as too_large:
             self._halve(batch, str(too_large))
         except Unknowable as unknowable:
-            self._give_up(batch, str(unknowable))
+            self.give_up(batch, str(unknowable))
         except BatchRefused as refusal:
             # A batch of which nobody knows whether it exists stays open: the next run looks for it.
             if self._lines.get(batch.number).status in ("prepared", "uploaded"):
@@ -174,7 +174,8 @@ class Outgoing:
         self._lines.drop(batch, self._clock(), reason)
         self.due.extend(lines)
 
-    def _give_up(self, batch: ServiceBatch, reason: str) -> None:
+    def give_up(self, batch: ServiceBatch, reason: str) -> None:
+        """Record that nobody can know whether a service batch was created: its rows fail, and are not sent again."""
         now = self._clock()
         batch = self._lines.record(
             batch.number,

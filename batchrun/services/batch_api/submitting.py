@@ -28,7 +28,7 @@ from batchrun.journal.row_records import stamp
 from batchrun.journal.service_batches import ServiceBatch, ServiceBatches
 from batchrun.records import JsonObject
 from batchrun.services.batch_api.batch_client import BatchClient
-from batchrun.services.batch_api.watching import BatchNews, Pace, facts_of
+from batchrun.services.batch_api.watching import BatchNews, Pace, facts_of, status_of
 from batchrun.services.polling import NO_LOOKING_UP
 from batchrun.services.reply_fields import count, mapping, name
 
@@ -237,7 +237,20 @@ class Submitter:
                 self._report(BatchNews("trouble", batch, str(fault)))
                 await anyio.sleep(self._pace.wait_s(refusals))
             else:
+                if failures:
+                    await self._cancel_others(batch, made)
                 return self._created(batch, made)
+
+    async def _cancel_others(self, batch: ServiceBatch, made: JsonObject) -> None:
+        """Cancel batches that earlier requests have created after all, later than the list was looked at."""
+        try:
+            async for each in self._client.batches():
+                other = name(each.get("id"))
+                if self._is(each, batch) and other is not None and other != made.get("id"):
+                    await self._client.cancel(other)
+                    self._report(BatchNews("trouble", batch, f"a lost request has created {other} too: cancelled"))
+        except ServiceFault as fault:
+            self._report(BatchNews("trouble", batch, str(fault)))
 
     def _is(self, found: JsonObject, batch: ServiceBatch) -> bool:
         """Return whether a batch in the service's list is this one. Some services drop metadata: then the file
@@ -252,7 +265,7 @@ class Submitter:
         batch = self._lines.record(
             batch.number,
             now,
-            status=name(made.get("status")) or "validating",
+            status=status_of(made) or "validating",
             batch_id=name(made.get("id")),
             created_at=stamp(_created_at(made, now)),
             **facts_of(made),

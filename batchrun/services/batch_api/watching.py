@@ -12,10 +12,11 @@ from batchrun.records import JsonObject
 from batchrun.services.refusals import QUOTA_CODES
 from batchrun.services.reply_fields import count, mapping, name, objects
 
-__all__ = ["ENDED", "BatchNews", "NewsKind", "Pace", "PollSchedule", "Problem", "facts_of", "problems_of"]
+__all__ = ["ENDED", "BatchNews", "NewsKind", "Pace", "PollSchedule", "Problem", "facts_of", "problems_of", "status_of"]
 
 ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 """The statuses of a batch that has ended. Every other word, known or not, means that it has not."""
+_SPELLINGS = {"canceled": "cancelled"}
 MAX_RETRY_AFTER_S = 3_600.0
 """The longest wait between two polls that a service can ask for."""
 
@@ -114,6 +115,12 @@ class Problem:
     def is_token_limit(self) -> bool:
         """Whether the service has too many tokens waiting for the model, in all batches together."""
         return _TOKEN_LIMIT.search(f"{self.code} {self.message}") is not None
+
+
+def status_of(batch: JsonObject) -> str | None:
+    """Return the status of a batch object, None if it has none."""
+    status = name(batch.get("status"))
+    return status if status is None else _SPELLINGS.get(status, status)
 
 
 def problems_of(batch: JsonObject) -> list[Problem]:

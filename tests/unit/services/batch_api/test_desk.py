@@ -240,6 +240,17 @@ async def test_azures_habits(tmp_path: Path) -> None:
         async with office(azure.origin, tmp_path, azure=True) as desk:
             assert texts(await desk.run(range(2))) == named(range(2))
     assert azure.seen.index("POST /batches") > azure.seen.index("GET /files/*") + 1
+    assert {line["url"] for line in azure.lines_of("batch_1")} == {"/chat/completions"}
+
+
+async def test_both_spellings_of_cancelled_are_an_end(service: ForeignBatchApi, tmp_path: Path) -> None:
+    """A batch that is `canceled` has ended."""
+    service.statuses = ("in_progress", "canceled")
+    async with office(service.url, tmp_path) as desk:
+        await desk.ask([0])
+        await desk.desk.submit()
+        await desk.desk.watch()
+        assert texts(await desk.ask([0])) == {0: "batch_cancelled"}
 
 
 async def test_one_model_and_one_endpoint_in_a_file(service: ForeignBatchApi, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from batchrun.errors import BatchRefused
-from tests.support.desk import KEY, named, office, texts
+from tests.support.desk import KEY, PLACE, named, office, texts
 from tests.support.foreign_batch_api import ForeignBatchApi, Planned
 from tests.support.rows import NOON
 
@@ -217,3 +217,49 @@ async def test_lines_of_rows_that_a_run_leaves_out_are_not_sent(service: Foreign
         await desk.ask([1])
         await desk.desk.submit()
     assert [line["custom_id"] for line in service.lines_of("batch_1")] == ["row1-turn1-attempt1-2"]
+
+
+async def test_a_second_batch_that_appears_late_is_cancelled(service: ForeignBatchApi, tmp_path: Path) -> None:
+    """If a list shows too late what a lost request has created, the batch that is one too many is cancelled."""
+    service.planned = {
+        "POST /batches": [LOST],
+        "GET /batches": [Planned(200, {"object": "list", "data": [], "has_more": False})] * 2,
+    }
+    async with office(service.url, tmp_path) as desk:
+        assert texts(await desk.run([0])) == named(range(1))
+        assert any("batch_1" in text for text in desk.texts("trouble"))
+    assert service.batches["batch_1"]["status"] == "cancelling"
+    assert set(service.asked.values()) == {1}
+
+
+@pytest.mark.parametrize("status", ["prepared", "uploading", "uploaded", "creating"])
+async def test_a_batch_that_was_not_created_is_cancelled(service: ForeignBatchApi, tmp_path: Path, status: str) -> None:
+    """Lines of a service batch that stopped before its creation wait again, and are sent by the next run."""
+    async with office(service.url, tmp_path) as desk:
+        await desk.ask([0])
+        lines = desk.journal.service_batches
+        lines.prepare(PLACE, "/v1/chat/completions", "m-1", [1], NOON)
+        lines.record(1, NOON, status=status, input_file_id="file-1")
+        assert await desk.desk.cancel_all() == []
+    async with office(service.url, tmp_path) as desk:
+        assert texts(await desk.run([0])) == named(range(1))
+
+
+async def test_a_request_at_another_service_is_lost(service: ForeignBatchApi, tmp_path: Path) -> None:
+    """Results at another place cannot be collected here: the row is asked again, and not waited for for ever."""
+    async with office(service.url, tmp_path) as desk:
+        await desk.ask([0])
+        desk.journal.service_batches.prepare("https://elsewhere.example/v1", "/v1/chat/completions", "m-1", [1], NOON)
+        assert texts(await desk.ask([0])) == {0: "run_lost"}
+
+
+async def test_a_run_without_request_lines_reads_those_that_there_are(service: ForeignBatchApi, tmp_path: Path) -> None:
+    """Without the Batch API, results that were collected count, and lines that wait are asked in the ordinary way."""
+    async with office(service.url, tmp_path) as desk:
+        await desk.ask([0])
+        await desk.desk.submit()
+        await desk.desk.watch()
+        await desk.ask([1])
+    async with office(service.url, tmp_path, asks=False) as desk:
+        assert texts(await desk.ask([0, 1])) == {**named(range(1)), 1: "batch_cancelled"}
+        assert desk.desk.waiting == 0
