@@ -30,6 +30,11 @@ class BatchClient:
         """Strings that must not appear in any message."""
         return self._wire.secrets
 
+    @property
+    def is_azure(self) -> bool:
+        """Whether the service is Azure's."""
+        return self._wire.is_azure
+
     async def upload(self, file_name: str, content: BinaryIO, key: str) -> JsonObject:
         """Upload a file of request lines, which is read while it is sent; return the file object.
 

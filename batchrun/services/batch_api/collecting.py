@@ -61,6 +61,7 @@ class Collector:
         self._scratch = scratch
         self._clock = clock
         self._settle_s = settle_s
+        self._secrets = tuple(secret.encode() for secret in client.secrets if secret)
 
     async def collect(self, batch: ServiceBatch, patience: Patience) -> ServiceBatch:
         """Write all results of a service batch to the journal; return it, collected.
@@ -89,7 +90,7 @@ class Collector:
         answers, errors, missing = self._lines.tally(batch.number)
         if not gone and missing and missing > _may_be_missing(batch):
             patience.fetches += 1
-            if patience.fetches < MAX_FETCHES:
+            if patience.fetches < MAX_FETCHES or not has_settled:
                 raise Incomplete(f"the result files lack {missing:,} of {batch.lines:,} lines")
         lacking, reason = _lacking(batch, gone) if missing else (None, None)
         return self._lines.record(
@@ -124,6 +125,12 @@ class Collector:
             raise Incomplete(f"the result file {file_id} {problem}")
         return True
 
+    def _without_secrets(self, raw: bytes) -> bytes:
+        for secret in self._secrets:
+            if secret in raw:
+                raw = raw.replace(secret, b"***")
+        return raw
+
     async def _store(self, batch: ServiceBatch) -> int:
         """Write the results in the scratch file to the journal; return how many belong to none of our lines."""
         unknown = 0
@@ -131,7 +138,7 @@ class Collector:
         size = 0
         for raw in _lines_of(self._scratch):
             try:
-                result = stored(raw)
+                result = stored(self._without_secrets(raw))
             except ValueError:
                 result = None
             if result is None:

@@ -19,6 +19,7 @@ from batchrun.services.batch_api.outgoing import Outgoing
 from batchrun.services.batch_api.results import failed_line
 from batchrun.services.batch_api.watching import (
     ENDED,
+    NO_REASON,
     BatchNews,
     Pace,
     PollSchedule,
@@ -96,7 +97,7 @@ class Incoming:
             ended = []
             open_batches = [batch for batch in self._lines.open(self._place) if batch.status not in UNSENT]
             for batch in open_batches:
-                watched = self._watched.setdefault(batch.number, _Watched(PollSchedule(self._pace)))
+                watched = self._watched.get(batch.number) or self._begin(batch)
                 if once or watched.schedule.next_s <= anyio.current_time():
                     taken = await self._look(batch, watched)
                     if taken is not None:
@@ -109,6 +110,13 @@ class Incoming:
                 await anyio.sleep_until(until_s)
                 return []
             await anyio.sleep_until(next_s)
+
+    def _begin(self, batch: ServiceBatch) -> _Watched:
+        """Begin to watch a service batch: at once, unless it has just been created."""
+        watched = self._watched[batch.number] = _Watched(PollSchedule(self._pace))
+        if self._age_s(batch) < self._pace.first_s:
+            watched.schedule.polled(anyio.current_time(), changed=True)
+        return watched
 
     async def _look(self, batch: ServiceBatch, watched: _Watched) -> ServiceBatch | None:
         """Poll a service batch, and take it in if it has ended; return it when its results are in the journal."""
@@ -126,7 +134,7 @@ class Incoming:
             return None
         watched.patience = watched.patience or Patience(now_s)
         if status == "failed" and batch.output_file_id is None and batch.error_file_id is None:
-            return self._failed(batch, problems_of(found))
+            return self._failed(batch, problems_of(found, self._client.secrets))
         try:
             batch = await self._collector.collect(batch, watched.patience)
         except Incomplete as incomplete:
@@ -178,7 +186,7 @@ class Incoming:
 
     def _failed(self, batch: ServiceBatch, problems: list[Problem]) -> ServiceBatch:
         """Decide what happens to the lines of a service batch that has run nothing."""
-        reason = "; ".join(dict.fromkeys(problem.message for problem in problems[:3])) or "the service gives no reason"
+        reason = "; ".join(dict.fromkeys(problem.message for problem in problems[:3])) or NO_REASON
         fatal = next((problem for problem in problems if problem.concerns_every_batch), None)
         if fatal is not None:
             self._lines.drop(batch, self._clock(), reason)

@@ -28,14 +28,19 @@ from batchrun.journal.row_records import stamp
 from batchrun.journal.service_batches import ServiceBatch, ServiceBatches
 from batchrun.records import JsonObject
 from batchrun.services.batch_api.batch_client import BatchClient
-from batchrun.services.batch_api.watching import BatchNews, Pace, facts_of, status_of
+from batchrun.services.batch_api.watching import NO_REASON, BatchNews, Pace, facts_of, status_of
 from batchrun.services.polling import NO_LOOKING_UP
+from batchrun.services.redaction import scrubbed
 from batchrun.services.reply_fields import count, mapping, name
 
 __all__ = ["Full", "Submitter", "TooLarge", "Unknowable"]
 
 MAX_SUBMISSIONS = 10
 """Requests of one kind for one service batch that fail in a way that may pass; then the batch stops."""
+MAX_FILE_POLLS = 60
+"""Looks at a file that the service has not checked; then the creation decides."""
+_CHECKED = ("processed", "succeeded")
+"""Statuses of a file of which Azure takes a batch."""
 _UNCHECKED = ("pending", "running")
 """Statuses of a file that the service has not checked yet."""
 METADATA_NAME = "batchrun"
@@ -104,7 +109,7 @@ class Submitter:
         is_checked = False
         if batch.status in ("prepared", "uploading"):
             file = await self._upload(batch)
-            is_checked = file.get("status") not in _UNCHECKED
+            is_checked = self._is_checked(file)
             batch = self._lines.record(
                 batch.number, self._clock(), status="uploaded", input_file_id=name(file.get("id"))
             )
@@ -200,12 +205,16 @@ class Submitter:
                 return  # some services show no files: the creation decides
             status = file.get("status")
             if status == "error":
-                reason = name(file.get("status_details")) or "the service gives no reason"
+                reason = scrubbed(name(file.get("status_details")) or NO_REASON, self._client.secrets)
                 raise BatchRefused(f"the service cannot use the file: {reason}", error_type="batch_failed")
-            if status not in _UNCHECKED:
+            if self._is_checked(file) or polls == MAX_FILE_POLLS:
                 return
             polls += 1
             await anyio.sleep(self._pace.wait_s(polls))
+
+    def _is_checked(self, file: JsonObject) -> bool:
+        status = file.get("status")
+        return status in _CHECKED if self._client.is_azure else status not in _UNCHECKED
 
     # -- the batch ----------------------------------------------------------------------------------
 

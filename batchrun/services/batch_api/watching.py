@@ -9,14 +9,27 @@ from typing import Literal, TypeAlias
 
 from batchrun.journal.service_batches import ServiceBatch
 from batchrun.records import JsonObject
+from batchrun.services.redaction import scrubbed
 from batchrun.services.refusals import QUOTA_CODES
 from batchrun.services.reply_fields import count, mapping, name, objects
 
-__all__ = ["ENDED", "BatchNews", "NewsKind", "Pace", "PollSchedule", "Problem", "facts_of", "problems_of", "status_of"]
+__all__ = [
+    "ENDED",
+    "NO_REASON",
+    "BatchNews",
+    "NewsKind",
+    "Pace",
+    "PollSchedule",
+    "Problem",
+    "facts_of",
+    "problems_of",
+    "status_of",
+]
 
 ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 """The statuses of a batch that has ended. Every other word, known or not, means that it has not."""
 _SPELLINGS = {"canceled": "cancelled"}
+NO_REASON = "the service gives no reason"
 MAX_RETRY_AFTER_S = 3_600.0
 """The longest wait between two polls that a service can ask for."""
 
@@ -123,15 +136,15 @@ def status_of(batch: JsonObject) -> str | None:
     return status if status is None else _SPELLINGS.get(status, status)
 
 
-def problems_of(batch: JsonObject) -> list[Problem]:
-    """Return the errors of a failed batch."""
+def problems_of(batch: JsonObject, secrets: tuple[str, ...] = ()) -> list[Problem]:
+    """Return the errors of a failed batch, without the secrets."""
     errors = batch.get("errors")
     found = objects(mapping(errors).get("data")) or objects(errors)
     return [
         Problem(
             code=name(each.get("code")),
             message=" ".join(
-                (name(each.get("message")) or name(each.get("code")) or "the service gives no reason").split()
+                scrubbed(name(each.get("message")) or name(each.get("code")) or NO_REASON, secrets).split()
             ),
             param=name(each.get("param")),
             line=count(each.get("line")),

@@ -253,7 +253,7 @@ async def test_a_request_at_another_service_is_lost(service: ForeignBatchApi, tm
         assert texts(await desk.ask([0])) == {0: "run_lost"}
 
 
-async def test_a_run_without_request_lines_reads_those_that_there_are(service: ForeignBatchApi, tmp_path: Path) -> None:
+async def test_a_run_without_the_batch_api_reads_collected_results(service: ForeignBatchApi, tmp_path: Path) -> None:
     """Without the Batch API, results that were collected count, and lines that wait are asked in the ordinary way."""
     async with office(service.url, tmp_path) as desk:
         await desk.ask([0])

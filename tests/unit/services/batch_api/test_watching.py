@@ -13,7 +13,7 @@ import pytest
 from batchrun.errors import BatchRefused
 from batchrun.services.batch_api.watching import Pace, PollSchedule
 from tests.support.desk import HASTE, KEY, Office, named, office, texts
-from tests.support.foreign_batch_api import ForeignBatchApi, Planned, answered, error_line
+from tests.support.foreign_batch_api import ForeignBatchApi, Planned, answered, error_line, result_line
 from tests.support.rows import NOON
 
 pytestmark = pytest.mark.anyio
@@ -213,10 +213,22 @@ async def test_a_download_that_is_not_whole_is_fetched_again(
 async def test_answers_that_the_service_lost_are_counted(service: ForeignBatchApi, tmp_path: Path) -> None:
     """Results that stay missing after several downloads are counted, and their rows are asked again."""
     service.answer = lambda line: [] if line["custom_id"].startswith("row1-turn1-attempt1-") else answered(line)
-    async with office(service.url, tmp_path) as desk:
+    async with office(service.url, tmp_path, pace=SOON) as desk:
         assert texts(await desk.run(range(3)))[1] == "to row1-turn1-attempt2-4"
         assert [batch.missing for batch in desk.batches()] == [1, 0]
-    assert service.count("GET /files/*/content") == 6
+    assert service.count("GET /files/*/content") >= 6
+
+
+async def test_no_secret_reaches_the_journal(service: ForeignBatchApi, tmp_path: Path) -> None:
+    """A key that the service repeats in its results or in the reason of a failure is not written."""
+    failing(service, {"code": "oops", "message": f"the key {KEY} is odd", "line": None})
+    refused = {"error": {"message": f"Incorrect key: {KEY}", "code": None}}
+    service.answer = lambda line: [result_line(line["custom_id"], refused, 400)]
+    async with office(service.url, tmp_path) as desk:
+        found = await desk.run([0])
+        assert KEY not in str(desk.news)
+    assert "Incorrect key: ***" in str(found[0])
+    assert KEY.encode() not in (tmp_path / "out.csv.journal").read_bytes()
 
 
 @pytest.mark.parametrize("no_file", [None, ""])
