@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import regex
+if TYPE_CHECKING:
+    import regex
 
 __all__ = ["MATCH_TIMEOUT_S", "TooSlow", "found", "matches"]
 
@@ -25,6 +27,8 @@ def found(pattern: str, text: str) -> bool:
     Raises:
         TooSlow: no result within `MATCH_TIMEOUT_S` seconds.
     """
+    import regex
+
     with _bounded(pattern, text):
         return regex.search(pattern, text, timeout=MATCH_TIMEOUT_S) is not None
 
@@ -35,6 +39,8 @@ def matches(pattern: str, text: str) -> list[regex.Match[str]]:
     Raises:
         TooSlow: no result within `MATCH_TIMEOUT_S` seconds.
     """
+    import regex
+
     with _bounded(pattern, text):
         return list(regex.finditer(pattern, text, timeout=MATCH_TIMEOUT_S))
 

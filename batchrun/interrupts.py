@@ -7,7 +7,6 @@ a command is left to the operating system (`second_kills`).
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import threading
 import time
@@ -18,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, TypeAlias
 
-__all__ = ["SAME_KEY_S", "USERS_ERRORS", "Interrupted", "Interrupts", "is_ctrl_c"]
+__all__ = ["SAME_KEY_S", "Interrupted", "Interrupts"]
 
 SAME_KEY_S: Final = 0.3
 """Seconds within which a second SIGINT is the same key press, or the same Ctrl-C sent to the process and its group."""
@@ -140,20 +139,3 @@ class Interrupts:
             return True
         self._last_s[ending] = now_s
         return False
-
-
-USERS_ERRORS: Final = (Exception, SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError)
-"""Exceptions that the user's synchronous code may raise: `sys.exit` in a scorer is the scorer's fault, and does not end
-the program. Code that catches them lets a real Ctrl-C through with `is_ctrl_c`."""
-
-
-def is_ctrl_c(error: BaseException) -> bool:
-    """Return whether a KeyboardInterrupt that the user's code raised came from a signal, and not from that code.
-
-    If `Interrupts` is installed, signals raise `Interrupted`. Under Python's own handler the two look the same in the
-    main thread, the only one that signals reach.
-    """
-    if not isinstance(error, KeyboardInterrupt):
-        return False
-    own_handler = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    return isinstance(error, Interrupted) or (own_handler and threading.current_thread() is threading.main_thread())

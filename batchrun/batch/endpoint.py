@@ -6,12 +6,16 @@ import secrets
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from batchrun.batch.plan import Plan
 from batchrun.errors import InputError, OutputError
 from batchrun.job.environment import Environment
 from batchrun.job.options import Job
 from batchrun.services.client import Endpoint
+
+if TYPE_CHECKING:
+    from batchrun.server.responders.base import Responder
 
 __all__ = ["endpoint_for", "endpoint_of", "open_embedded"]
 
@@ -52,17 +56,24 @@ def open_embedded(store: Path, script: Path | None = None) -> Iterator[Endpoint]
     """
     # The only place where a batch imports the server. Imported late: its libraries take half a second.
     from batchrun.server import EmbeddedServer, ServerError, ServerSettings, SettingsError
-    from batchrun.server.responders.script import ScriptResponder
-    from batchrun.server.responders.tutor import TutorResponder
 
     key = f"sk-local-{secrets.token_urlsafe(24)}"
     settings = ServerSettings(data=store, api_keys=(key,), owner="batchrun")
     with ExitStack() as stack:
         try:
-            responder = TutorResponder() if script is None else ScriptResponder(script)
-            server = stack.enter_context(EmbeddedServer(settings, responder))
+            server = stack.enter_context(EmbeddedServer(settings, _responder(script)))
         except SettingsError as exc:
             raise InputError(f"--script: {exc}") from None
         except (ServerError, OSError) as exc:
             raise OutputError(f"the embedded server cannot start: {exc}") from exc
         yield Endpoint(server.url, key, trust_env=False)
+
+
+def _responder(script: Path | None) -> Responder:
+    if script is None:
+        from batchrun.server.responders.tutor import TutorResponder
+
+        return TutorResponder()
+    from batchrun.server.responders.script import ScriptResponder
+
+    return ScriptResponder(script)

@@ -92,13 +92,14 @@ def _in_use() -> int:
     return 32
 
 
-def import_early(output: Path | None) -> None:
+def import_early(output: Path | None, *, structured: bool) -> None:
     """Import modules that would otherwise be imported in the middle of a batch, possibly without a free descriptor.
 
     They are not imported with batchrun itself, since that takes seconds.
 
     Args:
         output: the output that is written in the end, None for none.
+        structured: the answers are compared with a schema, which may have patterns.
     """
     names = ["email.utils", "encodings.idna", "traceback"]
     form = None if output is None else format_of(output, str(output))
@@ -107,6 +108,8 @@ def import_early(output: Path | None) -> None:
         names += ["batchrun.tables.arrow", "pyarrow.parquet"]
     if form is not None and form.kind == "xlsx":
         names += ["batchrun.tables.excel_sink", "openpyxl", "openpyxl.cell"]
+    if structured:
+        names.append("regex")
     for name in names:
         importlib.import_module(name)
     if arrow:

@@ -1,6 +1,7 @@
 """The command line: the entry point and its exit codes (`batchrun.cli.exit_codes`).
 
-Heavy libraries are imported inside the commands that need them, so that `batchrun --help` stays fast.
+The module of a command is imported when the command is called, and heavy libraries inside the commands that need them,
+so that `batchrun --help` stays fast.
 """
 
 from __future__ import annotations
@@ -13,26 +14,23 @@ from typing import Any, NoReturn
 
 import click
 
-from batchrun.cli import assistants, convert, evaluate, inspect, job_files, report, run, serve
 from batchrun.cli.app import cli
-from batchrun.cli.completion import VARIABLE
-from batchrun.cli.console import warn_of_error, warn_of_failed_output
+from batchrun.cli.console import print_warnings, warn_of_error, warn_of_failed_output
 from batchrun.cli.exit_codes import EXIT_CODES
 from batchrun.cli.hard_exit import no_hard_success
-from batchrun.cli.logs import print_warnings
 from batchrun.cli.safe_stream import safe_streams
 from batchrun.errors import BatchrunError
 from batchrun.interrupts import Interrupts
 
 __all__ = ["EXIT_CODES", "cli", "main"]
 
-# Importing a module adds its commands to the group.
-_COMMANDS = (assistants, convert, evaluate, inspect, job_files, report, run, serve)
+_COMPLETION_VARIABLE = "_BATCHRUN_COMPLETE"
+"""Set by the shell when it asks for completions; see click's documentation."""
 
 
 def main() -> NoReturn:
     """Run the command line and exit with its exit code."""
-    if VARIABLE in os.environ:
+    if _COMPLETION_VARIABLE in os.environ:
         cli.main(prog_name="batchrun")  # a shell asks for completions: click prints them, as bytes, and exits
     interrupts = Interrupts()
     with safe_streams(), interrupts.installed(), no_hard_success():

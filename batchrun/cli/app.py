@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator, MutableMapping
+from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
@@ -14,15 +15,80 @@ from batchrun.version import __version__
 
 __all__ = ["SECTIONS", "cli", "interrupts", "run_loop"]
 
+
+class Listed(NamedTuple):
+    """A command in the list of commands.
+
+    Attributes:
+        module: in `batchrun.cli`; importing it adds the command to the group.
+        sentence: the first sentence of the command's help.
+    """
+
+    module: str
+    sentence: str
+
+
 SECTIONS = {
-    "Run": ("run", "init", "check"),
-    "Inspect": ("list", "status", "show", "costs", "export", "view", "report", "cleanup"),
-    "Evaluate": ("score", "compare"),
-    "Other programs": ("convert", "assistants", "serve"),
+    "Run": {
+        "run": Listed("run", "Run every row of a table, or a job file."),
+        "init": Listed("job_files", "Write a first job file for a table."),
+        "check": Listed("job_files", "Check a job file without sending anything."),
+    },
+    "Inspect": {
+        "list": Listed("inspect", "List the batches in a folder, even while they run."),
+        "status": Listed("inspect", "Show the status of a batch, even while it runs."),
+        "show": Listed("inspect", "Print the thread of one row."),
+        "costs": Listed("inspect", "Recalculate the cost of a batch."),
+        "export": Listed("inspect", "Write the output of a batch from its journal."),
+        "view": Listed("report", "Serve a page that follows a batch live, until Ctrl-C."),
+        "report": Listed("report", "Write a report page about a batch or a table."),
+        "cleanup": Listed("inspect", "Delete the objects that a batch created at the service."),
+    },
+    "Evaluate": {
+        "score": Listed("evaluate", "Score the answers of a batch, or of any table."),
+        "compare": Listed("evaluate", "Compare the scores of tables, or of parts of one table."),
+    },
+    "Other programs": {
+        "convert": Listed("convert", "Convert a table to the file format of another tool, or back."),
+        "assistants": Listed("assistants", "Convert assistants into job files."),
+        "serve": Listed("serve", "Serve the Assistants API from one SQLite file to any client."),
+    },
 }
-"""The sections of the list of commands, in the order of the help."""
+"""The sections of the list of commands, in the order of the help. The sentences are written here too, so that the list
+needs none of the modules."""
 
 T = TypeVar("T")
+
+
+class _Commands(MutableMapping[str, click.Command]):
+    """The commands by name. The module of a command is imported when the command is looked up.
+
+    Mutable state: `_loaded`, the commands of the modules that were imported.
+    """
+
+    def __init__(self) -> None:
+        self._listed = {name: each for section in SECTIONS.values() for name, each in section.items()}
+        self._loaded: dict[str, click.Command] = {}
+
+    def __getitem__(self, name: str) -> click.Command:
+        if name not in self._loaded:
+            import_module(f"batchrun.cli.{self._listed[name].module}")
+        return self._loaded[name]
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        self._loaded[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._listed[name], self._loaded[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._listed
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._listed)
+
+    def __len__(self) -> int:
+        return len(self._listed)
 
 
 _TABLES = frozenset(
@@ -47,13 +113,16 @@ class Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         """Write the commands, section by section. Lines that are too long are wrapped, not cut."""
         width = max(map(len, self.commands))
-        for section, names in SECTIONS.items():
+        for section, commands in SECTIONS.items():
             with formatter.section(section):
-                lines = [(name.ljust(width), self.commands[name].get_short_help_str(limit=1_000)) for name in names]
-                formatter.write_dl(lines)
+                formatter.write_dl([(name.ljust(width), each.sentence) for name, each in commands.items()])
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Commands,
+    commands=_Commands(),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, "-V", "--version", message="batchrun %(version)s")
 def cli() -> None:
     """Turn a table of prompts into a table of answers: one thread and one run per row."""

@@ -16,10 +16,7 @@ from typing import Any, get_args
 import click
 from click.shell_completion import CompletionItem
 
-__all__ = ["VARIABLE", "Complete", "completion_of"]
-
-VARIABLE = "_BATCHRUN_COMPLETE"
-"""Set by the shell when it asks for completions; see click's documentation."""
+__all__ = ["Complete", "completion_of"]
 
 MOST_HEADER_CHARS = 100_000
 
@@ -113,7 +110,7 @@ def _columns_of(path: Path) -> list[str]:
 
 def _matching(values: Iterable[str], incomplete: str) -> list[CompletionItem]:
     """Return the values that continue what was typed, quoted for bash, which does not quote them itself."""
-    is_bash = os.environ.get(VARIABLE, "").startswith("bash")
+    is_bash = os.environ.get("_BATCHRUN_COMPLETE", "").startswith("bash")
     typed = incomplete.lstrip("'\"")
     return [
         CompletionItem(shlex.quote(value) if is_bash else value)

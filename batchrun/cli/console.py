@@ -9,24 +9,29 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from batchrun.cli.safe_stream import PATIENCE_S, SafeStream
 from batchrun.clock import utc_now
 from batchrun.errors import BatchrunError, OutputError, lines_of
-from batchrun.records import Settings
 from batchrun.wording import visible_line
 
+if TYPE_CHECKING:
+    from batchrun.records import Settings
+
 __all__ = [
+    "PrintedRecords",
     "facts_line",
     "note",
     "now_text",
     "print_result",
     "print_summary",
+    "print_warnings",
     "progress_line",
     "terminal",
     "terminal_width",
@@ -56,6 +61,26 @@ def warn_of_error(error: BatchrunError, *, is_dated: bool = False) -> None:
 
 _LONG_WORD = re.compile(r"(\S{1000})\S+")
 """Matches a word of an input that is too long to be repeated in a message."""
+
+
+class PrintedRecords(logging.Handler):
+    """Prints records of the log on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record; a traceback takes several lines."""
+        note(*self.format(record).splitlines())
+
+
+@contextlib.contextmanager
+def print_warnings() -> Iterator[None]:
+    """Print what batchrun logs as a warning or an error."""
+    logger, handler = logging.getLogger("batchrun"), PrintedRecords()
+    handler.setLevel(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def now_text() -> str:

@@ -19,13 +19,13 @@ from typing import Any
 
 import click
 
-from batchrun.cli.console import note, terminal, warn, warn_of_error
+from batchrun.cli.console import PrintedRecords, terminal, warn, warn_of_error
 from batchrun.cli.options import LocalPath, SectionedOption
 from batchrun.errors import BatchrunError, InputError, OutputError
 from batchrun.version import __version__
 from batchrun.wording import visible, visible_line
 
-__all__ = ["is_verbose", "print_warnings", "with_log"]
+__all__ = ["is_verbose", "with_log"]
 
 logger = logging.getLogger("batchrun")
 
@@ -53,14 +53,6 @@ class _UtcFormatter(logging.Formatter):
         return visible(super().format(record))
 
 
-class _Printed(logging.Handler):
-    """Prints records on standard error."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print a record; a traceback takes several lines."""
-        note(*self.format(record).splitlines())
-
-
 class _LogFile(logging.FileHandler):
     """Appends records to a file. A disk that is full must not end the batch.
 
@@ -81,18 +73,6 @@ class _LogFile(logging.FileHandler):
         """Close the file. What its buffer still holds was reported as lost."""
         with suppress(OSError):
             super().close()
-
-
-@contextmanager
-def print_warnings() -> Iterator[None]:
-    """Print what batchrun logs as a warning or an error."""
-    handler = _Printed()
-    handler.setLevel(logging.WARNING)
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
 
 
 def with_log(*, dates_errors: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -148,7 +128,7 @@ def _logging(log_file: Path | None, *, verbose: bool) -> Iterator[None]:
     """Log everything to a file, to standard error, or to both."""
     handlers: list[logging.Handler] = []
     if verbose:
-        handlers.append(_Printed())
+        handlers.append(PrintedRecords())
     if log_file is not None:
         handlers.append(_open(log_file))
     if not handlers:
@@ -156,7 +136,7 @@ def _logging(log_file: Path | None, *, verbose: bool) -> Iterator[None]:
         return
     # What prints warnings is left out: they would be printed twice.
     before, level = list(logger.handlers), logger.level
-    kept = [handler for handler in before if not (verbose and isinstance(handler, _Printed))]
+    kept = [handler for handler in before if not (verbose and isinstance(handler, PrintedRecords))]
     for handler in handlers:
         handler.setFormatter(_UtcFormatter())
     logger.handlers[:] = [*kept, *handlers]

@@ -12,8 +12,11 @@ from batchrun.cli.console import note, now_text, progress_line, terminal, waitin
 from batchrun.cli.logs import is_verbose
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from batchrun.batch.plan import Plan
     from batchrun.batch.progress import BatchView, Watch
+    from batchrun.cli.safe_stream import SafeStream
 
 __all__ = ["progress_of", "reading"]
 
@@ -45,13 +48,11 @@ def progress_of(
         quiet: print nothing; the watcher is None.
         as_json: print progress as JSON lines on standard output.
     """
-    from rich.console import Console
-
     from batchrun.batch.display import watch_lines, watch_terminal
     from batchrun.prompts.combinations import combinations_notice
 
     stream = terminal()
-    console = Console(file=cast(TextIO, stream))
+    console = _drawing_console(stream)
     if not quiet:
         combinations = combinations_notice(plan.rows_to_ask // len(plan.combinations), plan.settings)
         note(*filter(None, (combinations, plan.destination.why_embedded, *plan.notices)))
@@ -60,23 +61,40 @@ def progress_of(
         watch = partial(watch_lines, show_line=partial(progress_line, for_people=False), as_json=True)
     elif quiet:
         watch = None
-    elif console.is_terminal and not is_verbose():
+    elif console is not None and not is_verbose():
         starting = ExitStack()
         starting.enter_context(waiting_line("starting …"))
         drawing = partial(watch_terminal, console=console, ready=stream.is_ready)
         watch = partial(_watch_instead, starting, drawing)
     else:
-        is_log = not console.is_terminal
-        watch = partial(watch_lines, show_line=_dated_line if is_log else progress_line, as_json=False)
+        watch = partial(watch_lines, show_line=_dated_line if console is None else progress_line, as_json=False)
 
     def leave(exit_code: int) -> NoReturn:
         # A terminal that accepts nothing must not delay the exit.
         stream.patience_s = 0.0
-        console.show_cursor()
+        if console is not None:
+            console.show_cursor()
         before_exit(exit_code)
         os._exit(exit_code)
 
     return watch, leave
+
+
+def _drawing_console(stream: SafeStream) -> Console | None:
+    """Return the console that draws on a terminal; None if the stream is not a terminal.
+
+    Rich decides, but it is not imported where its answer is known: it takes long.
+    """
+    if not stream.isatty() and os.environ.keys().isdisjoint(_TERMINAL_VARIABLES):
+        return None
+    from rich.console import Console
+
+    console = Console(file=cast(TextIO, stream))
+    return console if console.is_terminal else None
+
+
+_TERMINAL_VARIABLES = ("TTY_COMPATIBLE", "FORCE_COLOR")
+"""With them rich may draw on a stream that is not a terminal."""
 
 
 def _dated_line(line: str) -> None:

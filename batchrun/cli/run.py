@@ -82,6 +82,9 @@ def _run_and_score(
     arguments: JobArguments, environment: Environment, scoring: ScoreOptions | None, *, quiet: bool, as_json: bool
 ) -> int:
     """Run a batch, score its output and notify its monitor."""
+    from batchrun.sdk_import import import_sdk
+
+    import_sdk()
     from batchrun.batch.ping import pinged
     from batchrun.batch.run_summary import summary_line
 

@@ -15,8 +15,9 @@ from types import CodeType, ModuleType
 from typing import Any, TypeAlias
 
 from batchrun.errors import InputError
-from batchrun.interrupts import USERS_ERRORS, is_ctrl_c
 from batchrun.records import JsonObject
+from batchrun.sdk_import import complete
+from batchrun.users_errors import USERS_ERRORS, is_ctrl_c
 from batchrun.wording import clipped
 
 __all__ = ["Function", "load_functions", "named_functions", "one_line", "text_of"]
@@ -120,6 +121,7 @@ def _run(path: Path) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses, pydantic and pickle look up the names of type hints there
+    complete()
     try:
         with _importable(path.resolve().parent):
             spec.loader.exec_module(module)

@@ -18,8 +18,8 @@ from pydantic_core import ErrorDetails, to_json
 from batchrun.functions.loading import Function, load_functions, named_functions, text_of
 from batchrun.functions.schemas import Declared, declare
 from batchrun.functions.threads import run_in_thread
-from batchrun.interrupts import USERS_ERRORS, is_ctrl_c
 from batchrun.records import JsonDict, ToolCall, ToolOutput
+from batchrun.users_errors import USERS_ERRORS, is_ctrl_c
 from batchrun.wording import clipped
 
 __all__ = ["EXCHANGE_BYTES", "OUTPUT_BYTES", "Toolbox"]

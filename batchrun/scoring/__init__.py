@@ -7,6 +7,20 @@ tables from and to the files of other tools. Libraries of single scorers belong 
 where they are needed.
 """
 
-from batchrun.scoring.scorers.base import Sample, Score, Scorer
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from batchrun.scoring.scorers.base import Sample, Score, Scorer
 
 __all__ = ["Sample", "Score", "Scorer"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on its first use: commands need only the options of scoring, whose module is small."""
+    if name in __all__:
+        from batchrun.scoring.scorers import base
+
+        return getattr(base, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -20,7 +20,7 @@ from batchrun.services.redaction import scrubbed
 from batchrun.services.reply_size import bound
 from batchrun.services.request_log import LoggingClient, is_enabled, mark_sent
 from batchrun.services.retry_after import parse_retry_after
-from batchrun.services.route import Route, trusted_certificates
+from batchrun.services.route import Route, no_certificates, trusted_certificates
 
 __all__ = ["Endpoint", "open_client", "timeouts"]
 
@@ -220,7 +220,7 @@ def _client_options(endpoint: Endpoint, http_client: httpx2.AsyncClient, silence
 
 
 def _http_client(endpoint: Endpoint, hooks: _Hooks, connections: int) -> LeanHttpClient:
-    verify = trusted_certificates(endpoint.certificates)
+    verify = trusted_certificates(endpoint.certificates) if endpoint.trust_env else no_certificates()
     client_class = LoggingClient if hooks.is_logged else LeanHttpClient
     try:
         client = client_class(

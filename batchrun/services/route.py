@@ -20,7 +20,7 @@ from batchrun.services.redaction import scrubbed
 from batchrun.services.translation import causes_of
 from batchrun.wording import shortened
 
-__all__ = ["Route", "check_base_url", "trusted_certificates"]
+__all__ = ["Route", "check_base_url", "no_certificates", "trusted_certificates"]
 
 CLOSED_HANDSHAKES = 3
 """If a port closes so many TLS handshakes and has never answered, it does not use TLS. A handshake that is closed later
@@ -70,6 +70,12 @@ def trusted_certificates(named: Mapping[str, str]) -> ssl.SSLContext:
             exc.strerror if not isinstance(exc, ssl.SSLError) and exc.strerror else "the file holds no PEM certificate"
         )
         raise InputError(f"SSL_CERT_FILE: {file} cannot be used: {reason}") from exc
+
+
+def no_certificates() -> ssl.SSLContext:
+    """Return a context that trusts nobody, for a server that is reached without TLS. Reading certificates takes longer
+    than to start a batch."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 @cache

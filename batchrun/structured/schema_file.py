@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from batchrun.errors import InputError
-from batchrun.interrupts import USERS_ERRORS, is_ctrl_c
 from batchrun.records import JsonDict, JsonObject
+from batchrun.sdk_import import complete
 from batchrun.structured.json_in_text import plain_loads
 from batchrun.structured.mismatch import SchemaMismatch, described
+from batchrun.users_errors import USERS_ERRORS, is_ctrl_c
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -128,6 +129,7 @@ def _file(text: str, path: Path) -> ModuleType:
 @contextmanager
 def _importing(text: str, *folders: Path) -> Iterator[None]:
     """Put the folders on the import path; turn every exception of the user's module into an `InputError`."""
+    complete()
     before = list(sys.path)
     sys.path[:0] = [str(folder.absolute()) for folder in folders]
     importlib.invalidate_caches()

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from batchrun.bounded_regex import TooSlow
 from batchrun.errors import InputError
-from batchrun.interrupts import USERS_ERRORS, is_ctrl_c
 from batchrun.records import OUTPUT_COLUMNS, JsonDict, JsonObject, Value
 from batchrun.structured.column_kinds import COLUMN_TYPES, Kind, Unfit, cell, kind_of
 from batchrun.structured.json_in_text import find_object
@@ -18,6 +17,7 @@ from batchrun.structured.mismatch import SchemaMismatch, model_lines, raise_if_a
 from batchrun.structured.patterns import bounded
 from batchrun.structured.schema_file import load_model, model_name, read_schema, references, rooted, unwrapped
 from batchrun.structured.strict_mode import closed, sent, strict_fault
+from batchrun.users_errors import USERS_ERRORS, is_ctrl_c
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

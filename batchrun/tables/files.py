@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import difflib
 import hashlib
 import io
 from collections.abc import Iterator
@@ -53,6 +52,8 @@ def _near_file(path: Path) -> str:
         others = sorted(each.name for each in folder.iterdir() if each.suffix.lower() == path.suffix.lower())
     except OSError:
         return "; its folder does not exist or cannot be read"
+    import difflib
+
     near = difflib.get_close_matches(path.name, others, n=1, cutoff=0.75)
     return f"; did you mean {shown_path(path.with_name(near[0]))}?" if near else f" in {folder}"
 

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -73,8 +74,18 @@ def test_every_exit_code_is_in_the_list() -> None:
 
 
 def test_every_command_is_in_one_section() -> None:
-    """The list of commands has each command once."""
-    assert sorted(name for names in SECTIONS.values() for name in names) == sorted(cli.commands)
+    """The list of commands has each command of each module once, with the first sentence of its help."""
+    listed = [(name, each) for section in SECTIONS.values() for name, each in section.items()]
+    for _, each in listed:
+        import_module(f"batchrun.cli.{each.module}")
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "batchrun" / "cli").glob("*.py")]
+    assert (
+        len(listed)
+        == len(set(cli.commands))
+        == sum(len(re.findall(r"^@cli\.(?:command|group)\(", text, re.M)) for text in sources)
+    )
+    for name, each in listed:
+        assert each.sentence == cli.commands[name].get_short_help_str(limit=1_000), name
 
 
 @pytest.mark.parametrize("width", [60, 80, 100])
@@ -91,12 +102,34 @@ def test_the_list_of_commands_is_not_cut(width: int) -> None:
         assert width < 80 or re.search(rf"^  {name} +{re.escape(sentence)}$", text, re.M), name
 
 
-def test_help_is_light() -> None:
-    """`batchrun --help` imports no library that takes long to import."""
+def imported(folder: Path, *arguments: str) -> set[str]:
+    """Run a command in a new interpreter; return the modules that it imported."""
+    code = "import atexit, sys; atexit.register(lambda: print(*sys.modules)); from batchrun.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=folder, capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_help_is_light(tmp_path: Path) -> None:
+    """`batchrun --help` imports no library that takes long to import, and not the modules of the commands."""
+    heavy = "openai pandas pyarrow starlette uvicorn pydantic numpy rich minijinja anyio aiohttp asyncio"
+    own = {"batchrun.cli.run", "batchrun.cli.evaluate", "batchrun.job.options", "batchrun.records"}
+    assert imported(tmp_path, "--help") & {*heavy.split(), *own} == set()
     heavy = "openai pandas pyarrow starlette uvicorn pydantic numpy rich minijinja anyio aiohttp"
-    code = f"import sys, batchrun.cli; print([name for name in '{heavy}'.split() if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert imported(tmp_path, "run", "--help") & {*heavy.split(), "batchrun.tables"} == set()
+
+
+def test_a_small_batch_imports_little(tmp_path: Path) -> None:
+    """A batch of a CSV that the embedded server answers imports no library that only other batches need, and not the
+    SDK's classes of requests and replies."""
+    questions(tmp_path)
+    modules = imported(tmp_path, "run", "q.csv")
+    heavy = "pandas pyarrow numpy rich regex jsonschema genai_prices openpyxl pypdf tomli_w multipart"
+    sdk = {"openai.resources", "openai.types.responses.response", "openai.types.beta"}
+    own = {"batchrun.server.responders.script", "batchrun.scoring.summary", "batchrun.reporting"}
+    assert modules & {*heavy.split(), *sdk, *own} == set()
+    assert {"openai", "aiohttp", "uvicorn"} <= modules
 
 
 def test_the_package_can_be_run() -> None:

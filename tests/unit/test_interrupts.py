@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from batchrun.interrupts import Interrupted, Interrupts, is_ctrl_c
+from batchrun.interrupts import Interrupted, Interrupts
+from batchrun.users_errors import is_ctrl_c
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGHUP")
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from batchrun.errors import InputError
-from batchrun.interrupts import USERS_ERRORS, is_ctrl_c
 from batchrun.job.option_values import suggestion
 from batchrun.scoring.score_columns import columns_text
 from batchrun.scoring.scorers.base import Sample, Score, Scorer, is_missing
+from batchrun.sdk_import import complete
+from batchrun.users_errors import USERS_ERRORS, is_ctrl_c
 from batchrun.wording import shortened
 
 __all__ = ["ColumnScorer", "FunctionScorer"]
@@ -75,6 +76,7 @@ class FunctionScorer(Scorer):
             raise InputError(f"--scorer python:{where}: {path} is not a Python file, whose name ends in .py")
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module  # dataclasses and pickle look up a class's module there
+        complete()
         try:
             spec.loader.exec_module(module)
         except USERS_ERRORS as exc:

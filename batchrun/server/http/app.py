@@ -11,9 +11,7 @@ from starlette.routing import Route
 
 from batchrun.server.errors import ApiError
 from batchrun.server.http.auth import Keyring
-from batchrun.server.http.docs_page import docs_page
 from batchrun.server.http.endpoint import OperationEndpoint
-from batchrun.server.http.openapi import openapi_document
 from batchrun.server.http.routes import OPERATIONS
 
 if TYPE_CHECKING:
@@ -43,10 +41,14 @@ def build_app(core: Core) -> ASGIApp:
 
 
 async def _openapi(_: Request) -> JSONResponse:
+    from batchrun.server.http.openapi import openapi_document
+
     return JSONResponse(openapi_document())
 
 
 async def _docs(_: Request) -> HTMLResponse:
+    from batchrun.server.http.docs_page import docs_page
+
     return HTMLResponse(docs_page())
 
 

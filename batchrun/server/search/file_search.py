@@ -8,12 +8,13 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from batchrun.server.search.extraction import ExtractionError, extract_text
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 __all__ = [
     "EmbeddedIndex",
@@ -29,7 +30,7 @@ __all__ = [
 
 logger = logging.getLogger("batchrun.server")
 
-Vector: TypeAlias = Sequence[float] | npt.NDArray[np.float32]
+Vector: TypeAlias = "Sequence[float] | npt.NDArray[np.float32]"
 """An embedding of any length above 0, not scaled."""
 
 _BYTES_PER_TOKEN = 4
@@ -225,6 +226,8 @@ class SearchIndex:
 
     def _by_cosine(self, store_ids: Sequence[str], query_vector: Vector, limit: int) -> list[int]:
         """Return rowids, best first. Chunks whose embedding has another length (from another model) are left out."""
+        import numpy as np
+
         query = _unit(query_vector)
         rows = self._connection.execute(
             f"SELECT id, vector FROM search_chunks WHERE store_id IN ({_marks(store_ids)}) AND length(vector) = ?",
@@ -272,6 +275,8 @@ def _marks(values: Sequence[str]) -> str:
 
 
 def _unit(vector: Vector) -> npt.NDArray[np.float32]:
+    import numpy as np
+
     """Return the vector scaled to length 1, so that the product of two vectors is their cosine."""
     array: npt.NDArray[np.float32] = np.asarray(vector, dtype="<f4")
     length = np.float32(np.linalg.norm(array))

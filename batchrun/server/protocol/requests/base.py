@@ -17,7 +17,7 @@ __all__ = ["Metadata", "OpenModel", "RequestModel", "parse_json", "refusal", "va
 class RequestModel(BaseModel):
     """Base of all request bodies. Unknown keys are errors, and values are not converted."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
 class OpenModel(RequestModel):
@@ -26,7 +26,7 @@ class OpenModel(RequestModel):
     They change nothing here. A rehearsal must not stop at a parameter that the real service takes.
     """
 
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True, defer_build=True)
 
 
 MetadataKey = Annotated[str, StringConstraints(max_length=64)]

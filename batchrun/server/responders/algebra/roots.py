@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from cmath import isfinite, rect
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
-from math import isqrt, lcm
-
-import numpy as np
+from math import copysign, isqrt, lcm, sqrt, tau
 
 from batchrun.server.responders.algebra.polynomial import MAX_BITS, Polynomial, TooLarge
 
@@ -101,14 +100,67 @@ def _rational_guesses(polynomial: Polynomial) -> list[Fraction]:
 
 
 def _floating(polynomial: Polynomial) -> list[complex]:
+    """Return all roots as floating-point numbers.
+
+    Raises:
+        TooLarge: the coefficients are too far apart for floating-point arithmetic.
+    """
     try:
-        with np.errstate(all="ignore"):
-            roots = np.roots([float(c) for c in reversed(polynomial.monic().coefficients)])
-    except (OverflowError, np.linalg.LinAlgError) as exc:
+        if polynomial.degree == 2:
+            return _of_quadratic(polynomial)
+        return _by_aberth([float(c) for c in polynomial.monic().coefficients])
+    except (OverflowError, ZeroDivisionError) as exc:
         raise TooLarge("the numbers are too far apart") from exc
-    if not np.all(np.isfinite(roots)):
-        raise TooLarge("the numbers are too far apart")
-    return [complex(z) for z in roots]
+
+
+def _of_quadratic(polynomial: Polynomial) -> list[complex]:
+    c, b, a = polynomial.coefficients
+    middle, square, product = float(-b / (2 * a)), float((b * b - 4 * a * c) / (4 * a * a)), float(c / a)
+    half = sqrt(abs(square))
+    if square < 0:
+        return [complex(middle, half), complex(middle, -half)]
+    # The smaller root follows from the product: a difference of two similar numbers would lose its digits.
+    larger = middle + copysign(half, middle)
+    return [complex(larger), complex(product / larger)]
+
+
+_STEPS = 300
+_CONVERGED = 1e-14
+
+
+def _by_aberth(coefficients: list[float]) -> list[complex]:
+    """Return all roots of a polynomial without repeated roots, by Aberth's method (Math. Comp. 27, 1973).
+
+    Args:
+        coefficients: ascending; the last one is 1.
+    """
+    degree = len(coefficients) - 1
+    slope = [k * c for k, c in enumerate(coefficients)][1:]
+    # All roots are within Fujiwara's bound. The start is not symmetric to the real axis, so that real roots separate.
+    radius = 2 * max(abs(c) ** (1 / (degree - k)) for k, c in enumerate(coefficients[:-1]))
+    roots = [rect(0.7 * radius, tau * k / degree + 0.4) for k in range(degree)]
+    for _ in range(_STEPS):
+        largest = 0.0
+        for i, z in enumerate(roots):
+            value = _value(coefficients, z)
+            if value == 0:
+                continue
+            newton = value / _value(slope, z)
+            step = newton / (1 - newton * sum(1 / (z - other) for j, other in enumerate(roots) if j != i))
+            roots[i] = z - step
+            largest = max(largest, abs(step) / max(abs(roots[i]), _CONVERGED * radius))
+        if largest < _CONVERGED:
+            break
+    if not all(isfinite(z) for z in roots):
+        raise OverflowError
+    return roots
+
+
+def _value(coefficients: list[float], z: complex) -> complex:
+    value = 0j
+    for coefficient in reversed(coefficients):
+        value = value * z + coefficient
+    return value
 
 
 def _numeric(polynomial: Polynomial) -> tuple[tuple[float, ...], tuple[complex, ...]]:
