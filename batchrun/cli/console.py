@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from batchrun.cli.safe_stream import PATIENCE_S, SafeStream
-from batchrun.clock import utc_now
 from batchrun.errors import BatchrunError, OutputError, lines_of
 from batchrun.wording import visible_line
 
@@ -85,6 +84,8 @@ def print_warnings() -> Iterator[None]:
 
 def now_text() -> str:
     """Return the date and time in the time zone of this machine, with its offset. Lines of a log begin with it."""
+    from batchrun.clock import utc_now  # imports asyncio, which --help does without
+
     return utc_now().astimezone().isoformat(sep=" ", timespec="seconds")
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
 
-import regex
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from batchrun.server.protocol.bodies import Body
@@ -56,6 +55,8 @@ class _LinesEntry(_Entry):
         if sum(value is not None for value in (self.lines, self.share, self.pattern)) > 1:
             raise ValueError("give only one of 'lines', 'share' and 'pattern'")
         if self.pattern is not None:
+            import regex
+
             try:
                 regex.compile(self.pattern)
             except regex.error as exc:
@@ -291,6 +292,8 @@ class BatchFaults:
 
 
 def _found(pattern: str, text: str) -> bool:
+    import regex
+
     try:
         return regex.search(pattern, text, timeout=_MATCH_TIMEOUT_S) is not None
     except TimeoutError:
