@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
 import anyio.lowlevel
 
-from batchrun.server.errors import ApiError, server_error
+from batchrun.server.errors import ApiError, StoreError, server_error
 from batchrun.server.execution.input_lines import (
     MAX_INPUT_BYTES,
     MAX_LINES,
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LineExecution", "LiveServiceBatch", "ServiceBatches"]
 
+logger = logging.getLogger("batchrun.server")
+
 LINES_AT_ONCE = 100
 """Lines that are answered at the same time, of all service batches together."""
 
@@ -51,7 +55,7 @@ class LineExecution(Protocol):
     """Sends the requests of lines to the server's own operations."""
 
     def begin(self, owner: str, endpoint: str, body: Body, on_begun: Callable[[str], None]) -> EventLog:
-        """Begin a request; `on_begun` gets the id of its reply. Raises an `ApiError` if it is refused."""
+        """Begin a request; `on_begun` gets the id of its response. Raises an `ApiError` if it is refused."""
         ...
 
     def forget(self, reply_id: str) -> None:
@@ -63,12 +67,14 @@ class LineExecution(Protocol):
 class LiveServiceBatch(Live):
     """A service batch that has not ended. Its log has no events.
 
-    Mutable state: `body`, `hidden`, `work` and `retrieved`.
+    Mutable state: `body`, `hidden`, `work`, `retrieved` and `results`.
 
     Attributes:
         body: the batch as clients see it; stored when its status changes.
         work: cancelled to stop the check of the input and the lines in flight, but not the writing of results.
         retrieved: how often clients have retrieved the batch since its status changed.
+        results: (number, result line, whether it is an answer) of lines that ended in this turn of the event loop; they
+            are stored together, because a commit costs more than a line.
     """
 
     owner: str
@@ -77,6 +83,7 @@ class LiveServiceBatch(Live):
     calls: LineExecution
     work: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     retrieved: int = 0
+    results: list[tuple[int, str, bool]] = field(default_factory=list)
 
     @property
     def id(self) -> str:
@@ -249,6 +256,10 @@ class ServiceBatches(Supervisor[LiveServiceBatch]):
 
     async def _answer_lines(self, live: LiveServiceBatch) -> None:
         """Answer all lines, those that wait for a planned number of retrievals after the others."""
+        if self.faults.are_none:
+            await self._answer_all(live, self._parts.request_lines.pending(live.id))
+            self._store_results(live)
+            return
         number = live.hidden["number"]
 
         def lines(*, waiting: bool) -> Iterator[RequestLine]:
@@ -258,8 +269,10 @@ class ServiceBatches(Supervisor[LiveServiceBatch]):
                     yield line
 
         await self._answer_all(live, lines(waiting=False))
+        self._store_results(live)  # the lines without a result are looked up again
         await self._hold(live)
         await self._answer_all(live, lines(waiting=True))
+        self._store_results(live)
         if next(self._parts.request_lines.pending(live.id), None) is not None:
             live.hidden["expired"] = True
 
@@ -275,6 +288,7 @@ class ServiceBatches(Supervisor[LiveServiceBatch]):
             if fault is not None:
                 result, is_answer = planned_result(line.custom_id, fault)
                 self._end_line(live, line.number, result, is_answer=is_answer)
+                await anyio.lowlevel.checkpoint()
                 continue
             async with self._slots:
                 status, text = await self._reply(live, line)
@@ -287,10 +301,15 @@ class ServiceBatches(Supervisor[LiveServiceBatch]):
                 live.owner,
                 live.body["endpoint"],
                 line.body,
-                lambda reply_id: self._parts.request_lines.begin(live.id, line.number, reply_id),
+                partial(self._parts.request_lines.begin, live.id, line.number),
             )
         except ApiError as exc:
             return exc.status, dumps(exc.body())
+        except StoreError:
+            raise
+        except Exception:
+            logger.exception("line %d of %s failed: an error of the server", line.number, live.id)
+            return 500, dumps(server_error().body())
         try:
             while not log.closed:
                 await log.changed()
@@ -305,9 +324,26 @@ class ServiceBatches(Supervisor[LiveServiceBatch]):
     def _end_line(self, live: LiveServiceBatch, number: int, result: str, *, is_answer: bool) -> None:
         if live.interrupted:
             return
-        with self._parts.database.transaction():
-            self._parts.request_lines.end(live.id, number, result, is_answer=is_answer)
+        live.results.append((number, result, is_answer))
         live.body["request_counts"]["completed" if is_answer else "failed"] += 1
+        if len(live.results) == 1:
+            self._parts.tasks.start_soon(self._store_soon, live)
+
+    async def _store_soon(self, live: LiveServiceBatch) -> None:
+        await anyio.lowlevel.checkpoint()
+        try:
+            self._store_results(live)
+        except StoreError:
+            # They are stored with the next ones, or the server's next start answers these lines again.
+            logger.exception("results of %s could not be stored", live.id)
+
+    def _store_results(self, live: LiveServiceBatch) -> None:
+        if not live.results or live.interrupted:
+            return
+        with self._parts.database.transaction():
+            for number, result, is_answer in live.results:
+                self._parts.request_lines.end(live.id, number, result, is_answer=is_answer)
+        live.results.clear()
 
     async def _finalize(self, live: LiveServiceBatch) -> None:
         """Write the result files, and end the batch."""
@@ -315,6 +351,7 @@ class ServiceBatches(Supervisor[LiveServiceBatch]):
         is_cancelled = body["status"] == "cancelling"
         if not is_cancelled:
             self._enter(live, "finalizing")
+        self._store_results(live)
         await self._hold(live)
         if is_cancelled and body["in_progress_at"] is None:
             with self._parts.database.transaction():
@@ -348,3 +385,4 @@ class ServiceBatches(Supervisor[LiveServiceBatch]):
         for line in self._parts.request_lines.pending(live.id):
             self._end_line(live, line.number, error_line(line.custom_id, code, message), is_answer=False)
             await anyio.lowlevel.checkpoint()
+        self._store_results(live)

@@ -39,7 +39,7 @@ class LineCalls:
         """Begin a request as if a client had sent it, and return the log that will hold its reply.
 
         Args:
-            on_begun: called with the id of the response or completion, in the transaction that creates it.
+            on_begun: called with the id of the response, in the transaction that creates it; not for completions.
 
         Raises:
             ApiError: the request is refused.
@@ -58,7 +58,8 @@ class LineCalls:
             reply = function(call, request)
             assert isinstance(reply, Waiting)
             assert reply.log is not None
-            on_begun(reply.log.stream)
+            if model is CreateResponse:  # a completion is stored nowhere, so a restarted server has nothing to look up
+                on_begun(reply.log.stream)
         for action in call.after:
             action()
         return reply.log

@@ -69,7 +69,7 @@ class RequestLines:
                 yield RequestLine(number, custom_id, loads(body))
 
     def begin(self, batch_id: str, number: int, reply_id: str) -> None:
-        """Store which response or completion answers a line, in the transaction that creates it."""
+        """Store which response answers a line, in the transaction that creates it."""
         self._execute("UPDATE request_lines SET reply = ? WHERE batch = ? AND number = ?", (reply_id, batch_id, number))
 
     def begun(self, batch_id: str) -> list[tuple[int, str, str]]:

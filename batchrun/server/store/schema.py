@@ -62,7 +62,7 @@ STEPS: tuple[str, ...] = (
         number    INTEGER NOT NULL,         -- line of the input file, from 1
         custom_id TEXT NOT NULL,
         body      TEXT NOT NULL,            -- JSON, the body of the request
-        reply     TEXT,                     -- id of the response or completion that answers it
+        reply     TEXT,                     -- id of the response that answers it, NULL for a completion
         result    TEXT,                     -- the result line, without its line break
         is_answer INTEGER,                  -- 1: the result belongs to the output file, 0: to the error file
         PRIMARY KEY (batch, number),
