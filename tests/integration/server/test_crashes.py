@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import sqlite3
 import sys
 import threading
 from pathlib import Path
@@ -11,6 +13,7 @@ from openai import OpenAI
 
 from tests.integration.server.crashing import killed
 from tests.integration.server.scripted import WEATHER
+from tests.integration.server.test_service_batches import CHAT, RESPONSES, create, ended, request
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
 
@@ -108,3 +111,24 @@ def test_a_kill_under_load_loses_no_run_and_makes_none_twice(tmp_path: Path, rep
             (run,) = client.beta.threads.runs.list(thread["id"]).data
             assert run.status == "completed"
             assert len(client.beta.threads.messages.list(thread["id"]).data) == 2
+
+
+@pytest.mark.parametrize("endpoint", [CHAT, RESPONSES])
+def test_a_killed_server_ends_its_service_batches(tmp_path: Path, endpoint: str) -> None:
+    """After a kill in the middle, each line is answered and in the output file once, and no response is left over."""
+    data = tmp_path / "data.sqlite3"
+    words = [*(f"word {number}" for number in range(300)), "stall"]
+    with killed(data, "by_word") as url, OpenAI(base_url=url, api_key="k", max_retries=0) as client:
+        batch = create(client, [request(word, word, endpoint) for word in words], endpoint)
+        while batch.request_counts is None or batch.request_counts.completed < 100:
+            batch = client.batches.retrieve(batch.id)
+    with killed(data, "echo") as url, OpenAI(base_url=url, api_key="k", max_retries=0) as client:
+        batch = ended(client, batch)
+        assert (batch.status, batch.error_file_id) == ("completed", None)
+        text = client.files.content(batch.output_file_id or "").text
+        assert sorted(json.loads(line)["custom_id"] for line in text.splitlines()) == sorted(words)
+    with sqlite3.connect(data) as db:
+        kinds = dict(db.execute("SELECT kind, count(*) FROM objects GROUP BY kind").fetchall())
+        assert kinds == {"batch": 1, "file": 2, **({"response": len(words)} if endpoint == RESPONSES else {})}
+        assert db.execute("SELECT count(*) FROM request_lines").fetchone() == (0,)
+    db.close()
