@@ -15,6 +15,7 @@ from batchrun.journal.row_records import stamp
 from batchrun.journal.service_batches import ServiceBatch, ServiceBatches, StoredResult
 from batchrun.services.batch_api.batch_client import BatchClient
 from batchrun.services.batch_api.results import stored
+from batchrun.services.batch_api.scratch import readable_errors, removed
 from batchrun.services.reply_fields import loaded
 
 __all__ = ["Collector", "Incomplete", "Patience"]
@@ -86,7 +87,7 @@ class Collector:
                     else:
                         gone.append(file_id)
         finally:
-            self._scratch.unlink(missing_ok=True)
+            removed(self._scratch)
         answers, errors, missing = self._lines.tally(batch.number)
         if not gone and missing and missing > _may_be_missing(batch):
             patience.fetches += 1
@@ -113,7 +114,8 @@ class Collector:
             ServiceFault: 401 or 403.
         """
         try:
-            await self._client.download(file_id, self._scratch)
+            with readable_errors(self._scratch):
+                await self._client.download(file_id, self._scratch)
         except ServiceFault as fault:
             if fault.status_code in (401, 403, 407):
                 raise
@@ -213,4 +215,6 @@ def _lacking(batch: ServiceBatch, gone: list[str]) -> tuple[str, str | None]:
         return "result_file_gone", f"the service no longer has the result file {' and '.join(gone)} (404)"
     if batch.status == "completed":
         return "result_missing", None
+    if batch.status == "failed":
+        return "result_missing", "the service batch failed before it ran this request"
     return f"batch_{batch.status}", f"the service batch {batch.batch_id} has {batch.status} before it ran this request"

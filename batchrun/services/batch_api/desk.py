@@ -22,6 +22,7 @@ from batchrun.services.batch_api.due import DueLines
 from batchrun.services.batch_api.incoming import Incoming
 from batchrun.services.batch_api.lines import MAX_LINES
 from batchrun.services.batch_api.outgoing import Outgoing
+from batchrun.services.batch_api.scratch import beside, removed
 from batchrun.services.batch_api.submitting import MAX_SUBMISSIONS, Submitter, Unknowable
 from batchrun.services.batch_api.watching import ENDED, BatchNews, Pace
 from batchrun.services.wire import Wire
@@ -56,14 +57,17 @@ class Desk:
             place: see `batchrun.journal.place_of`.
             max_lines: maximum lines in a service batch (--batch-size).
             report: called with everything that happens to a service batch.
+
+        Raises:
+            OutputError: something that cannot be removed is in the place of the temporary file.
         """
         self._client = BatchClient(wire)
         self._lines = lines
         self._place = place
         self._clock = clock
         self._pace = pace = pace or Pace()
-        scratch = journal_path.with_name(f"{journal_path.name}-lines")
-        scratch.unlink(missing_ok=True)  # of a process that was killed
+        scratch = beside(journal_path)
+        removed(scratch)  # of a process that was killed
         self._submitter = Submitter(
             self._client,
             lines,

@@ -28,6 +28,7 @@ from batchrun.journal.row_records import stamp
 from batchrun.journal.service_batches import ServiceBatch, ServiceBatches
 from batchrun.records import JsonObject
 from batchrun.services.batch_api.batch_client import BatchClient
+from batchrun.services.batch_api.scratch import readable_errors, removed
 from batchrun.services.batch_api.watching import NO_REASON, BatchNews, Pace, facts_of, status_of
 from batchrun.services.polling import NO_LOOKING_UP
 from batchrun.services.redaction import scrubbed
@@ -162,12 +163,12 @@ class Submitter:
                         raise TooLarge(fault) from fault
                     raise _refused(fault, "/files") from fault
         finally:
-            self._scratch.unlink(missing_ok=True)
+            removed(self._scratch)
 
     async def _write_scratch(self, batch: ServiceBatch) -> int:
         """Write the file to upload; return its size in bytes."""
         size = 0
-        with self._scratch.open("wb") as file:
+        with readable_errors(self._scratch), self._scratch.open("wb") as file:
             for requests in self._lines.requests(batch.number):
                 size += file.write(b"\n".join(requests) + b"\n")
                 await anyio.lowlevel.checkpoint()
@@ -357,7 +358,7 @@ def _created_at(made: JsonObject, now: datetime) -> datetime:
 
 
 def _is_about_file(fault: PermanentFault) -> bool:
-    return fault.status_code in (400, 404) and "file" in str(fault).lower() and "endpoint" not in fault.error_type
+    return fault.status_code in (400, 404) and "file" in str(fault).lower()
 
 
 def _refused(fault: PermanentFault, path: str) -> BatchRefused:

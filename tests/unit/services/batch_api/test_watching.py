@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -10,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from batchrun.errors import BatchRefused
+from batchrun.errors import BatchRefused, OutputError
 from batchrun.services.batch_api.watching import Pace, PollSchedule
 from tests.support.desk import HASTE, KEY, Office, named, office, texts
-from tests.support.foreign_batch_api import ForeignBatchApi, Planned, answered, error_line, result_line
+from tests.support.foreign_batch_api import ForeignBatchApi, Planned, answered, completion, error_line, result_line
 from tests.support.rows import NOON
 
 pytestmark = pytest.mark.anyio
@@ -283,6 +284,27 @@ def serve_errors_only(service: ForeignBatchApi) -> None:
         service.contents.pop(batch["output_file_id"], None)
 
     service.__dict__["_end"] = ended
+
+
+async def test_a_temporary_file_that_cannot_be_written_is_named(service: ForeignBatchApi, tmp_path: Path) -> None:
+    """An error of the disk is one line that names the file, not a traceback."""
+    (tmp_path / "out.csv.journal-lines").mkdir()
+    with pytest.raises(OutputError, match=r"out\.csv\.journal-lines: the temporary file") as caught:
+        async with office(service.url, tmp_path):
+            pass
+    assert "\n" not in str(caught.value)
+
+
+async def test_a_failed_batch_with_results_gives_them(service: ForeignBatchApi, tmp_path: Path) -> None:
+    """Results of a batch that failed in the middle count; its other rows are asked again."""
+    failed = {"status": "failed", "output_file_id": "file-9", "error_file_id": ""}
+    service.contents["file-9"] = json.dumps(result_line("row0-turn1-attempt1-1", completion("early"))).encode()
+    service.planned["GET /batches/*"] = [Planned(200, {"id": "batch_1", **failed})]
+    async with office(service.url, tmp_path) as desk:
+        await desk.ask(range(2))
+        await desk.desk.submit()
+        await desk.desk.watch()
+        assert texts(await desk.ask(range(2))) == {0: "early", 1: "result_missing"}
 
 
 async def test_a_kill_in_the_middle_of_a_collection_loses_nothing(service: ForeignBatchApi, tmp_path: Path) -> None:
