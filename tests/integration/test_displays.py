@@ -8,11 +8,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from tests.support.chat import chat_reply
+from tests.support.command import batchrun
 from tests.support.rows import read_csv, write_csv
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, json_answer
 
@@ -50,9 +52,15 @@ def assert_whole(folder: Path, service: ScriptedHttp, statuses: set[str] | None 
         assert [path for path in service.paths() if "ping" in path] == ["GET /ping/start", "POST /ping"]
 
 
-@pytest.mark.parametrize("redirection", ["2>&-", "1>&-", "0<&-", "0<&- 1>&- 2>&-", ">/dev/full", ">/dev/full 2>&1"])
-@pytest.mark.parametrize("option", ["--json", "--quiet", "--dedupe"])
-def test_streams_that_take_nothing(tmp_path: Path, service: ScriptedHttp, redirection: str, option: str) -> None:
+REDIRECTIONS = ("2>&-", "1>&-", "0<&-", "0<&- 1>&- 2>&-", ">/dev/full", ">/dev/full 2>&1")
+
+
+@pytest.mark.parametrize(
+    ("option", "redirection"),
+    # --dedupe has the usual display; --quiet prints nothing, so that only closed streams can matter.
+    [*product(("--json", "--dedupe"), REDIRECTIONS), ("--quiet", "0<&- 1>&- 2>&-")],
+)
+def test_streams_that_take_nothing(tmp_path: Path, service: ScriptedHttp, option: str, redirection: str) -> None:
     """Closed or full standard streams change neither output nor ping nor exit code, in any display."""
     arguments = command(tmp_path, service, option)
     shell = ["/bin/sh", "-c", f'"$@" {redirection}', "sh", *arguments]
@@ -73,17 +81,17 @@ def test_a_pipe_that_nobody_reads(tmp_path: Path, service: ScriptedHttp, stream:
     assert_whole(tmp_path, service)
 
 
-@pytest.mark.parametrize("arguments", [("status", "a.csv"), ("show", "a.csv", "0"), ("costs", "a.csv", "--json")])
-def test_a_result_that_cannot_be_written_is_said(
-    tmp_path: Path, service: ScriptedHttp, arguments: tuple[str, ...]
-) -> None:
+def test_a_result_that_cannot_be_written_is_said(tmp_path: Path, service: ScriptedHttp) -> None:
     """If a command only prints, a full disk is an error."""
-    subprocess.run(command(tmp_path, service), cwd=tmp_path, env=environment(), capture_output=True, check=True)
-    with open("/dev/full", "w") as full:
-        program = [sys.executable, "-m", "batchrun", *arguments]
-        done = subprocess.run(program, cwd=tmp_path, env=environment(), stdout=full, stderr=subprocess.PIPE, text=True)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "standard output: cannot be written (no space left on device)" in done.stderr
+    assert batchrun(tmp_path, *command(tmp_path, service)[3:], OPENAI_API_KEY="any").returncode == 0
+    for arguments in (("status", "a.csv"), ("show", "a.csv", "0"), ("costs", "a.csv", "--json")):
+        with open("/dev/full", "w") as full:
+            program = [sys.executable, "-m", "batchrun", *arguments]
+            done = subprocess.run(
+                program, cwd=tmp_path, env=environment(), stdout=full, stderr=subprocess.PIPE, text=True
+            )
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert "standard output: cannot be written (no space left on device)" in done.stderr
 
 
 class Terminal:
