@@ -118,18 +118,25 @@ def unknown_function(name: str, tools: Sequence[Mapping[str, Any]]) -> Responder
 _THOUGHT = re.compile(r"\s*<(think|thinking|thought)>.*?</\1>", re.DOTALL)
 
 
-def check_format(answer: Answer, response_format: Mapping[str, Any] | None) -> None:
+_FENCED = re.compile(r"\s*```(?:json)?[ \t]*\n(.*)\n[ \t]*```\s*", re.DOTALL)
+
+
+def check_format(answer: Answer, response_format: Mapping[str, Any] | None, responder: Responder) -> None:
     """Check that a finished answer is the JSON that the request asked for. A refusal may have any form.
 
-    A thought before it is left out, as by servers of open models.
+    A thought before it is left out, as by servers of open models. A script may put the JSON into a Markdown fence, to
+    rehearse what such servers send.
 
     Raises:
         ResponderError: the answer is not JSON, not an object, or does not match the schema.
     """
     if answer.refused or response_format is None or response_format.get("type") not in ("json_object", "json_schema"):
         return
+    thought = _THOUGHT.match(answer.text)
+    text = answer.text[thought.end() :] if thought else answer.text
+    fenced = _FENCED.fullmatch(text) if responder.name == "script" else None
     try:
-        data = json.loads(answer.text[thought.end() :] if (thought := _THOUGHT.match(answer.text)) else answer.text)
+        data = json.loads(fenced[1] if fenced else text)
     except ValueError as exc:
         raise ResponderError(f"The model's answer is not valid JSON, which response_format requires: {exc}.") from exc
     if response_format["type"] == "json_object":

@@ -6,6 +6,7 @@ piece, so that a client which joins them has the call.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -15,8 +16,9 @@ from batchrun.server.replies.encoding import dumps, frame, frame_text
 if TYPE_CHECKING:
     from batchrun.server.protocol.bodies import Body, StepBody
     from batchrun.server.responders.base import ToolCallDelta
+    from batchrun.server.store.hidden import StepHidden
 
-__all__ = ["CallKind", "CallStep", "call_body", "opened"]
+__all__ = ["CallKind", "CallStep", "call_body", "opened", "with_contents"]
 
 CallKind: TypeAlias = Literal["function", "code_interpreter", "file_search"]
 
@@ -29,6 +31,18 @@ def call_body(kind: CallKind, call_id: str, name: str, text: str) -> Body:
     elif kind == "code_interpreter":
         inner = {"input": text, "outputs": []}
     return {"id": call_id, "type": kind, kind: inner}
+
+
+def with_contents(step: StepBody, hidden: StepHidden) -> StepBody:
+    """Return a copy of a step whose search results have their texts, which clients get only on request."""
+    step = copy.deepcopy(step)
+    kept = hidden.get("calls", {})
+    for each in step["step_details"].get("tool_calls", ()):
+        if each["type"] == "file_search":
+            texts = kept[each["id"]]["contents"] if each["id"] in kept else ()
+            for result, text in zip(each["file_search"].get("results", ()), texts, strict=False):
+                result["content"] = [{"type": "text", "text": text}]
+    return step
 
 
 def opened(step_text: str) -> list[bytes]:

@@ -60,7 +60,7 @@ class LiveChat(Live):
     def __post_init__(self) -> None:
         self._head = (
             f'data: {{"id":"{self.log.stream}","object":"chat.completion.chunk","created":{self.created},'
-            f'"model":{dumps(self.model)},"service_tier":"default","system_fingerprint":null,'
+            f'"model":{dumps(self.model)},"service_tier":"default",'
         )
 
     def _append_chunk(self, delta: Body, finish_reason: str | None = None) -> None:
@@ -129,7 +129,6 @@ class LiveChat(Live):
             "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": reason}],
             "usage": usage,
             "service_tier": "default",
-            "system_fingerprint": None,
         }
 
     def fail(self, error: ApiError) -> None:

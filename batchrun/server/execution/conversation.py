@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from batchrun.server.execution.hosted_tools import FUNCTION_NAMES
 from batchrun.server.protocol.token_counts import count_message, count_prompt
-from batchrun.server.responders.base import Conversation, Message, ToolCall, ToolOutput
+from batchrun.server.responders.base import HOSTED_FUNCTIONS, Conversation, Message, ToolCall, ToolOutput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -61,8 +60,8 @@ def run_conversation(
 
 
 def _choice(choice: Any) -> Any:
-    if isinstance(choice, dict) and choice["type"] in FUNCTION_NAMES:
-        return {"type": "function", "function": {"name": FUNCTION_NAMES[choice["type"]]}}
+    if isinstance(choice, dict) and choice["type"] in HOSTED_FUNCTIONS:
+        return {"type": "function", "function": {"name": HOSTED_FUNCTIONS[choice["type"]]}}
     return choice
 
 
@@ -128,7 +127,7 @@ def _calls(bodies: Sequence[Body], hidden: StepHidden) -> tuple[tuple[ToolCall, 
             calls.append(ToolCall(call_id, function["name"], function["arguments"]))
             outputs.append(ToolOutput(call_id, function["output"] or ""))
         else:
-            calls.append(ToolCall(call_id, FUNCTION_NAMES[body["type"]], kept[call_id]["arguments"]))
+            calls.append(ToolCall(call_id, HOSTED_FUNCTIONS[body["type"]], kept[call_id]["arguments"]))
             outputs.append(ToolOutput(call_id, kept[call_id]["output"]))
     return tuple(calls), tuple(outputs)
 

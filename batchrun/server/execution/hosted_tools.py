@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_RESULTS",
-    "FUNCTION_NAMES",
     "HOSTED",
     "MAX_ROUNDS",
     "HostedTools",
@@ -48,8 +47,6 @@ HOSTED: Mapping[str, Literal["code_interpreter", "file_search"]] = {
     "file_search": "file_search",
 }
 """Function name, as a responder sees it → hosted tool."""
-
-FUNCTION_NAMES = {kind: name for name, kind in HOSTED.items()}
 
 _FUNCTIONS = {
     "code_interpreter": {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from batchrun.server.errors import ApiError, server_error
 from batchrun.server.execution.answer import Answer, ask, check_format
 from batchrun.server.execution.containers import keep_in_container, search_options, usable_in
-from batchrun.server.execution.hosted_tools import FUNCTION_NAMES, MAX_ROUNDS, HostedTools, offered_tools
+from batchrun.server.execution.hosted_tools import MAX_ROUNDS, HostedTools, offered_tools
 from batchrun.server.execution.input_files import image_url, read_files
 from batchrun.server.execution.live_response import LiveResponse, announce_start, response_usage
 from batchrun.server.execution.supervisor import Supervisor
@@ -16,7 +16,14 @@ from batchrun.server.protocol.ids import new_id, response_of_item
 from batchrun.server.protocol.items import item_messages, prefix_of
 from batchrun.server.replies.encoding import dumps
 from batchrun.server.replies.event_log import EventLog
-from batchrun.server.responders.base import Conversation, Message, ResponderError, ToolCall, ToolOutput
+from batchrun.server.responders.base import (
+    HOSTED_FUNCTIONS,
+    Conversation,
+    Message,
+    ResponderError,
+    ToolCall,
+    ToolOutput,
+)
 from batchrun.server.store.kinds import ITEM, RESPONSE, UNSTORED_RESPONSE
 
 if TYPE_CHECKING:
@@ -77,7 +84,7 @@ class Responses(Supervisor[LiveResponse]):
             if hosted and len(hosted) == len(answer.calls):
                 continue
             if not answer.calls:
-                check_format(answer, conversation.response_format)
+                check_format(answer, conversation.response_format, self._parts.responder)
                 if not answer.text:
                     live.open_message()
             live.close_message("completed")
@@ -206,7 +213,7 @@ def _tool_choice(choice: str | Body) -> str | Body:
     """Return a tool choice in the form of Chat Completions; "auto" for tools of other services."""
     if isinstance(choice, str):
         return choice
-    name = choice["name"] if choice["type"] == "function" else FUNCTION_NAMES.get(choice["type"])
+    name = choice["name"] if choice["type"] == "function" else HOSTED_FUNCTIONS.get(choice["type"])
     return "auto" if name is None else {"type": "function", "function": {"name": name}}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from batchrun.server.execution.call_steps import CallStep, call_body, opened
+from batchrun.server.execution.call_steps import CallStep, call_body, opened, with_contents
 from batchrun.server.execution.run_states import ACTIVE, RunEvent, advance
 from batchrun.server.protocol.bodies import Body, MessageBody, RunBody, RunStatus, StepBody
 from batchrun.server.protocol.objects import assistant_message, new_step, usage_body
@@ -279,6 +279,8 @@ class RunWriter:
         self.hidden["usage"] = _count_json(self.usage)
         with self.database.transaction():
             frames = self._end_step(step, "completed", usage, hidden)
+            if self.hidden.get("with_contents"):
+                frames = [frame("thread.run.step.completed", with_contents(step, hidden))]
             self.objects.save(self.run, status=self.status, active=True, hidden=self.hidden)
         self.log.append(*frames)
 

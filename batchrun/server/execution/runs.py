@@ -269,7 +269,7 @@ class Runs(Supervisor[LiveRun]):
                 writer.close_message(answer.usage)
             writer.require_action(calls, answer.usage)
         else:
-            check_format(answer, conversation.response_format)
+            check_format(answer, conversation.response_format, self._parts.responder)
             if not answer.text:
                 writer.open_message()
             annotations = self._citations(writer, answer.text)

@@ -82,6 +82,7 @@ class StepBody(TypedDict):
     last_error: LastError | None
     step_details: Body
     usage: Body | None
+    metadata: dict[str, str]
 
 
 class MessageBody(TypedDict):

@@ -202,7 +202,7 @@ def new_run(
 
 def _instructions(own: str | None, of_assistant: str | None, additional: str | None) -> str:
     instructions = of_assistant if own is None else own
-    return "\n".join(filter(None, (instructions, additional)))
+    return " ".join(filter(None, (instructions, additional)))
 
 
 def _tool_choice(choice: Any) -> Any:
@@ -229,6 +229,7 @@ def new_step(run: RunBody, details: Body, now: int) -> StepBody:
         "last_error": None,
         "step_details": details,
         "usage": None,
+        "metadata": {},
     }
 
 

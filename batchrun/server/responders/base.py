@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
 __all__ = [
+    "HOSTED_FUNCTIONS",
     "Conversation",
     "Finish",
     "Message",
@@ -24,6 +25,10 @@ __all__ = [
     "ToolOutput",
     "answering_model",
 ]
+
+
+HOSTED_FUNCTIONS: Mapping[str, str] = {"code_interpreter": "python", "file_search": "file_search"}
+"""Hosted tool → the function as which a responder sees it."""
 
 
 @dataclass(frozen=True, slots=True)

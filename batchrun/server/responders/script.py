@@ -17,6 +17,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model
 
 from batchrun.server.protocol.bodies import Body
 from batchrun.server.responders.base import (
+    HOSTED_FUNCTIONS,
     Conversation,
     Finish,
     Part,
@@ -269,7 +270,7 @@ class ScriptResponder:
         called = next((m.tool_calls for m in reversed(conversation.messages) if m.tool_calls), ())
         names = [call.name for call in called]
         for rule in self._rules:
-            if rule.rule.tool_calls and [c.name for c in rule.rule.tool_calls] == names:
+            if rule.rule.tool_calls and _are_calls(rule.rule.tool_calls, names):
                 match = rule.match(question, conversation)
                 if match is not None:
                     return match
@@ -386,14 +387,25 @@ def _filled(text: str, groups: tuple[str, ...], outputs: tuple[str, ...] = ()) -
 
 
 def _tool_call(call: _Call, match: _Match, conversation: Conversation) -> ToolCall:
-    if all(tool.get("function", {}).get("name") != call.name for tool in conversation.tools):
+    offered = [str(tool["function"]["name"]) for tool in conversation.tools]
+    name = call.name if call.name in offered else HOSTED_FUNCTIONS.get(call.name, call.name)
+    if name not in offered:
+        listed = ", ".join(map(repr, offered)) or "no function"
         raise ResponderError(
-            f"{match.place} of the script calls the function {call.name!r}, which the request does not offer",
+            f"{match.place} of the script calls the function {call.name!r}, which the request does not offer; "
+            f"it offers {listed}",
             code="invalid_prompt",
             status_code=400,
         )
     arguments = _each_text(call.arguments, lambda text: _filled(text, match.groups))
-    return ToolCall(f"call_{uuid.uuid4().hex[:24]}", call.name, json.dumps(arguments, ensure_ascii=False))
+    return ToolCall(f"call_{uuid.uuid4().hex[:24]}", name, json.dumps(arguments, ensure_ascii=False))
+
+
+def _are_calls(calls: list[_Call], names: list[str]) -> bool:
+    """Return whether a rule's calls have these names of functions, or the protocol's names of hosted tools."""
+    return len(calls) == len(names) and all(
+        name in (call.name, HOSTED_FUNCTIONS.get(call.name)) for call, name in zip(calls, names, strict=True)
+    )
 
 
 def _each_text(value: Any, change: Callable[[str], str]) -> Any:

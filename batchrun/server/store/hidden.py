@@ -47,6 +47,7 @@ class RunHidden(TypedDict, total=False):
         tool_steps: the run has steps of tools.
         searches: number of file searches so far.
         produced: ids of files that the code interpreter produced.
+        with_contents: the events of its searches have the texts of the results.
     """
 
     attempt: int
@@ -58,6 +59,7 @@ class RunHidden(TypedDict, total=False):
     tool_steps: bool
     searches: int
     produced: list[str]
+    with_contents: bool
 
 
 class CallFacts(TypedDict, total=False):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import NoneType, UnionType
@@ -137,3 +138,15 @@ def test_only_a_script_takes_hosted_tools(shared: Running) -> None:
         reply = httpx2.post(shared.url + path, json={**body, "tools": [{"type": "web_search"}]})
         assert reply.status_code == 400
         assert reply.json()["error"]["param"] == "tools[0].type"
+
+
+@pytest.mark.parametrize("reply", ['```json\n{"a": 1}\n```', '```\n{"a": 1}\n```', '<think>hm</think>\n{"a": 1}'])
+def test_a_fenced_reply_can_be_rehearsed(tmp_path: Path, reply: str) -> None:
+    """A script sends JSON in a Markdown fence, as servers of open models do, although the request asks for JSON."""
+    path = tmp_path / "script.jsonl"
+    path.write_text(json.dumps({"default": {"reply": reply}}), encoding="utf-8")
+    with EmbeddedServer(ServerSettings(shutdown_grace_s=0.05), ScriptResponder(path)) as server:
+        body = {"model": "m", "input": "x", "text": {"format": {"type": "json_object"}}}
+        response = httpx2.post(f"{server.url}/responses", json=body).json()
+    assert response["status"] == "completed"
+    assert response["output"][0]["content"][0]["text"] == reply

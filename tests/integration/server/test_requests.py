@@ -257,3 +257,32 @@ def test_messages_are_kept_as_they_were_sent(start: Start) -> None:
     assert messages.delete(second.id, thread_id=thread.id).deleted
     with pytest.raises(openai.NotFoundError, match="No message found"):
         messages.retrieve(second.id, thread_id=thread.id)
+
+
+def test_metadata_updates_merge_in_every_kind_of_object(start: Start) -> None:
+    """An update sets and removes single keys of assistants, threads, messages, runs, vector stores and conversations."""
+    running = start()
+    client = running.client
+    first: Any = {"metadata": {"a": "1", "b": "2", "c": "3"}}
+    change: Any = {"metadata": {"a": None, "b": "", "d": "4"}}
+    assistant = client.beta.assistants.create(model="m", **first)
+    thread = client.beta.threads.create(**first)
+    message = client.beta.threads.messages.create(thread.id, role="user", content="x", **first)
+    run = client.beta.threads.runs.create_and_poll(
+        thread_id=thread.id, assistant_id=assistant.id, poll_interval_ms=20, **first
+    )
+    store, conversation = client.vector_stores.create(**first), client.conversations.create(**first)
+    for values, expected in (
+        (change, {"c": "3", "d": "4"}),
+        ({"metadata": {}}, {"c": "3", "d": "4"}),
+        ({"metadata": {"c": "9"}}, {"c": "9", "d": "4"}),
+    ):
+        changed: list[Any] = [
+            client.beta.assistants.update(assistant.id, **values),
+            client.beta.threads.update(thread.id, **values),
+            client.beta.threads.messages.update(message.id, thread_id=thread.id, **values),
+            client.beta.threads.runs.update(run.id, thread_id=thread.id, **values),
+            client.vector_stores.update(store.id, **values),
+            client.conversations.update(conversation.id, **values),
+        ]
+        assert [each.metadata for each in changed] == [expected] * 6

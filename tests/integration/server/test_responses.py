@@ -82,7 +82,7 @@ def test_a_conversation_collects_its_items(start: Start) -> None:
     assert client.conversations.items.retrieve(items[1].id, conversation_id=conversation.id) == items[1]
     client.conversations.items.delete(items[0].id, conversation_id=conversation.id)
     assert len(client.conversations.items.list(conversation.id).data) == 2
-    assert client.conversations.update(conversation.id, metadata={"c": "d"}).metadata == {"c": "d"}
+    assert client.conversations.update(conversation.id, metadata={"c": "d"}).metadata == {"a": "b", "c": "d"}
     assert client.conversations.delete(conversation.id).deleted
     with pytest.raises(openai.NotFoundError):
         client.conversations.retrieve(conversation.id)

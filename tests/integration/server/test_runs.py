@@ -259,7 +259,7 @@ def test_instructions_and_messages_can_be_added_to_a_run(start: Start) -> None:
         thread_id=thread.id, assistant_id=running.assistant(instructions="Be brief."),
         additional_instructions="Be kind.", additional_messages=[{"role": "user", "content": "second"}],
     )  # fmt: skip
-    assert run.instructions == "Be brief.\nBe kind."
+    assert run.instructions == "Be brief. Be kind."
     asked = running.responder.asked[-1]
     assert [message.text for message in asked.messages] == ["first", "second"]
     listed = running.client.beta.threads.messages.list(thread.id, order="asc").data

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from batchrun.server.http.endpoint import operation
 from batchrun.server.http.routes.resources import resources_body
+from batchrun.server.protocol.metadata import merged_metadata
 from batchrun.server.protocol.objects import new_assistant, response_format_body, tool_bodies
 from batchrun.server.protocol.requests.threads import CreateAssistant, UpdateAssistant
 from batchrun.server.replies.replies import Json, json_reply
@@ -42,8 +43,7 @@ def update_assistant(call: Call, request: UpdateAssistant) -> Json:
         if name in given:
             value = getattr(request, name)
             assistant[name] = 1.0 if value is None else value
-    if "metadata" in given:
-        assistant["metadata"] = request.metadata or {}
+    assistant["metadata"] = merged_metadata(assistant["metadata"], request.metadata)
     if "response_format" in given:
         assistant["response_format"] = response_format_body(request.response_format)
     if request.tools is not None:

@@ -13,7 +13,8 @@ from batchrun.server.http.routes.resources import refuse_other_tools
 from batchrun.server.protocol.bodies import Body
 from batchrun.server.protocol.ids import new_id
 from batchrun.server.protocol.requests.chat import ChatMessage, CreateChatCompletion
-from batchrun.server.protocol.requests.tools import NamedToolChoice
+from batchrun.server.protocol.requests.neutral import change_refusal
+from batchrun.server.protocol.requests.tools import FunctionChoice
 from batchrun.server.replies.event_log import EventLog
 from batchrun.server.replies.replies import HttpReply, Stream, Waiting
 from batchrun.server.responders.base import Conversation, Message, ToolCall, ToolOutput, answering_model
@@ -25,13 +26,17 @@ __all__ = ["OPERATIONS"]
 
 _PASSED_THROUGH = (
     "temperature", "top_p", "frequency_penalty", "presence_penalty", "seed", "stop", "logit_bias",
-    "reasoning_effort", "verbosity", "user", "service_tier", "prompt_cache_key", "safety_identifier",
+    "reasoning_effort", "verbosity", "user", "service_tier", "prompt_cache_key", "safety_identifier", "prediction",
+    "prompt_cache_retention", "prompt_cache_options", "web_search_options",
 )  # fmt: skip
 
 
 def create_chat_completion(call: Call, request: CreateChatCompletion) -> HttpReply:
     if request.stream_options is not None and not request.stream:
         raise bad_value("stream_options", "The 'stream_options' parameter is only allowed when 'stream' is enabled.")
+    refusal = change_refusal(request, call.parts.responder.name)
+    if refusal is not None:
+        raise refusal
     log = EventLog(new_id("chatcmpl-"), 0)
     log.single = True
     if call.keyed:
@@ -60,7 +65,7 @@ def _conversation(request: CreateChatCompletion) -> Conversation:
     leading = [message for message in request.messages if message.role in ("system", "developer")]
     instructions = "\n".join(_text(message) for message in leading)
     choice = request.tool_choice
-    named = choice.model_dump(exclude_none=True) if isinstance(choice, NamedToolChoice) else None
+    named = choice.model_dump() if isinstance(choice, FunctionChoice) else None
     parameters: Body = {name: getattr(request, name) for name in _PASSED_THROUGH if getattr(request, name) is not None}
     parameters |= request.model_extra or {}  # an upstream service may know them
     response_format = request.response_format

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from batchrun.server.errors import no_such
 from batchrun.server.http.endpoint import operation
-from batchrun.server.http.routes.input_items import stored_items
+from batchrun.server.http.routes.input_items import included, stored_items
 from batchrun.server.protocol.ids import new_id
 from batchrun.server.protocol.items import prefix_of
+from batchrun.server.protocol.metadata import merged_metadata
 from batchrun.server.protocol.requests.items import CreateConversation, CreateItems, UpdateConversation
 from batchrun.server.replies.encoding import dumps
 from batchrun.server.replies.replies import Json, json_reply
@@ -55,7 +56,7 @@ def retrieve_conversation(call: Call) -> Json:
 
 def update_conversation(call: Call, request: UpdateConversation) -> Json:
     body = _find(call)
-    body["metadata"] = request.metadata or {}
+    body["metadata"] = merged_metadata(body["metadata"], request.metadata)
     call.objects.save(body)
     return json_reply(body)
 
@@ -68,11 +69,13 @@ def delete_conversation(call: Call) -> Json:
 
 
 def create_items(call: Call, request: CreateItems) -> Json:
+    included(call)
     bodies = _add_items(call, _find(call)["id"], request.items)
     return Json(text=list_json([dumps(body) for body in bodies], [body["id"] for body in bodies], False))
 
 
 def list_items(call: Call) -> Json:
+    included(call)
     return Json(text=call.objects.page(ITEM, call.owner, call.page(), parent=_find(call)["id"]))
 
 
@@ -84,6 +87,7 @@ def _item(call: Call) -> Body:
 
 
 def retrieve_item(call: Call) -> Json:
+    included(call)
     return json_reply(_item(call))
 
 

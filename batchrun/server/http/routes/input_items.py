@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
-from batchrun.server.errors import ApiError
+from batchrun.server.errors import ApiError, bad_value
 from batchrun.server.protocol.ids import response_of_item
 from batchrun.server.protocol.items import content_parts, item_body
 from batchrun.server.protocol.requests.input_items import ItemReference
+from batchrun.server.protocol.requests.items import Include
 from batchrun.server.store.kinds import FILE, ITEM, RESPONSE
 
 if TYPE_CHECKING:
@@ -18,7 +19,21 @@ if TYPE_CHECKING:
     from batchrun.server.protocol.ids import Prefix
     from batchrun.server.protocol.requests.input_items import InputItem
 
-__all__ = ["stored_items"]
+__all__ = ["included", "stored_items"]
+
+
+def included(call: Call) -> list[str]:
+    """Return the details that a query asks for.
+
+    Raises:
+        ApiError: 400: there is no such detail.
+    """
+    include = [*call.query.get("include", ()), *call.query.get("include[]", ())]
+    for each in include:
+        if each not in get_args(Include):
+            named = ", ".join(f"'{value}'" for value in get_args(Include))
+            raise bad_value("include", f"Invalid value: '{each}'. Supported values are: {named}.")
+    return include
 
 
 def stored_items(call: Call, items: Sequence[InputItem], new_id: Callable[[Prefix], str], *, param: str) -> list[Body]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from batchrun.server.errors import locked_thread
 from batchrun.server.http.endpoint import operation
 from batchrun.server.http.routes.resources import attach_files, check_attachments
+from batchrun.server.protocol.metadata import merged_metadata
 from batchrun.server.protocol.objects import new_message
 from batchrun.server.protocol.requests.threads import CreateMessage, UpdateMetadata
 from batchrun.server.replies.replies import Json, json_reply
@@ -77,8 +78,7 @@ def retrieve_message(call: Call) -> Json:
 
 def update_message(call: Call, request: UpdateMetadata) -> Json:
     message = _message(call)
-    if "metadata" in request.model_fields_set:
-        message["metadata"] = request.metadata or {}
+    message["metadata"] = merged_metadata(message["metadata"], request.metadata)
     call.objects.save(message, status=message["status"])
     return json_reply(message)
 

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from batchrun.server.protocol.requests.tools import FunctionTool, OtherTool
     from batchrun.server.store.hidden import UsableResources
 
-__all__ = ["attach_files", "check_attachments", "refuse_other_tools", "resources_body", "usable_resources"]
+__all__ = [
+    "attach_files",
+    "check_attachments",
+    "refuse_other_tools",
+    "resources_body",
+    "usable_resources",
+    "wants_contents",
+]
 
 
 def refuse_other_tools(
@@ -38,6 +45,22 @@ def refuse_other_tools(
         if tool.type not in offered:
             where, named = f"tools[{index}].type", ", ".join(f"'{each}'" for each in offered)
             raise bad_value(where, f"Invalid value: '{tool.type}'. Supported values are: {named}.")
+
+
+_CONTENTS = "step_details.tool_calls[*].file_search.results[*].content"
+
+
+def wants_contents(call: Call) -> bool:
+    """Return whether a query asks for the texts of search results.
+
+    Raises:
+        ApiError: 400: it asks for anything else.
+    """
+    requested = [*call.query.get("include", ()), *call.query.get("include[]", ())]
+    for each in requested:
+        if each != _CONTENTS:
+            raise bad_value("include", f"Invalid value: '{each}'. Supported values are: '{_CONTENTS}'.")
+    return bool(requested)
 
 
 def resources_body(call: Call, resources: Any, tools: list[Body] | None = None) -> Body:

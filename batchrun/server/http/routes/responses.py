@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import itertools
 from functools import partial
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from batchrun.server.errors import ApiError, bad_value, no_such
 from batchrun.server.execution.containers import add_container
 from batchrun.server.execution.live_response import LiveResponse, announce_start
 from batchrun.server.execution.response_calls import without_details
 from batchrun.server.http.endpoint import find_log, operation
-from batchrun.server.http.routes.input_items import stored_items
+from batchrun.server.http.routes.input_items import included, stored_items
 from batchrun.server.http.routes.resources import refuse_other_tools
 from batchrun.server.protocol.ids import new_id, new_item_id
 from batchrun.server.protocol.items import check_calls
 from batchrun.server.protocol.requests.input_items import MessageItem
-from batchrun.server.protocol.requests.items import CodeTool, CreateResponse, Include, ResponseFunctionTool, SearchTool
+from batchrun.server.protocol.requests.items import CodeTool, CreateResponse, ResponseFunctionTool, SearchTool
+from batchrun.server.protocol.requests.neutral import change_refusal
 from batchrun.server.replies.event_log import EventLog
 from batchrun.server.replies.replies import HttpReply, Json, Stream, Waiting, json_reply
 from batchrun.server.responders.base import answering_model
@@ -40,6 +41,9 @@ def create_response(call: Call, request: CreateResponse) -> HttpReply:
     if request.background and request.store is False:
         raise bad_value("background", "Background mode requires the response to be stored: set store to true.")
     refuse_other_tools(call, request.tools, offered=("function", "file_search", "code_interpreter"))
+    refusal = change_refusal(request, call.parts.responder.name)
+    if refusal is not None:
+        raise refusal
     model = answering_model(call.parts.responder, request.model)
     body = _new_response(request, model, call.parts.now())
     _check_context(call, body)
@@ -223,27 +227,13 @@ def _find(call: Call) -> Body:
 
 def retrieve_response(call: Call) -> HttpReply:
     body = _find(call)
-    include = _include(call)
+    include = included(call)
     if call.one("stream") not in ("true", "True", "1"):
         return json_reply(_with_details(call, body, include) if include else body)
     after = call.one("starting_after")
     if after is not None and not (after.isascii() and after.isdigit() and len(after) < 10):
         raise bad_value("starting_after", f"Invalid 'starting_after': expected an integer, but got '{after}'.")
     return Stream(log=find_log(call.core, body["id"], 0), skip=0 if after is None else int(after) + 1, tail=b"")
-
-
-def _include(call: Call) -> list[str]:
-    """Return the details that a query asks for.
-
-    Raises:
-        ApiError: 400: there is no such detail.
-    """
-    include = [*call.query.get("include", ()), *call.query.get("include[]", ())]
-    for each in include:
-        if each not in get_args(Include):
-            named = ", ".join(f"'{value}'" for value in get_args(Include))
-            raise bad_value("include", f"Invalid value: '{each}'. Supported values are: {named}.")
-    return include
 
 
 def _with_details(call: Call, body: Body, include: list[str]) -> Body:
@@ -272,7 +262,7 @@ def delete_response(call: Call) -> Json:
 
 def list_input_items(call: Call) -> Json:
     body = _find(call)
-    _include(call)
+    included(call)
     return Json(text=page_of(call.objects.response_hidden(body["id"])["input"], call.page(), "item"))
 
 

@@ -17,8 +17,9 @@ from batchrun.server.execution.run_states import TRANSITIONS
 from batchrun.server.execution.run_writer import opening_frames
 from batchrun.server.http.endpoint import operation
 from batchrun.server.http.routes.messages import active_run, add_messages
-from batchrun.server.http.routes.resources import resources_body, usable_resources
+from batchrun.server.http.routes.resources import resources_body, usable_resources, wants_contents
 from batchrun.server.http.routes.threads import add_thread
+from batchrun.server.protocol.metadata import merged_metadata
 from batchrun.server.protocol.objects import new_run
 from batchrun.server.protocol.requests.runs import CreateRun, CreateThreadAndRun, RunOptions, SubmitToolOutputs
 from batchrun.server.protocol.requests.threads import CreateThread, UpdateMetadata
@@ -90,6 +91,8 @@ def _started(
         "creates_thread": thread is not None,
         "resources": usable_resources(resources),
     }
+    if wants_contents(call):
+        hidden["with_contents"] = True
     if effort is not None:
         hidden["parameters"] = {"reasoning_effort": effort}
     text = dumps(run)
@@ -126,9 +129,8 @@ def retrieve_run(call: Call) -> Json:
 
 def update_run(call: Call, request: UpdateMetadata) -> Json:
     run = find_run(call)
-    if "metadata" in request.model_fields_set:
-        run["metadata"] = request.metadata or {}
-        call.core.runs.change_metadata(call.owner, run)
+    run["metadata"] = merged_metadata(run["metadata"], request.metadata)
+    call.core.runs.change_metadata(call.owner, run)
     return json_reply(run)
 
 

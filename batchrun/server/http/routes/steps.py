@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from batchrun.server.errors import bad_value, no_such
+from batchrun.server.errors import no_such
+from batchrun.server.execution.call_steps import with_contents
 from batchrun.server.http.endpoint import operation
+from batchrun.server.http.routes.resources import wants_contents
 from batchrun.server.http.routes.runs import find_run
 from batchrun.server.replies.encoding import loads
 from batchrun.server.replies.replies import Json, json_reply
@@ -18,32 +20,15 @@ if TYPE_CHECKING:
 __all__ = ["OPERATIONS"]
 
 
-CONTENT = "step_details.tool_calls[*].file_search.results[*].content"
-
-
-def _wants_content(call: Call) -> bool:
-    requested = [*call.query.get("include", ()), *call.query.get("include[]", ())]
-    for each in requested:
-        if each != CONTENT:
-            raise bad_value("include", f"Invalid value: '{each}'. Supported values are: '{CONTENT}'.")
-    return bool(requested)
-
-
 def _with_content(call: Call, step: StepBody) -> StepBody:
     """Return the step with the texts of its search results, which clients get only on request."""
-    kept = call.objects.step_hidden(step["id"]).get("calls", {})
-    for each in step["step_details"].get("tool_calls", ()):
-        if each["type"] == "file_search":
-            texts = kept[each["id"]]["contents"] if each["id"] in kept else ()
-            for result, text in zip(each["file_search"].get("results", ()), texts, strict=False):
-                result["content"] = [{"type": "text", "text": text}]
-    return step
+    return with_contents(step, call.objects.step_hidden(step["id"]))
 
 
 def list_steps(call: Call) -> Json:
     run = find_run(call)
     text = call.objects.page(STEP, call.owner, call.page(), parent=run["id"], noun="run step")
-    if _wants_content(call):
+    if wants_contents(call):
         listed = loads(text)
         listed["data"] = [_with_content(call, step) for step in listed["data"]]
         return json_reply(listed)
@@ -55,7 +40,7 @@ def retrieve_step(call: Call) -> Json:
     step = call.objects.find(STEP, call.owner, call.path["step_id"], parent=run["id"])
     if step is None:
         raise no_such("run step", call.path["step_id"])
-    return json_reply(_with_content(call, step) if _wants_content(call) else step)
+    return json_reply(_with_content(call, step) if wants_contents(call) else step)
 
 
 OPERATIONS = (

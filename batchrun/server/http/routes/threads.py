@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from batchrun.server.http.endpoint import operation
 from batchrun.server.http.routes.messages import add_messages
 from batchrun.server.http.routes.resources import resources_body
+from batchrun.server.protocol.metadata import merged_metadata
 from batchrun.server.protocol.objects import new_thread
 from batchrun.server.protocol.requests.threads import CreateThread, UpdateThread
 from batchrun.server.replies.replies import Json, json_reply
@@ -42,8 +43,7 @@ def retrieve_thread(call: Call) -> Json:
 
 def update_thread(call: Call, request: UpdateThread) -> Json:
     thread = call.objects.get(THREAD, call.owner, call.path["thread_id"])
-    if "metadata" in request.model_fields_set:
-        thread["metadata"] = request.metadata or {}
+    thread["metadata"] = merged_metadata(thread["metadata"], request.metadata)
     if request.tool_resources is not None:
         changed = resources_body(call, request.tool_resources)
         for key in request.tool_resources.model_fields_set:

@@ -21,6 +21,7 @@ from batchrun.server.execution.vector_stores import (
 )
 from batchrun.server.http.endpoint import operation
 from batchrun.server.protocol.ids import new_id
+from batchrun.server.protocol.metadata import merged_metadata
 from batchrun.server.protocol.requests.vector_stores import (
     AddVectorStoreFile,
     AddVectorStoreFiles,
@@ -100,8 +101,7 @@ def update_store(call: Call, request: UpdateVectorStore) -> Json:
     given = request.model_fields_set
     if "name" in given:
         store["name"] = request.name or ""
-    if "metadata" in given:
-        store["metadata"] = request.metadata or {}
+    store["metadata"] = merged_metadata(store["metadata"], request.metadata)
     if "expires_after" in given:
         expires = request.expires_after
         store["expires_after"] = expires.model_dump() if expires else None

@@ -2,22 +2,53 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+import functools
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import pydantic_core
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic.types import AllowInfNan
 
 from batchrun.server.errors import ApiError
 from batchrun.server.protocol.bodies import Body
 
-__all__ = ["Metadata", "OpenModel", "RequestModel", "parse_json", "refusal", "validate"]
+if TYPE_CHECKING:
+    from pydantic import GetJsonSchemaHandler
+    from pydantic_core import CoreSchema, ErrorDetails
+
+__all__ = ["Metadata", "MetadataUpdate", "OpenModel", "RequestModel", "parse_json", "refusal", "validate"]
 
 
 class RequestModel(BaseModel):
-    """Base of all request bodies. Unknown keys are errors, and values are not converted."""
+    """Base of all request bodies. Unknown keys are errors, values are not converted, and null means "not given"."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_not_given(cls, data: Any) -> Any:
+        if isinstance(data, dict) and None in data.values():
+            optional = _optional(cls)
+            return {key: value for key, value in data.items() if value is not None or key not in optional}
+        return data
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> Body:
+        """Return the schema, in which every optional key may be null."""
+        schema = handler(core_schema)
+        body = handler.resolve_ref_schema(schema)
+        for name, value in body.get("properties", {}).items():
+            if name not in body.get("required", ()) and {"type": "null"} not in value.get("anyOf", ()):
+                facts = {key: value[key] for key in ("title", "default", "description") if key in value}
+                inner = {key: each for key, each in value.items() if key not in facts}
+                body["properties"][name] = {**facts, "anyOf": [inner, {"type": "null"}]} if inner else value
+        return schema
+
+
+@functools.cache
+def _optional(model: type[BaseModel]) -> frozenset[str]:
+    """Return the keys that a body may leave out."""
+    return frozenset(field.alias or name for name, field in model.model_fields.items() if not field.is_required())
 
 
 class OpenModel(RequestModel):
@@ -33,6 +64,9 @@ MetadataKey = Annotated[str, StringConstraints(max_length=64)]
 MetadataValue = Annotated[str, StringConstraints(max_length=512)]
 Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)]
 """Up to 16 pairs, with keys of up to 64 and values of up to 512 characters."""
+
+MetadataUpdate = Annotated[dict[MetadataKey, MetadataValue | None], Field(max_length=16)]
+"""Pairs to set; null or an empty value removes a key."""
 
 Temperature = Annotated[float, Field(ge=0, le=2), AllowInfNan(False)]
 Probability = Annotated[float, Field(ge=0, le=1), AllowInfNan(False)]
@@ -74,9 +108,10 @@ def validate(model: type[ModelT], data: Any) -> ModelT:
 def refusal(error: ValidationError, data: Any) -> ApiError:
     """Return the first error of a validation in the form of the hosted API."""
     errors = error.errors(include_url=False)
-    # Every member of a union reports an error; the deepest location belongs to the member that was meant.
-    first = max(errors, key=lambda each: len(each["loc"])) if _is_union(errors) else errors[0]
+    first, others = _meant(errors, data) if len(errors) > 1 else (errors[0], [])
     param = _path(first["loc"], data)
+    if others:
+        return _union_refusal(param, [first, *others])
     kind, value, context = first["type"], first["input"], first.get("ctx", {})
     if kind == "missing":
         return ApiError(400, f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
@@ -94,7 +129,8 @@ def refusal(error: ValidationError, data: Any) -> ApiError:
         param = f"{param}.type" if kind == "union_tag_invalid" else param
         return ApiError(
             400,
-            f"Invalid value: '{shown}'. Supported values are: {expected}.",
+            # One tag may stand for several types of items; it is quoted in another way.
+            f"Invalid value: '{shown}'. Supported values are: {expected}.".replace('"', "'"),
             param=param,
             code="invalid_value",
         )
@@ -132,6 +168,37 @@ _EXPECTED_TYPES = {
 }
 
 
+def _meant(errors: list[ErrorDetails], data: Any) -> tuple[ErrorDetails, list[ErrorDetails]]:
+    """Return the error to report, and those of the other members of its union if they say no more than it does.
+
+    Every member of a union reports an error. The deepest one belongs to the member that was meant; of several at one
+    place, one about more than the value's type.
+    """
+    if len({each["loc"][:1] for each in errors}) > 1:
+        return errors[0], []
+    paths = [_path(each["loc"], data) for each in errors]
+    deepest = max(paths, key=lambda path: path.count(".") + path.count("["))
+    there = [each for each, path in zip(errors, paths, strict=True) if path == deepest]
+    closer = [each for each in there if each["type"] not in _EXPECTED_TYPES and each["type"] != "literal_error"]
+    return (closer[0], []) if closer else (there[0], there[1:])
+
+
+def _union_refusal(param: str, errors: list[ErrorDetails]) -> ApiError:
+    """Return the error of a value that fits no member of a union; it names all of them."""
+    value = errors[0]["input"]
+    words = [each["ctx"]["expected"] for each in errors if each["type"] == "literal_error"]
+    kinds = [_EXPECTED_TYPES[each["type"]] for each in errors if each["type"] != "literal_error"]
+    kinds = list(dict.fromkeys(kinds))
+    if words and isinstance(value, str):
+        alternative = "".join(f", or {kind}" for kind in kinds)
+        message = f"Invalid value: '{value}'. Supported values are: {', '.join(words)}{alternative}."
+        return ApiError(400, message, param=param, code="invalid_value")
+    expected = [*(f"one of {each}" for each in words), *kinds]
+    listed = ", ".join(expected[:-1]) + f" or {expected[-1]}" if len(expected) > 1 else expected[0]
+    message = f"Invalid type for '{param}': expected {listed}, but got {_kind(value)} instead."
+    return ApiError(400, message, param=param, code="invalid_type")
+
+
 def _bound_refusal(kind: str, param: str, value: Any, context: Body) -> ApiError:
     word, sign, bound = (
         ("below minimum", ">=", context["ge"])
@@ -164,10 +231,6 @@ def _length_refusal(kind: str, param: str, value: Any, context: Body) -> ApiErro
     )
 
 
-def _is_union(errors: list[Any]) -> bool:
-    return len({each["loc"][:1] for each in errors}) == 1 and len(errors) > 1
-
-
 def _path(location: tuple[str | int, ...], data: Any) -> str:
     """Return a path such as `tools[0].function.name` for a pydantic location.
 
@@ -184,6 +247,7 @@ def _path(location: tuple[str | int, ...], data: Any) -> str:
             tagged = True
             continue
         elif not (isinstance(node, dict) and part in node) and _is_member(part):
+            tagged = not part.startswith("tagged-union")  # what follows a model is one of its keys, and not a tag
             continue
         else:
             path += f".{part}" if path else part
@@ -193,7 +257,11 @@ def _path(location: tuple[str | int, ...], data: Any) -> str:
 
 
 def _is_member(part: str) -> bool:
-    return part[:1].isupper() or "[" in part or part in ("str", "literal", "constrained-str")
+    # A quote is in the tag of several types of items.
+    return part[:1].isupper() or "[" in part or "'" in part or part in _MEMBERS
+
+
+_MEMBERS = frozenset({"str", "literal", "constrained-str", "bool", "int", "float", "list", "dict", "constrained-float"})
 
 
 def _kind(value: Any) -> str:

@@ -6,13 +6,14 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AllowInfNan, Discriminator, Field, Tag
 
+from batchrun.server.protocol.bodies import Body
 from batchrun.server.protocol.requests.base import Metadata, OpenModel, Probability, RequestModel, Temperature
-from batchrun.server.protocol.requests.threads import ModelName, ReasoningEffort
+from batchrun.server.protocol.requests.threads import ImageAddress, ModelName, ReasoningEffort
 from batchrun.server.protocol.requests.tools import (
+    FunctionChoice,
     FunctionTool,
     JsonObjectFormat,
     JsonSchemaFormat,
-    NamedToolChoice,
     OtherTool,
     OtherToolChoice,
     TextFormat,
@@ -23,7 +24,7 @@ __all__ = ["ChatMessage", "CreateChatCompletion"]
 
 
 class ChatImageUrl(RequestModel):
-    url: str
+    url: ImageAddress
     detail: Literal["auto", "low", "high"] | None = None
 
 
@@ -97,7 +98,7 @@ class CreateChatCompletion(OpenModel):
     stream: bool | None = None
     stream_options: ChatStreamOptions | None = None
     tools: Annotated[list[ChatTool], Field(max_length=128)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | OtherToolChoice | None = None
+    tool_choice: Literal["none", "auto", "required"] | FunctionChoice | OtherToolChoice | None = None
     parallel_tool_calls: bool | None = None
     response_format: Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")] | None = (
         None
@@ -105,6 +106,17 @@ class CreateChatCompletion(OpenModel):
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     n: Annotated[int, Field(ge=1, le=1)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    modalities: list[Literal["text", "audio"]] | None = None
+    audio: Body | None = None
+    functions: list[Any] | None = None
+    function_call: Any = None
+    moderation: Body | None = None
+    web_search_options: Body | None = None
+    prediction: Body | None = None
+    prompt_cache_retention: str | None = None
+    prompt_cache_options: Body | None = None
     temperature: Temperature | None = None
     top_p: Probability | None = None
     frequency_penalty: Penalty | None = None

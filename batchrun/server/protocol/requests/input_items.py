@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args
 from pydantic import Discriminator, Field, StringConstraints, Tag
 
 from batchrun.server.protocol.requests.base import OpenModel, RequestModel
-from batchrun.server.protocol.requests.threads import Detail
+from batchrun.server.protocol.requests.threads import Detail, ImageAddress
 from batchrun.server.protocol.requests.tools import FunctionName
 
 __all__ = ["InputItem", "ItemReference", "KeptItem", "Text"]
@@ -23,7 +23,7 @@ class InputText(RequestModel):
 
 class InputImage(RequestModel):
     type: Literal["input_image"]
-    image_url: str | None = None
+    image_url: ImageAddress | None = None
     file_id: str | None = None
     detail: Detail | Literal["original"] | None = None
 
@@ -115,7 +115,7 @@ class ItemReference(RequestModel):
 
 KeptType: TypeAlias = Literal[
     "reasoning", "file_search_call", "code_interpreter_call", "web_search_call", "image_generation_call",
-    "compaction", "compaction_trigger", "computer_call", "computer_call_output", "local_shell_call",
+    "compaction", "compaction_trigger", "local_shell_call",
     "local_shell_call_output", "shell_call", "shell_call_output", "apply_patch_call", "apply_patch_call_output",
     "mcp_list_tools", "mcp_approval_request", "mcp_approval_response", "mcp_call", "tool_search_call",
     "tool_search_output", "additional_tools", "configuration_update", "program", "program_output",
@@ -123,13 +123,18 @@ KeptType: TypeAlias = Literal[
 
 
 class KeptItem(OpenModel):
-    """An item that a model behind Chat Completions can't read. It is stored as it is, and given back."""
+    """An item that a model behind Chat Completions can't read. It is stored as it is, and given back.
+
+    Calls of a computer are refused: without them the model could not continue.
+    """
 
     type: KeptType
     id: str | None = None
 
 
 _KEPT = frozenset(get_args(KeptType))
+_KEPT_TAG = "', '".join(get_args(KeptType))
+"""The messages about an unknown type quote the tags."""
 
 
 def _item_type(value: Any) -> Any:
@@ -138,7 +143,7 @@ def _item_type(value: Any) -> Any:
     kind = value.get("type")
     if kind is None:
         return "message" if "role" in value or "id" not in value else "item_reference"
-    return "kept" if kind in _KEPT else kind
+    return _KEPT_TAG if kind in _KEPT else kind
 
 
 InputItem: TypeAlias = Annotated[
@@ -148,6 +153,6 @@ InputItem: TypeAlias = Annotated[
     | Annotated[CustomCallItem, Tag("custom_tool_call")]
     | Annotated[CustomCallOutputItem, Tag("custom_tool_call_output")]
     | Annotated[ItemReference, Tag("item_reference")]
-    | Annotated[KeptItem, Tag("kept")],
+    | Annotated[KeptItem, Tag(_KEPT_TAG)],
     Discriminator(_item_type),
 ]

@@ -7,11 +7,18 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from batchrun.server.protocol.bodies import Body
-from batchrun.server.protocol.requests.base import Metadata, OpenModel, Probability, RequestModel, Temperature
+from batchrun.server.protocol.requests.base import (
+    Metadata,
+    MetadataUpdate,
+    OpenModel,
+    Probability,
+    RequestModel,
+    Temperature,
+)
 from batchrun.server.protocol.requests.input_items import InputItem, Text
 from batchrun.server.protocol.requests.threads import ModelName, ReasoningEffort
 from batchrun.server.protocol.requests.tools import FunctionName, OtherTool, OtherToolChoice, checked_schema
-from batchrun.server.protocol.requests.vector_stores import Filter, SearchRanking
+from batchrun.server.protocol.requests.vector_stores import Filter
 
 __all__ = [
     "CodeTool",
@@ -44,23 +51,33 @@ class ResponseFunctionTool(OpenModel):
     strict: bool | None = None
 
 
-class SearchTool(RequestModel):
+class ResponseRanking(OpenModel):
+    ranker: Literal["none", "auto", "default-2024-11-15", "default_2024_08_21"] | None = None
+    score_threshold: Probability = 0.0
+    hybrid_search: Body | None = None
+
+
+class SearchTool(OpenModel):
     type: Literal["file_search"]
     vector_store_ids: Annotated[list[str], Field(min_length=1, max_length=20)]
     max_num_results: Annotated[int, Field(ge=1, le=50)] | None = None
     filters: Filter | None = None
-    ranking_options: SearchRanking | None = None
+    ranking_options: ResponseRanking | None = None
+    allowed_callers: list[str] | None = None
 
 
-class AutoContainer(RequestModel):
-    """A new container. Its memory and network are those of the server's sandbox: neither can be chosen."""
+class AutoContainer(OpenModel):
+    """A new container. Its memory is that of the server's sandbox, which has no network."""
 
     type: Literal["auto"]
     file_ids: Annotated[list[str], Field(max_length=50)] | None = None
+    memory_limit: str | None = None
+    network_policy: Body | None = None
 
 
-class CodeTool(RequestModel):
+class CodeTool(OpenModel):
     type: Literal["code_interpreter"]
+    allowed_callers: list[str] | None = None
     container: str | AutoContainer | None = None
 
 
@@ -137,6 +154,15 @@ class CreateResponse(OpenModel):
     stream_options: StreamOptions | None = None
     include: list[Include] | None = None
     max_tool_calls: Annotated[int, Field(ge=1)] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    prompt: Body | None = None
+    context_management: list[Body] | None = None
+    moderation: Body | None = None
+    prompt_cache_retention: str | None = None
+    prompt_cache_options: Body | None = None
+    background_options: Body | None = None
+    access_programs: Body | None = None
+    image: Body | None = None
     service_tier: str | None = None
     prompt_cache_key: str | None = None
     safety_identifier: str | None = None
@@ -149,7 +175,7 @@ class CreateConversation(RequestModel):
 
 
 class UpdateConversation(RequestModel):
-    metadata: Metadata | None
+    metadata: MetadataUpdate | None
 
 
 class CreateItems(RequestModel):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, StringConstraints
 
-from batchrun.server.protocol.requests.base import Metadata, Probability, RequestModel, Temperature
+from batchrun.server.protocol.requests.base import Metadata, MetadataUpdate, Probability, RequestModel, Temperature
 from batchrun.server.protocol.requests.tools import ResponseFormat, Tool, ToolResources, ToolResourcesUpdate
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "CreateAssistant",
     "CreateMessage",
     "CreateThread",
+    "ImageAddress",
     "MessageAttachment",
     "UpdateAssistant",
     "UpdateMetadata",
@@ -46,12 +47,15 @@ class UpdateAssistant(RequestModel):
     instructions: Instructions | None = None
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
     tool_resources: ToolResourcesUpdate | None = None
-    metadata: Metadata | None = None
+    metadata: MetadataUpdate | None = None
     temperature: Temperature | None = None
     top_p: Probability | None = None
     reasoning_effort: ReasoningEffort | None = None
     response_format: ResponseFormat | None = None
 
+
+ImageAddress = Annotated[str, StringConstraints(min_length=1)]
+"""A URL of an image, with `https:`, `http:` or `data:`; an upstream endpoint checks it."""
 
 Detail: TypeAlias = Literal["auto", "low", "high"]
 
@@ -72,7 +76,7 @@ class ImageFilePart(RequestModel):
 
 
 class ImageUrl(RequestModel):
-    url: str
+    url: ImageAddress
     detail: Detail = "auto"
 
 
@@ -104,7 +108,7 @@ class CreateMessage(RequestModel):
 
 
 class UpdateMetadata(RequestModel):
-    metadata: Metadata | None = None
+    metadata: MetadataUpdate | None = None
 
 
 class CreateThread(RequestModel):
@@ -115,4 +119,4 @@ class CreateThread(RequestModel):
 
 class UpdateThread(RequestModel):
     tool_resources: ToolResourcesUpdate | None = None
-    metadata: Metadata | None = None
+    metadata: MetadataUpdate | None = None

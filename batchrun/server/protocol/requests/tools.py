@@ -11,6 +11,7 @@ from batchrun.server.protocol.json_schemas import schema_fault
 from batchrun.server.protocol.requests.base import Metadata, OpenModel, Probability, RequestModel
 
 __all__ = [
+    "FunctionChoice",
     "OtherTool",
     "OtherToolChoice",
     "ResponseFormat",
@@ -72,6 +73,7 @@ def tool_tag(value: object) -> str:
 
 
 def _other_type(kind: str) -> str:
+    """Return the type of a choice without a function's name."""
     if kind == "function":
         raise ValueError("A choice of a function needs its name.")
     return kind
@@ -85,6 +87,11 @@ class OtherToolChoice(OpenModel):
 
 class FunctionChoiceName(RequestModel):
     name: FunctionName
+
+
+class FunctionChoice(RequestModel):
+    type: Literal["function"]
+    function: FunctionChoiceName
 
 
 class NamedToolChoice(RequestModel):

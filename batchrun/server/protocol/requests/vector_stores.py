@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AllowInfNan, Field, StringConstraints, model_validator
 
-from batchrun.server.protocol.requests.base import Metadata, Probability, RequestModel
+from batchrun.server.protocol.requests.base import Metadata, MetadataUpdate, Probability, RequestModel
 from batchrun.server.protocol.requests.tools import ChunkingStrategy
 
 __all__ = [
@@ -43,7 +43,7 @@ class CreateVectorStore(RequestModel):
 class UpdateVectorStore(RequestModel):
     name: StoreName | None = None
     expires_after: ExpiresAfter | None = None
-    metadata: Metadata | None = None
+    metadata: MetadataUpdate | None = None
 
 
 class AddVectorStoreFile(RequestModel):

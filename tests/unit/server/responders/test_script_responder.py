@@ -239,8 +239,25 @@ async def test_tool_calls(tmp_path: Path) -> None:
 async def test_tool_that_is_not_offered(tmp_path: Path) -> None:
     """A call of a function that the request does not offer fails the run; the error names rule and function."""
     responder = script(tmp_path, '[[rule]]\npattern = "x"\nafter = "y"\ntool_calls = [{ name = "weather" }]')
-    with pytest.raises(ResponderError, match="rule 1 of the script calls the function 'weather'"):
-        await parts(responder, asked("x"))
+    with pytest.raises(
+        ResponderError, match=r"rule 1 of the script calls the function 'weather', .*; it offers 'time'"
+    ):
+        await parts(responder, asked("x", tools=[{"type": "function", "function": {"name": "time"}}]))
+
+
+@pytest.mark.parametrize(("name", "function"), [("code_interpreter", "python"), ("file_search", "file_search")])
+async def test_hosted_tools_by_their_protocol_names(tmp_path: Path, name: str, function: str) -> None:
+    """A rule calls a hosted tool by the name that requests have for it, and answers its output."""
+    responder = script(tmp_path, f'[[rule]]\npattern = "x"\nafter = "\\\\o1"\ntool_calls = [{{ name = "{name}" }}]')
+    tools = [{"type": "function", "function": {"name": function}}]
+    call = next(part for part in await parts(responder, asked("x", tools=tools)) if isinstance(part, ToolCall))
+    assert call.name == function
+    history = (
+        Message("user", "x"),
+        Message("assistant", "", tool_calls=(call,)),
+        Message("tool", "", tool_outputs=(ToolOutput(call.id, "42"),)),
+    )
+    assert await said(responder, "", messages=history, tools=tools) == "42"
 
 
 async def test_no_match(tmp_path: Path) -> None:
