@@ -22,7 +22,7 @@ from batchrun.services.kept import STANDARD_TIERS
 from batchrun.services.reply_fields import name as known_name
 from batchrun.services.reply_fields import objects
 from batchrun.services.usage import usage_of_response, usage_of_tokens
-from batchrun.token_usage import MODEL_OF_RUN, Usage
+from batchrun.token_usage import MODEL_OF_RUN, PROCESSING_OF_RUN, Usage
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice, PriceCalculation, TieredPrices
@@ -86,6 +86,7 @@ class PriceFacts(TypedDict):
     source: str
     usd_per_million_tokens: list[RateFacts]
     service_tier: NotRequired[str]
+    processing: NotRequired[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,7 @@ class MatchedPrice:
         source: "own", or the list with its version.
         rates: at least one, by increasing `above_input_tokens`, which is 0 in the first.
         tier: the service tier that has these rates; None for the standard one.
+        is_batch: the rates are those of the Batch API.
     """
 
     model: str
@@ -105,6 +107,7 @@ class MatchedPrice:
     source: str
     rates: tuple[Rates, ...]
     tier: str | None = None
+    is_batch: bool = False
 
     def cost(self, run: Usage) -> Decimal | None:
         """Return the US dollars of one run, None if its counts are missing or impossible."""
@@ -128,6 +131,8 @@ class MatchedPrice:
         }
         if self.tier is not None:
             facts["service_tier"] = self.tier
+        if self.is_batch:
+            facts["processing"] = "batch"
         return facts
 
     def line(self) -> str:
@@ -138,6 +143,7 @@ class MatchedPrice:
         )
         more = f", {request} per request" if first.request else ""
         tier = f", {self.tier} tier" if self.tier is not None else ""
+        tier += ", Batch API" if self.is_batch else ""
         more += "; long prompts cost more" if len(self.rates) > 1 else ""
         return (
             f"{self.model} priced as {self.matched} ({self.source}{tier}): {read} in, {cached} cached, {written} out "
@@ -195,6 +201,7 @@ class PriceList:
         *,
         embedded: bool = False,
         service_tier: object = None,
+        batch_api: bool = False,
         clock: WallClock = utc_now,
         on_match: Callable[[MatchedPrice], None] | None = None,
     ) -> None:
@@ -206,6 +213,9 @@ class PriceList:
             embedded: the service is the embedded server, which has no list price.
             service_tier: the tier that the job requests, which counts for runs whose tier the service does not report.
                 Without a list price for a run's tier, its price is unknown. The own table has prices of this tier.
+            batch_api: the job requests the Batch API, which counts where no run is given. A run of the Batch API is
+                recognised by its usage; without a list price for it, its price is unknown. The own table has the prices
+                of all requests.
             on_match: called once with each price that is used.
 
         Raises:
@@ -214,10 +224,11 @@ class PriceList:
         self._base_url = None if embedded else base_url or OPENAI_URL
         self._own = {model: _own_rates(model, prices) for model, prices in (own or {}).items()}
         self._service_tier = None if service_tier in STANDARD_TIERS else str(service_tier)
+        self._batch_api = batch_api
         self._clock = clock
         self._on_match = on_match
         self._found: dict[str, PriceCalculation | None] = {}
-        self._matches: dict[tuple[str, str | None], tuple[datetime, MatchedPrice | None]] = {}
+        self._matches: dict[tuple[str, str | None, bool], tuple[datetime, MatchedPrice | None]] = {}
         self._reported: set[MatchedPrice] = set()
 
     def __call__(self, model: str | None, usage: Usage) -> float | None:
@@ -249,43 +260,50 @@ class PriceList:
         """
         if model is None:
             return None
-        tier = self._tier(run)
+        tier, is_batch = self._tier(run), self._is_batch(run)
         minute = self._clock().replace(second=0, microsecond=0)
-        known = self._matches.get((model, tier))
+        known = self._matches.get((model, tier, is_batch))
         if known is None or known[0] != minute:
-            known = minute, self._match(model, tier, minute)
-            self._matches[model, tier] = known
+            known = minute, self._match(model, tier, minute, is_batch=is_batch)
+            self._matches[model, tier, is_batch] = known
         return known[1]
+
+    def _is_batch(self, run: Usage | None) -> bool:
+        """Return whether a run was made by the Batch API; without a run or its usage, whether the job asks for that."""
+        if run is None or run.raw is None:
+            return self._batch_api
+        return run.raw.get(PROCESSING_OF_RUN) == "batch"
 
     def _tier(self, run: Usage | None) -> str | None:
         """Return the tier that a run was served in; None for the standard one."""
         served = known_name(run.raw.get("service_tier")) if run is not None and run.raw is not None else None
         if served is None:
             return self._service_tier
-        return None if served in STANDARD_TIERS else served
+        return None if served in STANDARD_TIERS or served == "batch" else served
 
-    def _match(self, model: str, tier: str | None, now: datetime) -> MatchedPrice | None:
+    def _match(self, model: str, tier: str | None, now: datetime, *, is_batch: bool) -> MatchedPrice | None:
         for name in (model, _DATE.sub("", model)):
             if name in self._own:
                 is_asked = tier == self._service_tier
-                return MatchedPrice(model, name, OWN, (self._own[name],), tier) if is_asked else None
-        return self._listed_match(model, tier, now)
+                return MatchedPrice(model, name, OWN, (self._own[name],), tier, is_batch) if is_asked else None
+        return self._listed_match(model, tier, now, is_batch=is_batch)
 
-    def _listed_match(self, model: str, tier: str | None, now: datetime) -> MatchedPrice | None:
+    def _listed_match(self, model: str, tier: str | None, now: datetime, *, is_batch: bool) -> MatchedPrice | None:
         if model not in self._found:
             self._found[model] = _find(model, self._base_url)
         found = self._found[model]
         if found is None:
             return None
-        context = None
-        if tier is not None:
-            context = {"service_tier": tier}
+        asked = {"service_tier": tier, "processing": "batch" if is_batch else None}
+        context = {name: value for name, value in asked.items() if value is not None}
+        if context:
             # The entry may be that of another provider (`fallback_model_providers`), whose tiers are not this one's.
             is_of_provider = any(found.model is each for each in found.provider.models)
             if not is_of_provider or not _has_variant(found.model, context):
                 return None
-        rates = tuple(_listed_rates(found.model.get_prices(now, context)))
-        return MatchedPrice(model, f"{found.provider.id}/{found.model.id}", _source(), rates, tier) if rates else None
+        rates = tuple(_listed_rates(found.model.get_prices(now, context or None)))
+        name = f"{found.provider.id}/{found.model.id}"
+        return MatchedPrice(model, name, _source(), rates, tier, is_batch) if rates else None
 
 
 def runs_of(usage: Usage) -> Iterator[Usage]:
@@ -348,7 +366,7 @@ def _source() -> str:
 
 
 def _has_variant(model: ModelInfo, context: Mapping[str, str]) -> bool:
-    return any(context.items() >= variant.when.items() for variant in model.price_variants or ())
+    return any(context.items() == variant.when.items() for variant in model.price_variants or ())
 
 
 def _listed_rates(price: ModelPrice) -> Iterator[Rates]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-__all__ = ["MODEL_OF_RUN", "Usage", "sum_usage", "usage_of_model"]
+__all__ = ["MODEL_OF_RUN", "PROCESSING_OF_RUN", "Usage", "sum_usage", "usage_by_batch_api", "usage_of_model"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,19 @@ def sum_usage(usages: Sequence[Usage]) -> Usage:
 
 MODEL_OF_RUN = "batchrun_model"
 """Key in the usage object of a run of another model than that of its row: the model whose prices it has."""
+
+
+PROCESSING_OF_RUN = "batchrun_processing"
+"""Key in the usage object of a run that was not an ordinary request: `batch` for the Batch API and its prices."""
+
+
+def usage_by_batch_api(usage: Usage) -> Usage:
+    """Return the usage of a run that the Batch API has made, so that it has the prices of that.
+
+    >>> usage_by_batch_api(Usage(raw={"prompt_tokens": 6})).raw
+    {'batchrun_processing': 'batch', 'prompt_tokens': 6}
+    """
+    return usage if usage.raw is None else replace(usage, raw={PROCESSING_OF_RUN: "batch", **usage.raw})
 
 
 def usage_of_model(usage: Usage, model: str | None) -> Usage:

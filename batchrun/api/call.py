@@ -42,6 +42,7 @@ from batchrun.wording import shortened
 __all__ = ["Call", "keeping_answers", "resolve", "run_call"]
 
 _NEEDS_OUTPUT: Final = {
+    "batch_api": "its journal names the batches at the service, and has to outlive the call",
     "accept_changes": "without it nothing is kept that could be resumed",
     "code_interpreter": "the files that the model creates are saved next to it",
     "max_age": "without it, or cache=..., no answer of an earlier run is kept",
@@ -181,7 +182,7 @@ async def run_call(
     """
     if not call.job.wait:
         refuse_held(paths_for(call.output).lock)  # before a start is reported: the other batch is fine
-    async with apinged(call.job.ping, call.caller.warn) as final_status:
+    async with apinged(call.job.ping, call.caller.warn, with_start=not call.job.no_wait) as final_status:
         plan = make_plan(call.job, call.data.table, call.environment, call.output, write_output=call.keeps_output)
         if check is not None:
             check(plan)
@@ -206,7 +207,8 @@ async def run_call(
         if not call.keeps_output:
             _write_so_far(plan)
         raise Interrupted(f"{summary.stop.reason}: {_how_to_resume(call, _place_of_answers(call))}")
-    if summary.stop is not None and not summary.totals.by_status.keys() & {"completed", "incomplete"}:
+    is_answered = summary.totals.by_status.keys() & {"completed", "incomplete"}
+    if summary.stop is not None and not summary.is_submitted and not is_answered:
         if summary.stop is INPUT_CHANGED:
             raise InputError(summary.stop.reason)
         raise BatchRefused(summary.stop.reason, error_type="batch_stopped")

@@ -156,9 +156,9 @@ class JobOptions(TypedDict, total=False):
     """Let the model run Python at the service; files that it creates are downloaded to OUTPUT.files."""
 
     api: Api | None
-    """API to use: assistants, responses or chat. Default: responses at OpenAI and Azure; chat at every other base URL;
-    assistants with --assistant, or offline (--script, --model tutor, or without model, key and URL); a batch in
-    progress keeps its API."""
+    """API to use: assistants, responses or chat. Default: responses at OpenAI and Azure, and with --batch-api; chat at
+    every other base URL; assistants with --assistant, or offline (--script, --model tutor, or without model, key and
+    URL); a batch in progress keeps its API."""
 
     base_url: str | None
     """Base URL of the service. Default: environment variable OPENAI_BASE_URL."""
@@ -211,6 +211,25 @@ class JobOptions(TypedDict, total=False):
 
     store: str | Path | None
     """File in which the embedded server keeps its threads. Default: OUTPUT.store."""
+
+    batch_api: bool
+    """Send the requests through the service's Batch API, at its prices and limits; each wave of requests may take up to
+    24 hours (responses and chat)."""
+
+    no_wait: bool
+    """Submit what is due, collect what has ended, and exit with code 8 while answers are missing; the same command
+    continues."""
+
+    batch_deadline: str | None
+    """Time after which a batch at the service is cancelled, such as 90m or 6h, counted from its creation; rows without
+    an answer are then sent as ordinary requests."""
+
+    batch_size: int
+    """Maximum requests in one batch at the service."""
+
+    batch_poll: float
+    """Maximum seconds between two looks at a batch at the service; at first, and after each change, it is looked at
+    after 1, 2, 4, … seconds."""
 
     concurrency: int | None
     """Maximum concurrent rows. Default: adaptive, 20 to 1,000 (4 to 1,000 for a chat server on this machine)."""

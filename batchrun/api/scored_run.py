@@ -93,6 +93,11 @@ def mode_of(data: object, options: dict[str, Any], *, score: ScorerGiven | None,
         raise InputError(f"pilot: expected a number of rows, at least 1, got {pilot!r}")
     if pilot is not None and score is not None:
         raise InputError("pilot: a sample is not scored; give score without pilot")
+    if score is not None and options.get("no_wait"):
+        raise InputError(
+            "no_wait cannot be combined with score: answers may be missing when the call returns; batchrun.score "
+            "scores the output when it is complete"
+        )
     if score is None and given:
         raise InputError(f"{next(iter(given))}: is an option of scoring: add score=..., as in score='numeric'")
     is_unused = score is None and isinstance(data, str | Path) and job_file_scoring(str(data)) is not None

@@ -54,6 +54,7 @@ def price_list(
         plan.job.prices,
         embedded=plan.destination.is_embedded,
         service_tier=plan.job.param.get("service_tier"),
+        batch_api=plan.job.batch_api,
         clock=clock,
         on_match=on_match,
     )
@@ -124,11 +125,17 @@ def engine_of(
     clock: WallClock,
     on_outcome: Callable[[Outcome], None] | None,
     notices: ServiceNotices,
+    *,
+    wrap: Callable[[Service], Service] | None = None,
+    defers: bool = False,
+    shares: Engine | None = None,
 ) -> Engine:
     """Return the engine of a batch with its service, prices and budget.
 
     Args:
         notices: gets what replies tell about the service.
+        wrap: returns a service around one of a variant; None to use that itself.
+        defers, shares: see `Engine`.
 
     Raises:
         InputError: a budget without a price.
@@ -137,7 +144,7 @@ def engine_of(
     job = plan.job
     batch_id = journal.read_manifest()["batch_id"]
     return Engine(
-        service=_service(plan, journal, wire, batch_id, notices),
+        service=_service(plan, journal, wire, batch_id, notices, wrap),
         journal=journal,
         limits=limits,
         policy=RetryPolicy(max_attempts=job.max_attempts),
@@ -150,6 +157,8 @@ def engine_of(
         forget=RowDeletion(wire, journal, clock) if job.delete_threads else None,
         dialogue_settings=_dialogue_settings(plan),
         scrub=lambda text: scrubbed(text, wire.secrets, most_chars=None),
+        defers=defers,
+        shares=shares,
     )
 
 
@@ -160,12 +169,21 @@ def _record_price(journal: Journal, match: MatchedPrice) -> None:
         journal.write_manifest({"prices": [*recorded, match.facts()]})
 
 
-def _service(plan: Plan, journal: Journal, wire: Wire, batch_id: str, notices: ServiceNotices) -> Service:
+def _service(
+    plan: Plan,
+    journal: Journal,
+    wire: Wire,
+    batch_id: str,
+    notices: ServiceNotices,
+    wrap: Callable[[Service], Service] | None,
+) -> Service:
     """Return the service of the batch; with several combinations of settings, one that chooses among theirs."""
     files = _row_files(plan, journal, wire, batch_id)
     services: list[Service] = []
     for job in plan.variants:
         service = _service_of_variant(job, plan, journal, wire, batch_id, files)
+        if wrap is not None:
+            service = wrap(service)
         looks = _looks(job, plan, notices)
         services.append(WatchedService(service, looks) if looks else service)
     service = services[0] if len(services) == 1 else Variants(services)
@@ -264,6 +282,8 @@ def _budget(plan: Plan, journal: Journal, price: Price) -> Budget | None:
         return None
     fallback = job.fallback_model
     models = plan.models if fallback is None else (*plan.models, fallback)
+    if job.batch_deadline is not None:
+        price = price_list(replace(plan, job=replace(job, batch_api=False)))  # the price of a late row
     costs = {model: price(model, Usage(1_000, 1_000, 2_000)) for model in models}
     unknown = [model for model, cost in costs.items() if cost is None]
     if plan.is_tutored and len(unknown) == len(models):

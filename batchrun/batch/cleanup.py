@@ -10,7 +10,7 @@ import itertools
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -38,7 +38,7 @@ from batchrun.services.client import Endpoint
 from batchrun.services.deletion import delete_object
 from batchrun.services.wire import Wire
 
-__all__ = ["Cleanup", "CleanupWatch", "Delete", "clean_up", "objects_to_delete"]
+__all__ = ["Cleanup", "CleanupWatch", "Delete", "clean_up", "objects_to_delete", "service_endpoint"]
 
 FAILURES_CHECKED_AFTER = 20
 
@@ -123,6 +123,19 @@ def _place(journal: Journal, journal_path: Path, paths: Paths, job: Job) -> tupl
         raise InputError(f"--base-url: the objects of this batch are at {place}, not at {job.base_url}")
     journal.created.gather(manifest)
     return place, paths.with_store(manifest.get("store")).store
+
+
+def service_endpoint(
+    journal: Journal, paths: Paths, job: Job, environment: Environment
+) -> AbstractContextManager[Endpoint]:
+    """Return the service that answered a batch, while the context lasts.
+
+    Raises:
+        OutputError: the journal holds no batch.
+        InputError: the job names another service.
+    """
+    place, store = _place(journal, paths.journal, paths, job)
+    return _endpoint(place, store, job, environment)
 
 
 @contextmanager

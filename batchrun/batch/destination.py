@@ -95,6 +95,8 @@ def destination_of(
             f"{option} {', '.join(names)}: no API key (OPENAI_API_KEY) and no --base-url: set one of them; {rehearsal}"
         )
     default: Api = "assistants" if assistants else api_of_service(base_url, azure=job.azure)
+    if job.batch_api:
+        default = "responses"
     api = job.api or (recorded if recorded is not None and not assistants else default)
     check_protocol(job, api)
     continued = ""
@@ -141,7 +143,7 @@ def _scripted(job: Job) -> Destination:
 
 def _embedded(job: Job, why: str) -> Destination:
     """Return the embedded server, which speaks all protocols."""
-    api: Api = job.api or "assistants"
+    api: Api = job.api or ("responses" if job.batch_api else "assistants")
     check_protocol(job, api)
     for name in ("file_search", "code_interpreter"):
         if getattr(job, name) and api != "assistants":
@@ -170,6 +172,7 @@ _PROTOCOLS_OF_OPTIONS: tuple[tuple[str, tuple[Api, ...]], ...] = (
     ("stream", ("responses", "chat")),
     ("background", ("responses",)),
     ("conversation", ("responses",)),
+    ("batch_api", ("responses", "chat")),
     ("thread_column", ("assistants", "responses")),
     ("file_search", ("assistants", "responses")),
     ("code_interpreter", ("assistants", "responses")),

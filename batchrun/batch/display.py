@@ -10,6 +10,8 @@ import anyio
 
 from batchrun.batch.cleanup_summary import CleanupSummary, cleanup_progress
 from batchrun.batch.progress import LINE_EVERY_S, BatchView, Progress, ProgressFacts, counts_text, spending_text
+from batchrun.batch.service_batch_text import service_batch_lines
+from batchrun.clock import utc_now
 from batchrun.wording import duration, visible_line
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ ShowLine: TypeAlias = Callable[[str], None]
 """Shows one line."""
 
 FRAME_EVERY_S = 0.25
+NEWS_EVERY_S = 1.0
+BATCHES_EVERY_S = 600.0
+"""Seconds between two lines while nothing but the service's Batch API works, which takes hours."""
 
 
 async def watch_terminal(
@@ -56,10 +61,10 @@ async def _watch(view: BatchView, show: Callable[[ProgressFacts], None]) -> None
     progress = Progress(view.rows)
     try:
         while True:
-            show(progress.take(view.statistics(), anyio.current_time()))
+            show(progress.take(view.statistics(), anyio.current_time(), view.service_batches()))
             await anyio.sleep(FRAME_EVERY_S)
     finally:
-        show(progress.take(view.statistics(), anyio.current_time()))
+        show(progress.take(view.statistics(), anyio.current_time(), view.service_batches()))
 
 
 def _panel(facts: ProgressFacts, *, embedded: bool) -> RenderableType:
@@ -77,22 +82,49 @@ def _panel(facts: ProgressFacts, *, embedded: bool) -> RenderableType:
         f"[dim]{duration(facts['left_s'])} left[/dim]" if facts["left_s"] is not None else "",
     )
     counts, spending = visible_line(counts_text(facts)), visible_line(spending_text(facts, embedded=embedded))
-    return Group(top, Text(f"  {counts}"), Text(f"  {spending}", style="dim"))
+    batches = service_batch_lines(facts["service_batches"], utc_now())
+    lines = [Text(f"  {visible_line(line)}") for line in batches]
+    return Group(top, Text(f"  {counts}"), *lines, Text(f"  {spending}", style="dim"))
 
 
 async def watch_lines(view: BatchView, show_line: ShowLine, *, as_json: bool, every_s: float = LINE_EVERY_S) -> None:
     """Show a line every `every_s` seconds until cancelled: text for logs, or JSON for machines."""
     progress = Progress(view.rows)
     progress.take(view.statistics(), anyio.current_time())
-    while True:
-        await anyio.sleep(every_s)
-        facts = progress.take(view.statistics(), anyio.current_time())
-        if as_json:
-            line = json.dumps({"event": "progress", **facts})
-        else:
-            counts, spending = counts_text(facts), spending_text(facts, embedded=view.embedded)
-            line = f"{facts['done']:,}/{facts['rows']:,} · {counts} · {spending}"
-        show_line(line)
+    shown_s, shown_done = anyio.current_time(), -1
+    try:
+        while True:
+            await _sleep(view, every_s, show_line, as_json=as_json)
+            facts = progress.take(view.statistics(), anyio.current_time(), view.service_batches())
+            waits = bool(facts["service_batches"]) and facts["done"] == shown_done
+            if waits and anyio.current_time() - shown_s < BATCHES_EVERY_S:
+                continue
+            shown_s, shown_done = anyio.current_time(), facts["done"]
+            show_line(json.dumps({"event": "progress", **facts}) if as_json else _line(facts, embedded=view.embedded))
+    finally:
+        _show_news(view, show_line, as_json=as_json)
+
+
+async def _sleep(view: BatchView, seconds: float, show_line: ShowLine, *, as_json: bool) -> None:
+    """Sleep; show meanwhile what happens to batches at the service's Batch API."""
+    if view.news is None:
+        await anyio.sleep(seconds)
+        return
+    end_s = anyio.current_time() + seconds
+    while (left_s := end_s - anyio.current_time()) > 0:
+        await anyio.sleep(min(left_s, NEWS_EVERY_S))
+        _show_news(view, show_line, as_json=as_json)
+
+
+def _show_news(view: BatchView, show_line: ShowLine, *, as_json: bool) -> None:
+    while view.news:
+        facts = view.news.popleft()
+        show_line(json.dumps(facts) if as_json else facts["text"])
+
+
+def _line(facts: ProgressFacts, *, embedded: bool) -> str:
+    parts = [f"{facts['done']:,}/{facts['rows']:,}", counts_text(facts), spending_text(facts, embedded=embedded)]
+    return " · ".join([*parts, *service_batch_lines(facts["service_batches"], utc_now())])
 
 
 async def watch_cleanup(terminal: TextIO, show_line: ShowLine, summary: CleanupSummary) -> None:

@@ -166,8 +166,8 @@ _TEXTS: Mapping[str, str] = {
     "reply as JSON). Default: citations, reasoning and service_tier if an answer has them",
     "attach": "Columns with the path or URL of a file or image to attach to the prompt",
     "file_search": "Files that the model may search: paths, folders or patterns. Each file is uploaded once",
-    "api": "API to use: assistants, responses or chat. Default: responses with a key; chat with a base URL and no key; "
-    "assistants with `assistant`, or offline",
+    "api": "API to use: assistants, responses or chat. Default: responses with a key, or with batch_api; chat with a "
+    "base URL and no key; assistants with `assistant`, or offline",
     "stream": "Stream replies (responses and chat; assistants always stream unless poll is true)",
     "param": "Additional model parameters; texts in them may be templates over the row's columns",
     "header": "HTTP headers to send with every request. `${NAME}` is replaced by an environment variable",
@@ -224,6 +224,7 @@ _EXAMPLES: Mapping[str, Any] = {
     "row_timeout": 600.0,
     "budget": 5.0,
     "cache": "answers.cache",
+    "batch_deadline": "6h",
     "max_age": "7d",
     "ping": "${PING_URL}",
     "prices": {"NAME": {"input": 0.5, "output": 2.0}},

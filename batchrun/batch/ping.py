@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
+from batchrun.batch.run_summary import SUBMITTED
 from batchrun.errors import BatchrunError, InputError, OutputHeld
 from batchrun.version import __version__
 
@@ -107,12 +108,16 @@ class Pinger:
     def end(self, status: FinalStatus, *, quitting: bool = False) -> None:
         """Report the end, after the start; wait for the reply for a bounded time. Only the first call has an effect.
 
+        A batch that has submitted its requests and does not wait has neither succeeded nor failed: nothing is reported.
+
         Args:
             quitting: allows one attempt and `LEAVING_S` seconds.
         """
         if self._is_ended:
             return
         self._is_ended = True
+        if status.exit_code == SUBMITTED:
+            return
         moment: Moment = "end" if status.exit_code == 0 else "fail"
         last = threading.Thread(
             target=self._call, args=(moment, status.line, 1 if quitting else MAX_ATTEMPTS), daemon=True, name="ping"
@@ -215,12 +220,17 @@ def _failure(moment: Moment, reason: str) -> str:
 
 
 @contextmanager
-def pinged(url: str | None, warn: Callable[[str], None]) -> Iterator[tuple[FinalStatus, Callable[[int], None]]]:
+def pinged(
+    url: str | None, warn: Callable[[str], None], *, with_start: bool = True
+) -> Iterator[tuple[FinalStatus, Callable[[int], None]]]:
     """Report the context to a monitor. Yields the final status, to be filled in, and a function to call before
     `os._exit`.
 
     An exception, a signal that ends the process and a status that was not filled in are failures. Without a URL
     nothing happens.
+
+    Args:
+        with_start: report the start. A batch with --no-wait does not: its end may be days and many runs away.
 
     Raises:
         InputError: the URL is invalid.
@@ -230,7 +240,8 @@ def pinged(url: str | None, warn: Callable[[str], None]) -> Iterator[tuple[Final
         yield status, lambda _exit_code: None
         return
     pinger = Pinger(url, warn)
-    pinger.start()
+    if with_start:
+        pinger.start()
     try:
         yield status, lambda exit_code: pinger.end(FinalStatus(exit_code, "interrupted twice"), quitting=True)
     except OutputHeld:
@@ -242,7 +253,9 @@ def pinged(url: str | None, warn: Callable[[str], None]) -> Iterator[tuple[Final
 
 
 @asynccontextmanager
-async def apinged(url: str | None, warn: Callable[[str], None]) -> AsyncIterator[FinalStatus]:
+async def apinged(
+    url: str | None, warn: Callable[[str], None], *, with_start: bool = True
+) -> AsyncIterator[FinalStatus]:
     """Report the context to a monitor like `pinged`, without blocking the event loop.
 
     Raises:
@@ -256,7 +269,8 @@ async def apinged(url: str | None, warn: Callable[[str], None]) -> AsyncIterator
         yield status
         return
     pinger = Pinger(url, warn)
-    pinger.start()
+    if with_start:
+        pinger.start()
     try:
         yield status
     except BaseException as exc:

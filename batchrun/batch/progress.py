@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict
 
+from batchrun.batch.service_batch_text import NewsFacts, ServiceBatchFacts, service_batch_facts
 from batchrun.clock import utc_now
 from batchrun.engine import EngineStatistics
+from batchrun.journal.service_batches import ServiceBatch
 from batchrun.wording import cost_text, duration
 
 __all__ = [
@@ -38,12 +40,20 @@ class BatchView:
         rows: rows that this run asks, times the combinations.
         statistics: takes a snapshot.
         embedded: the batch runs its own server, which costs nothing.
+        open_batches: returns the batches at the service's Batch API whose results are still to come.
+        news: what has happened to them, oldest first; a display takes it from there. None without --batch-api.
     """
 
     rows: int
     output: Path
     statistics: Callable[[], EngineStatistics]
     embedded: bool
+    open_batches: Callable[[], Sequence[ServiceBatch]] = tuple
+    news: deque[NewsFacts] | None = None
+
+    def service_batches(self) -> list[ServiceBatchFacts]:
+        """Return the open batches at the service for machines."""
+        return [service_batch_facts(batch) for batch in self.open_batches()]
 
 
 Watch: TypeAlias = Callable[[BatchView], Coroutine[Any, Any, None]]
@@ -93,6 +103,7 @@ class ProgressFacts(TypedDict):
     elapsed_s: float
     left_s: float | None
     oldest: list[FlightFacts]
+    service_batches: list[ServiceBatchFacts]
 
 
 @dataclass(slots=True)
@@ -106,8 +117,14 @@ class Progress:
     _started_s: float = field(default_factory=time.monotonic)
     _window: deque[tuple[float, int]] = field(default_factory=deque)
 
-    def take(self, statistics: EngineStatistics, now_s: float) -> ProgressFacts:
-        """Return the snapshot as facts, with the rate of the last seconds."""
+    def take(
+        self, statistics: EngineStatistics, now_s: float, batches: Sequence[ServiceBatchFacts] = ()
+    ) -> ProgressFacts:
+        """Return the snapshot as facts, with the rate of the last seconds.
+
+        Args:
+            batches: at the service's Batch API.
+        """
         ended = _ended(statistics)
         window = self._window
         window.append((now_s, ended))
@@ -116,7 +133,7 @@ class Progress:
         spent_s = now_s - window[0][0]
         rate = (ended - window[0][1]) / spent_s if spent_s > 0 else 0.0
         elapsed_s = max(0.0, now_s - self._started_s)  # the loop's clock may be a millisecond behind
-        return progress_facts(self.rows, statistics, elapsed_s=elapsed_s, rows_per_s=rate, now_s=now_s)
+        return progress_facts(self.rows, statistics, elapsed_s=elapsed_s, rows_per_s=rate, now_s=now_s, batches=batches)
 
 
 def _ended(statistics: EngineStatistics) -> int:
@@ -124,7 +141,13 @@ def _ended(statistics: EngineStatistics) -> int:
 
 
 def progress_facts(
-    rows: int, statistics: EngineStatistics, *, elapsed_s: float, rows_per_s: float, now_s: float
+    rows: int,
+    statistics: EngineStatistics,
+    *,
+    elapsed_s: float,
+    rows_per_s: float,
+    now_s: float,
+    batches: Sequence[ServiceBatchFacts] = (),
 ) -> ProgressFacts:
     """Return a snapshot of a running batch as facts.
 
@@ -132,6 +155,7 @@ def progress_facts(
         rows: rows of the batch.
         elapsed_s: seconds since the start.
         now_s: loop time in seconds.
+        batches: at the service's Batch API.
     """
     done = _ended(statistics) + statistics.finished_before + statistics.asked_alike + statistics.from_cache
     limits = statistics.limits
@@ -162,11 +186,13 @@ def progress_facts(
         "cost_usd": statistics.cost_usd,
         "rows_per_s": round(rows_per_s, 2),
         "elapsed_s": round(elapsed_s, 1),
-        "left_s": round((rows - done) / rows_per_s, 1) if rows_per_s > 0 else None,
+        # The Batch API answers all rows of a wave at once: their rate shows nothing about the rest.
+        "left_s": round((rows - done) / rows_per_s, 1) if rows_per_s > 0 and not batches else None,
         "oldest": [
             {"row": key, "in_flight_s": round(now_s - since_s, 1), "doing": doing}
             for key, since_s, doing in statistics.oldest
         ],
+        "service_batches": list(batches),
     }
 
 

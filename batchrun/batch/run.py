@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -15,6 +16,13 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from batchrun.batch.assembly import engine_of, limits_of, price_list, wire_of
+from batchrun.batch.batch_api import (
+    BatchApi,
+    open_batch_api,
+    open_service_batches,
+    reading_results,
+    refuse_open_batches,
+)
 from batchrun.batch.cache_plan import kept_on_request
 from batchrun.batch.cached_answers import CachedAnswers, open_answers
 from batchrun.batch.endpoint import endpoint_for
@@ -26,19 +34,21 @@ from batchrun.batch.plan import Plan
 from batchrun.batch.progress import BatchView, Watch
 from batchrun.batch.row_numbers import RowNumbers
 from batchrun.batch.run_summary import Summary
+from batchrun.batch.service_batch_text import service_batch_facts
 from batchrun.batch.service_notices import ServiceNotices, shutdown_lookup
 from batchrun.batch.signals import obey_signals
 from batchrun.batch.standard_input import keep_standard_input
 from batchrun.batch.work import count_changed_rows, oldest_valid_answer, work_of
 from batchrun.batch.written_output import WrittenOutput
 from batchrun.clock import WallClock, utc_now
-from batchrun.engine import Engine, RowTask, RowWork, Stop
+from batchrun.engine import Engine, EngineStatistics, RowTask, RowWork, Stop
 from batchrun.engine.slots import CEILING
 from batchrun.errors import InputError, unwrapped
 from batchrun.interrupts import Interrupts
 from batchrun.job.environment import Environment
 from batchrun.job.fingerprint import digest
 from batchrun.journal import Journal, open_journal
+from batchrun.journal.service_batches import ServiceBatch
 from batchrun.journal.write_ahead_log import LOG_BYTES
 from batchrun.records import Outcome
 from batchrun.services.kept import ON_REQUEST
@@ -98,11 +108,11 @@ async def run_batch(
         if cache is not None:
             on_outcome = _both(cache.ended, on_outcome)
         notices = ServiceNotices()
-        engine, lookup = _connected_engine(plan, environment, journal, stack, clock, on_outcome, notify, notices)
+        connected = _connected(plan, environment, journal, stack, clock, on_outcome, notify, notices)
         earlier = WrittenOutput.taken(journal)
         if interrupts is not None:
-            stack.enter_context(obey_signals(interrupts, engine, plan.job.grace, leave))
-        await _run_rows(plan, journal, engine, input_watch, watch, clock, cache, lookup)
+            stack.enter_context(obey_signals(interrupts, connected.engine, plan.job.grace, leave))
+        await _run_rows(plan, journal, connected, input_watch, watch, clock, cache)
         output, totals = write_output(plan, journal, input_watch, earlier)
         if interrupts is not None:
             await anyio.lowlevel.checkpoint()  # a signal that came while the output was written takes effect
@@ -110,15 +120,16 @@ async def run_batch(
             output=output,
             rows=plan.rows - totals.by_status["skipped"],
             totals=totals,
-            statistics=engine.statistics(),
+            statistics=connected.statistics(),
             elapsed_s=time.monotonic() - started_s,
-            stop=engine.stop or (INPUT_CHANGED if input_watch.changed() else None),
+            stop=connected.engine.stop or (INPUT_CHANGED if input_watch.changed() else None),
             embedded=plan.destination.is_embedded,
             kept=max(0, plan.rows - plan.rows_to_ask - totals.by_status["skipped"]),
             cache=cache.report if cache is not None else None,
             notices=notices.lines(),
             models=LeftOut.recorded(journal.read_manifest()).less_models(journal.models.totals()),
             fallbacks=journal.models.fallbacks() if plan.job.fallback_model is not None else {},
+            service_batches=tuple(map(service_batch_facts, open_service_batches(journal))),
         )
 
 
@@ -222,7 +233,29 @@ def _note_new_columns(plan: Plan, journal: Journal, notify: Callable[[str], None
         )
 
 
-def _connected_engine(
+@dataclass(frozen=True, slots=True)
+class _Connected:
+    """The engine of a batch, connected to its service.
+
+    Attributes:
+        lookup: the look-up beside it; None if there is none.
+        batch_api: None if the requests are ordinary ones.
+    """
+
+    engine: Engine
+    lookup: ShutdownLookup | None
+    batch_api: BatchApi | None
+
+    def statistics(self) -> EngineStatistics:
+        """Return a snapshot."""
+        return self.engine.statistics() if self.batch_api is None else self.batch_api.statistics()
+
+    def open_batches(self) -> Sequence[ServiceBatch]:
+        """Return the service batches whose results are still to come."""
+        return () if self.batch_api is None else self.batch_api.open_batches
+
+
+def _connected(
     plan: Plan,
     environment: Environment,
     journal: Journal,
@@ -231,8 +264,9 @@ def _connected_engine(
     on_outcome: Callable[[Outcome], None] | None,
     notify: Callable[[str], None],
     notices: ServiceNotices,
-) -> tuple[Engine, ShutdownLookup | None]:
+) -> _Connected:
     """Return the engine with an open connection to the service, which `stack` closes; and the look-up beside it."""
+    refuse_open_batches(plan, journal)
     endpoint = endpoint_for(plan, environment, stack)
     # Counted after the embedded server has opened its files, and before the first connection.
     available = connection_limit(embedded=plan.destination.is_embedded)
@@ -243,34 +277,51 @@ def _connected_engine(
     limits = limits_of(plan, journal, clock, None if available is None else available.connections)
     wire = wire_of(plan, endpoint, limits)
     stack.push_async_callback(wire.aclose)
-    engine = engine_of(plan, journal, wire, limits, clock, on_outcome, notices)
-    return engine, shutdown_lookup(plan, wire, notices, clock)
+    lookup = shutdown_lookup(plan, wire, notices, clock)
+    if plan.job.batch_api:
+        opened = open_batch_api(plan, journal, endpoint, wire, limits, stack, clock, on_outcome, notices)
+        return _Connected(opened.engine, lookup, opened)
+    wrap = reading_results(wire, journal)
+    return _Connected(engine_of(plan, journal, wire, limits, clock, on_outcome, notices, wrap=wrap), lookup, None)
 
 
 async def _run_rows(
     plan: Plan,
     journal: Journal,
-    engine: Engine,
+    connected: _Connected,
     input_watch: InputWatch,
     watch: Watch | None,
     clock: WallClock,
     cache: CachedAnswers | None,
-    lookup: ShutdownLookup | None,
 ) -> None:
     """Run all rows; the progress display, the checkpoints and a look-up run beside them and end with them."""
+    engine, lookup = connected.engine, connected.lookup
     with unwrapped(), _lazy_garbage_collector():
         async with anyio.create_task_group() as beside:
             if watch is not None:
-                embedded = plan.destination.is_embedded
-                beside.start_soon(watch, BatchView(plan.rows_to_ask, plan.paths.output, engine.statistics, embedded))
+                view = BatchView(
+                    plan.rows_to_ask,
+                    plan.paths.output,
+                    connected.statistics,
+                    plan.destination.is_embedded,
+                    connected.open_batches,
+                    connected.batch_api.news if connected.batch_api is not None else None,
+                )
+                beside.start_soon(watch, view)
             beside.start_soon(keep_checkpoints, journal)
             if cache is not None:
                 beside.start_soon(keep_checkpoints, cache)
-            work = _while_unchanged(work_of(plan, journal, clock, cache), input_watch)
-            if lookup is not None:
-                work = _with_first_task(work, lambda: beside.start_soon(lookup.run))
-            if plan.rows:  # without rows there is nothing to prepare at the service
-                await engine.run(work)
+
+            def all_work(again: bool = False) -> Iterator[RowWork]:
+                work = work_of(plan, journal, clock, None if again else cache)
+                return work if lookup is None else _with_first_task(work, lambda: beside.start_soon(lookup.run))
+
+            if not plan.rows:
+                pass  # there is nothing to prepare at the service
+            elif connected.batch_api is not None:
+                await connected.batch_api.waves.run(all_work, lambda work: _while_unchanged(work, input_watch))
+            else:
+                await engine.run(_while_unchanged(all_work(), input_watch))
             if lookup is not None and engine.stop is None:
                 await lookup.wait()
             beside.cancel_scope.cancel()

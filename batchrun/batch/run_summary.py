@@ -9,6 +9,7 @@ from typing import TypedDict
 
 from batchrun.batch.cached_answers import CacheReport
 from batchrun.batch.row_models import fallback_lines, model_lines
+from batchrun.batch.service_batch_text import ServiceBatchFacts
 from batchrun.batch.totals import Totals
 from batchrun.engine import EngineStatistics, Stop
 from batchrun.journal import ModelFacts
@@ -16,11 +17,13 @@ from batchrun.shell_hint import command
 from batchrun.wording import clipped, cost_text, duration, rows_text, shown_path
 
 __all__ = [
+    "SUBMITTED",
     "RunFacts",
     "Summary",
     "SummaryFacts",
     "kinds_text",
     "refused_text",
+    "stop_text",
     "summary_facts",
     "summary_line",
     "summary_lines",
@@ -31,6 +34,8 @@ FAILURES_EXPLAINED = 20
 """Up to this number of failed rows, the summary shows the first error of each type. Among more rows, the first is no
 longer typical."""
 REASON_CHARS = 300
+SUBMITTED = 8
+"""Exit code of a batch that has submitted its requests to the Batch API and does not wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,7 @@ class Summary:
         fallbacks: how the first model ended → rows that the fallback model was asked.
         cache: what could not be done with the cache; None without one.
         notices: lines about the service: models that it shuts down, options that it does not apply.
+        service_batches: batches at the service's Batch API whose results are still to come.
     """
 
     output: Path | None
@@ -64,6 +70,7 @@ class Summary:
     cache: CacheReport | None = None
     models: Mapping[str, ModelFacts] = field(default_factory=dict)
     fallbacks: Mapping[str, int] = field(default_factory=dict)
+    service_batches: tuple[ServiceBatchFacts, ...] = ()
 
     @property
     def finished_before(self) -> int:
@@ -76,6 +83,11 @@ class Summary:
         if self.stop is not None:
             return self.stop.exit_code
         return 0 if self.totals.by_status["completed"] == self.rows else 3
+
+    @property
+    def is_submitted(self) -> bool:
+        """Whether the batch does not wait for the answers to what it has submitted (--no-wait)."""
+        return self.stop is not None and self.stop.exit_code == SUBMITTED
 
     @property
     def rows_sent(self) -> int:
@@ -145,6 +157,7 @@ class SummaryFacts(TypedDict):
     embedded: bool
     elapsed_s: float
     notices: list[str]
+    service_batches: list[ServiceBatchFacts]
     stop: str | None
     exit_code: int
 
@@ -195,6 +208,7 @@ def summary_facts(summary: Summary) -> SummaryFacts:
         "embedded": summary.embedded,
         "elapsed_s": round(summary.elapsed_s, 3),
         "notices": list(summary.notices),
+        "service_batches": list(summary.service_batches),
         "stop": summary.stop.reason if summary.stop else None,
         "exit_code": summary.exit_code,
     }
@@ -202,7 +216,7 @@ def summary_facts(summary: Summary) -> SummaryFacts:
 
 def summary_line(summary: Summary) -> str:
     """Return the summary as a single line."""
-    stopped = f" · stopped: {summary.stop.reason}" if summary.stop is not None else ""
+    stopped = f" · {stop_text(summary.stop)}" if summary.stop is not None else ""
     return _counts_line(summary) + stopped + "".join(f" · {notice}" for notice in summary.notices)
 
 
@@ -232,6 +246,11 @@ def warning_lines(summary: Summary) -> list[str]:
     if not_deleted := _not_deleted_line(summary):
         lines.append(not_deleted)
     return [*lines, *summary.notices]
+
+
+def stop_text(stop: Stop) -> str:
+    """Return why the batch ended before its last row. With --no-wait it has done all that it could."""
+    return f"{'submitted' if stop.exit_code == SUBMITTED else 'stopped'}: {stop.reason}"
 
 
 def _counts_line(summary: Summary) -> str:
@@ -273,7 +292,7 @@ def _outcome_lines(summary: Summary) -> Iterator[str]:
     """Yield the reasons for which rows have no whole answer."""
     totals = summary.totals
     if summary.stop is not None:
-        yield f"stopped: {summary.stop.reason}"
+        yield stop_text(summary.stop)
     if totals.incompletes:
         yield f"incomplete rows: {kinds_text(totals.incompletes)}"
     if totals.failures:
@@ -326,7 +345,9 @@ def _next_lines(summary: Summary) -> Iterator[str]:
     """Yield the remaining steps, and the path of the output."""
     if not_deleted := _not_deleted_line(summary):
         yield not_deleted
-    if summary.totals.by_status["in_flight"] + summary.totals.by_status["pending"]:
+    if summary.service_batches and not summary.is_submitted:
+        yield _kept_batches_text(summary)
+    elif summary.totals.by_status["in_flight"] + summary.totals.by_status["pending"] and not summary.is_submitted:
         yield "run the same command again to finish the rest"
     if skipped := summary.totals.by_status["skipped"]:
         verb = "is" if skipped == 1 else "are"
@@ -336,6 +357,14 @@ def _next_lines(summary: Summary) -> Iterator[str]:
         yield f"{begins} with =, which a spreadsheet runs as a formula: --safe-csv or an .xlsx output keeps the text"
     if summary.output is not None:
         yield f"written: {shown_path(summary.output)}"
+
+
+def _kept_batches_text(summary: Summary) -> str:
+    """Return that service batches continue without this process, and what to do."""
+    number = len(summary.service_batches)
+    batches = "1 batch at the service continues" if number == 1 else f"{number:,} batches at the service continue"
+    output = [Path(shown_path(summary.output))] if summary.output is not None else []
+    return f"{batches}: run the same command again to collect the answers, or cancel with {command('cancel', *output)}"
 
 
 def kinds_text(numbers: Mapping[str, int]) -> str:

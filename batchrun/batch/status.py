@@ -10,8 +10,10 @@ from batchrun.batch.left_out import LeftOut
 from batchrun.batch.lock import is_held
 from batchrun.batch.paths import paths_of_output
 from batchrun.batch.row_models import fallback_lines, model_lines
+from batchrun.batch.service_batch_text import ServiceBatchFacts, service_batch_facts, service_batch_lines
+from batchrun.clock import utc_now
 from batchrun.errors import OutputError
-from batchrun.journal import Journal, ModelFacts
+from batchrun.journal import Journal, ModelFacts, place_of
 from batchrun.records import Settings
 from batchrun.wording import cost_text, rows_text
 
@@ -47,6 +49,7 @@ class StatusFacts(TypedDict):
     unpriced: int
     models: Mapping[str, ModelFacts]
     fallbacks: Mapping[str, int]
+    service_batches: list[ServiceBatchFacts]
 
 
 def batch_status(output: Path) -> StatusFacts:
@@ -98,6 +101,7 @@ def status_facts(output: Path, journal: Journal, *, running: bool) -> StatusFact
         "unpriced": counts.unpriced,
         "models": left_out.less_models(journal.models.totals()),
         "fallbacks": journal.models.fallbacks() if manifest.get("fallback_model") else {},
+        "service_batches": [service_batch_facts(each) for each in journal.service_batches.open(place_of(manifest))],
     }
 
 
@@ -112,6 +116,8 @@ def status_lines(facts: StatusFacts) -> list[str]:
     ended = facts["completed"] + facts["incomplete"] + facts["failed"]
     if facts["running"]:
         state = "running"
+    elif facts["service_batches"]:
+        state = "at the service's Batch API; run the same command again to collect the answers"
     elif ended == facts["rows"]:
         state = "finished"
     else:
@@ -128,4 +134,5 @@ def status_lines(facts: StatusFacts) -> list[str]:
     lines += model_lines(facts["models"], embedded=facts["embedded"])
     lines += fallback_lines(facts["fallbacks"])
     lines += [f"  {number:,} × {kind}" for kind, number in facts["failures"].items()]
+    lines += [f"  {line}" for line in service_batch_lines(facts["service_batches"], utc_now())]
     return lines

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
@@ -14,15 +14,19 @@ from batchrun.batch.results import UNASKED, prompts_of
 from batchrun.clock import WallClock
 from batchrun.engine import RowTask, RowWork, SkippedRow
 from batchrun.engine.fallback import NO_ANSWER, first_end
+from batchrun.engine.limits import NEVER_TRIED
 from batchrun.job.option_values import seconds_of
 from batchrun.job.options import Job
 from batchrun.journal import Journal, RowHistory
 from batchrun.journal.histories import KEYS_AT_ONCE
+from batchrun.journal.service_batches import is_custom_id
 from batchrun.prompts.templates import PromptError
 from batchrun.records import Completed, Failed, Prompt, RunEnd
 
 __all__ = [
     "count_changed_rows",
+    "deferred_work",
+    "due_work",
     "fallback_task",
     "oldest_valid_answer",
     "refused_before",
@@ -55,8 +59,42 @@ def work_of(plan: Plan, journal: Journal, clock: WallClock, cache: CachedAnswers
             task = None
             if history != "answered":
                 task = _task(plan, journal, prompt, history, stale_before, may_fall_back=may_fall_back)
-            left = SkippedRow.FINISHED_BEFORE if task is None else task
-            yield left if cache is None else cache.looked_up(left, prompt)
+            left: RowWork = SkippedRow.FINISHED_BEFORE if task is None else task
+            if cache is not None:
+                left = cache.looked_up(left, prompt) if isinstance(left, RowTask | SkippedRow) else left
+            yield deferred_work(left, journal, clock) if isinstance(left, RowTask) and left.last is not None else left
+
+
+def due_work(plan: Plan, journal: Journal, clock: WallClock, due: Container[str]) -> Iterator[RowTask]:
+    """Yield the task of each row in `due`, which an earlier pass of this process deferred; the other rows cost next to
+    nothing."""
+    stale_before = oldest_valid_answer(plan.job, clock)
+    may_fall_back = plan.job.fallback_model is not None or journal.exchanges.has_fallbacks()
+    for row in plan.asked.rows():
+        row_key = plan.prompter.row_key(row)
+        history = journal.history(row_key) if row_key in due else None
+        if history is None:
+            continue
+        task = _task(plan, journal, plan.prompter.render(row), history, stale_before, may_fall_back=may_fall_back)
+        work = deferred_work(task, journal, clock) if task is not None else None
+        if isinstance(work, RowTask):
+            yield work
+
+
+def deferred_work(task: RowTask, journal: Journal, clock: WallClock) -> RowTask | SkippedRow:
+    """Return the work that is left for a row, whose last request may be at the Batch API."""
+    last = task.last
+    if last is None or last.run_ended or not is_custom_id(last.run_id):
+        return task
+    state = journal.service_batches.line_state(last.run_id)
+    if state is None:
+        return task
+    if state == "open":
+        return SkippedRow.DEFERRED
+    after = max((end.attempt for end in task.ends), default=0)
+    counted, began_at = journal.deferred_rows.past(task.prompt.row_key, after, NEVER_TRIED)
+    waited_s = (clock() - began_at).total_seconds() if began_at is not None else 0.0
+    return replace(task, is_deferred=True, counted=counted, waited_s=max(0.0, waited_s))
 
 
 def _with_histories(

@@ -42,6 +42,7 @@ SECTIONS = {
         "export": Listed("inspect", "Write the output of a batch from its journal."),
         "view": Listed("report", "Serve a page that follows a batch live, until Ctrl-C."),
         "report": Listed("report", "Write a report page about a batch or a table."),
+        "cancel": Listed("inspect", "Cancel what a batch has at the service's Batch API."),
         "cleanup": Listed("inspect", "Delete the objects that a batch created at the service."),
     },
     "Evaluate": {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-__all__ = ["CLEANUP", "COMPARE", "EXIT_CODES", "SCORE", "ExitCode"]
+__all__ = ["CANCEL", "CLEANUP", "COMPARE", "EXIT_CODES", "SCORE", "ExitCode"]
 
 
 class ExitCode(NamedTuple):
@@ -53,6 +53,13 @@ _REFUSED = ExitCode(
 )
 _HELD = ExitCode("6", "another batch is writing this output", "", "nothing: the last batch was still running")
 _BAR = ExitCode("7", "score below the bar", "", "look at the rows that are wrong")
+_SUBMITTED = ExitCode(
+    "8",
+    "submitted to the Batch API, with --no-wait",
+    "requests are at the service and answers are still missing; no fault: nothing was scored, and the monitor was sent "
+    "neither a success nor a failure",
+    "nothing: the same command collects the answers, now or at its next scheduled run",
+)
 _INTERRUPTED = ExitCode(
     "129, 130, 143", "interrupted", "by SIGHUP, SIGINT, SIGTERM", "the next run continues where this one stopped"
 )
@@ -66,6 +73,7 @@ EXIT_CODES: Final[tuple[ExitCode, ...]] = (
     _REFUSED,
     _HELD,
     _BAR,
+    _SUBMITTED,
     _INTERRUPTED,
 )
 """The exit codes of `run`."""
@@ -83,6 +91,17 @@ COMPARE: Final[tuple[ExitCode, ...]] = (
 
 SCORE: Final[tuple[ExitCode, ...]] = (*COMPARE[:-1], _BAR, COMPARE[-1])
 """The exit codes of `score`."""
+
+CANCEL: Final[tuple[ExitCode, ...]] = (
+    _SUCCESS.says("cancelled", "or nothing was open; the answers that came before are in the output"),
+    _BUG,
+    _INVALID.says("invalid usage or settings"),
+    _FAILED_ROWS.says("a batch at the service could not be cancelled"),
+    _REFUSED.says("the service refused the request or could not be reached"),
+    _HELD.says("a batch is writing this output"),
+    _INTERRUPTED._replace(code="130", detail="by SIGINT"),
+)
+"""The exit codes of `cancel`."""
 
 CLEANUP: Final[tuple[ExitCode, ...]] = (
     _SUCCESS.says("everything was deleted"),

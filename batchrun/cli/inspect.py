@@ -1,4 +1,4 @@
-"""The commands `status`, `list`, `export`, `costs`, `show` and `cleanup`, which work on an existing batch."""
+"""The commands `status`, `list`, `export`, `costs`, `show`, `cancel` and `cleanup`, which work on an existing batch."""
 
 from __future__ import annotations
 
@@ -9,16 +9,34 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 import click
 
 from batchrun.cli.app import cli, run_loop
-from batchrun.cli.console import facts_line, note, print_result, print_summary, progress_line, terminal, terminal_width
+from batchrun.cli.console import (
+    facts_line,
+    note,
+    print_result,
+    print_summary,
+    progress_line,
+    terminal,
+    terminal_width,
+    warn,
+)
 from batchrun.cli.env_file import announce_env_file, env_file_option, name_job_file, read_environment, variables_for
 from batchrun.cli.job_arguments import JobArguments
 from batchrun.cli.logs import with_log
-from batchrun.cli.options import CleanupCommand, CleanupOption, LocalPath, SectionedOption, job_parameters
+from batchrun.cli.options import (
+    CancelCommand,
+    CleanupCommand,
+    CleanupOption,
+    LocalPath,
+    SectionedOption,
+    job_parameters,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CLEANUP_OPTIONS", "cleanup", "costs", "export", "list_", "output_argument", "show", "status"]
+    from batchrun.job.options import Job
+
+__all__ = ["CLEANUP_OPTIONS", "cancel", "cleanup", "costs", "export", "list_", "output_argument", "show", "status"]
 
 
 CLEANUP_OPTIONS = frozenset(
@@ -182,14 +200,8 @@ def cleanup(target: str, *, in_flight: bool, dry_run: bool, quiet: bool, as_json
     from batchrun.batch.cleanup import clean_up
     from batchrun.batch.cleanup_summary import cleanup_facts, cleanup_line
     from batchrun.batch.display import watch_cleanup
-    from batchrun.job.file import is_job_file
-    from batchrun.job.validation import make_job
 
-    arguments = JobArguments.read(target, options)
-    if is_job_file(target):
-        job, output = arguments.job_and_output()
-    else:
-        job, output = make_job(arguments.options), _output_path(target)
+    job, output = _connection(target, options)
     summary = run_loop(
         partial(
             clean_up,
@@ -206,3 +218,45 @@ def cleanup(target: str, *, in_flight: bool, dry_run: bool, quiet: bool, as_json
     elif not quiet or summary.stop is not None:
         note(cleanup_line(summary, dry_run=dry_run))
     return 0 if dry_run else summary.exit_code
+
+
+@cli.command(cls=CancelCommand)
+@click.argument("target", type=LocalPath(), metavar="OUTPUT|JOB.toml")
+@partial(job_parameters, only=CLEANUP_OPTIONS - {"concurrency", "rpm", "max_attempts"})
+@env_file_option
+@click.option("--quiet", is_flag=True, help="Print only errors", cls=SectionedOption)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON", cls=SectionedOption)
+@with_log()
+def cancel(target: str, *, quiet: bool, as_json: bool, **options: Any) -> int:
+    """Cancel what a batch has at the service's Batch API.
+
+    This cancels the service's batches that --batch-api made for this output, waits until they have ended, and writes
+    the answers that came back. Rows without an answer are pending; the next run asks them. Other batches at the
+    service are not touched. If a job file is given, its headers and other connection options are used.
+    """
+    from batchrun.batch.cancel import cancel_batch, cancel_lines
+    from batchrun.errors import BatchRefused, ServiceFault
+
+    job, output = _connection(target, options)
+    show = None if quiet or as_json else progress_line
+    try:
+        facts = run_loop(partial(cancel_batch, output, job, read_environment(target), show=show))
+    except ServiceFault as fault:
+        warn(str(fault))
+        return BatchRefused.exit_code if isinstance(fault, BatchRefused) else 3
+    if as_json:
+        print_summary(facts_line(facts))
+    elif not quiet:
+        note(*cancel_lines(facts))
+    return 0
+
+
+def _connection(target: str, options: dict[str, Any]) -> tuple[Job, Path]:
+    """Return the job with the options of the connection, and the output that the argument of a command means."""
+    from batchrun.job.file import is_job_file
+    from batchrun.job.validation import make_job
+
+    arguments = JobArguments.read(target, options)
+    if is_job_file(target):
+        return arguments.job_and_output()
+    return make_job(arguments.options), _output_path(target)

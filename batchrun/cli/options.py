@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from batchrun.cli.completion import completion_of
-from batchrun.cli.exit_codes import CLEANUP, EXIT_CODES, ExitCode
+from batchrun.cli.exit_codes import CANCEL, CLEANUP, EXIT_CODES, ExitCode
 from batchrun.job.options import job_options
 from batchrun.local_paths import check_local
 
@@ -102,6 +102,12 @@ class CleanupCommand(SectionedCommand):
     """A command that deletes objects, with the exit codes for that."""
 
     exit_codes = CLEANUP
+
+
+class CancelCommand(SectionedCommand):
+    """A command that cancels batches at the service, with the exit codes for that."""
+
+    exit_codes = CANCEL
 
 
 class LocalPath(click.Path):

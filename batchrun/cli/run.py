@@ -91,7 +91,8 @@ def _run_and_score(
     _refuse_overlap(arguments)
     url = arguments.options.get("ping")
     # From here on, every error is reported to the monitor. `make_job` refuses a URL that is not text.
-    with pinged(url if isinstance(url, str) else None, warn) as (verdict, before_exit):
+    monitored = pinged(url if isinstance(url, str) else None, warn, with_start=not arguments.options.get("no_wait"))
+    with monitored as (verdict, before_exit):
         with reading(arguments.input_name, quiet=quiet):
             plan = _plan(arguments, environment)
         spec = None
@@ -204,6 +205,6 @@ def _run_plan(
         note(*summary_lines(summary))
         if is_new and summary.output is not None:
             note(plan.paths.beside())
-    elif summary.exit_code:
+    elif summary.exit_code and not summary.is_submitted:
         warn(f"{now_text()} · {summary_line(summary)}")
     return summary

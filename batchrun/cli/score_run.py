@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from batchrun.cli.console import facts_line, print_summary, warn
+from batchrun.cli.console import facts_line, note, print_summary, warn
 from batchrun.cli.evaluate import evaluate, print_evaluation
 from batchrun.cli.graders import grading_for
 from batchrun.records import Settings
@@ -58,6 +58,10 @@ def score_run(
     Returns:
         The exit code, 0 or that of a missed bar, and the missed bars in one line.
     """
+    if summary.is_submitted:
+        if not quiet and not as_json:
+            note("not scored yet: answers are missing")
+        return 0, ""
     if summary.stop is not None or summary.output is None:
         warn("not scored, since the batch stopped before its end")
         return 0, ""

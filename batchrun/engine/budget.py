@@ -90,6 +90,11 @@ class Budget:
         """Release the hold on a row's money, which stays reserved: its task continues."""
         self.held_usd = max(0.0, self.held_usd - reserved_usd)
 
+    def release(self, reserved_usd: float) -> None:
+        """Release the money reserved for a row that was not sent, or whose run has cost nothing."""
+        self.reserved_usd = max(0.0, self.reserved_usd - reserved_usd)
+        self._freed.set()
+
     def estimate(self, prompt_chars: int) -> float:
         """Return the US dollars that a row with this many characters may cost."""
         tokens_per_char, completion_tokens = self._tokens_per_char, self._completion_tokens

@@ -131,6 +131,7 @@ class Engine:
         dialogue_settings: DialogueSettings | None = None,
         scrub: Callable[[str], str] = str,
         defers: bool = False,
+        shares: Engine | None = None,
     ) -> None:
         """
         Args:
@@ -138,9 +139,10 @@ class Engine:
             dialogue_settings: settings for rows that need more than one run.
             scrub: removes the secrets from a text that is logged.
             defers: the service defers requests.
+            shares: another engine of the same batch, with which it shares its counts and its budget.
         """
         self.stop: Stop | None = None
-        self._tally = Tally()
+        self._tally: Tally = Tally() if shares is None else shares._tally
         self._context = RowContext(
             service=service,
             journal=journal,
@@ -161,7 +163,7 @@ class Engine:
         self.stop_after_pass: Stop | None = None
         self._is_prepared = False
         self._keep_going = keep_going
-        self._reservations = Reservations(budget)
+        self._reservations: Reservations = Reservations(budget) if shares is None else shares._reservations
         self._on_outcome = Callback(on_outcome)
         self._forget = forget
         self._scrub = scrub
@@ -266,6 +268,8 @@ class Engine:
                 while self._is_in_doubt():
                     self._doubt_resolved = anyio.Event()
                     await self._doubt_resolved.wait()
+                if self.stop_after_pass is not None and not item.is_deferred:
+                    continue  # nothing more is asked, but replies that are there are taken
                 prompt_chars = item.prompt.chars
                 reserved_usd = await self._reservations.take(item.prompt)
                 if reserved_usd is None:
@@ -311,6 +315,7 @@ class Engine:
                 outcome = await row.outcome()
             except BatchRefused as refusal:
                 self._stop_for(Stop(str(refusal), refusal.exit_code))
+                self._reservations.release(reserved_usd)
                 return
             except BatchrunError:
                 raise

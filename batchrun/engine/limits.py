@@ -26,11 +26,13 @@ from batchrun.engine.trace import health_trace
 from batchrun.errors import ServiceFault
 from batchrun.token_usage import Usage
 
-__all__ = ["CoolDown", "Lease", "Limits", "LimitsStatistics", "Stopwatch", "Waiting"]
+__all__ = ["NEVER_TRIED", "CoolDown", "Lease", "Limits", "LimitsStatistics", "Stopwatch", "Waiting"]
 
 OVERSLEPT_S = 0.5
 RATE_LIMITED = "rate_limit_exceeded"
 """Error type of a rate limit, the usual reason of a cool-down."""
+NEVER_TRIED = frozenset({"batch_expired", "batch_cancelled", "batch_failed"})
+"""Faults of a request that the service accepted and did not try: they count as no attempt."""
 REPORTED_S = 1.0
 """A cool-down is reported again only if it is extended by more than this: rows that are refused together ask for the
 same end, each a moment later."""
@@ -311,7 +313,7 @@ class Limits:
 
     def is_ill(self, lease: Lease, fault: ServiceFault) -> bool:
         """Return whether the service is at fault, not the row, so that the failed attempt does not count."""
-        return self.health.is_ill(fault, lease.trouble, loop_time())
+        return fault.error_type in NEVER_TRIED or self.health.is_ill(fault, lease.trouble, loop_time())
 
     def timed_out(self, lease: Lease) -> None:
         """Count a row whose time ran out before its answer came."""

@@ -5,17 +5,14 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from batchrun.engine.limits import Lease, Limits
+from batchrun.engine.limits import NEVER_TRIED, Lease, Limits
 from batchrun.errors import ServiceFault
 from batchrun.token_usage import Usage
 
-__all__ = ["NEVER_TRIED", "ROWS_AT_ONCE", "PassLimits"]
+__all__ = ["ROWS_AT_ONCE", "PassLimits"]
 
 ROWS_AT_ONCE: Final = 100
 """Rows in memory at once during a pass."""
-
-NEVER_TRIED: Final = frozenset({"batch_expired", "batch_cancelled", "batch_failed"})
-"""Faults of a request that the service accepted and did not try: they count as no attempt."""
 
 
 class PassLimits(Limits):

@@ -39,6 +39,11 @@ class Reservations:
         self.rows_left = reserved_usd is None and bool(self._held)
         return reserved_usd
 
+    def release(self, reserved_usd: float) -> None:
+        """Release the money of a row that ends without an outcome."""
+        if self.budget is not None:
+            self.budget.release(reserved_usd)
+
     def defer(self, row_key: str, reserved_usd: float) -> None:
         """Hold the money of a row whose reply comes later."""
         if self.budget is not None:

@@ -27,7 +27,7 @@ from batchrun.cache import AnswerFile, check_answer_file
 from batchrun.clock import WallClock, utc_now
 from batchrun.engine import RowTask
 from batchrun.engine.fallback import asked_of
-from batchrun.estimate.time_needed import Bound, TimeNeeded, time_needed, time_text
+from batchrun.estimate.time_needed import Bound, TimeNeeded, time_needed, time_of_waves, time_text
 from batchrun.estimate.token_guess import TokenGuess
 from batchrun.journal import Journal, RowHistory
 from batchrun.journal.open import objection
@@ -257,6 +257,8 @@ def _journal(plan: Plan, stack: ExitStack, estimate: DryRun) -> Journal | None:
 
 
 def _time(estimate: DryRun, guess: TokenGuess, plan: Plan) -> TimeNeeded:
+    if plan.job.batch_api and estimate.to_ask and not plan.destination.is_embedded:
+        return time_of_waves(plan.job)
     if plan.destination.is_embedded:
         return TimeNeeded(estimate.to_ask * EMBEDDED_ROW_S, "this machine", EMBEDDED_ROW_S)
     runs_per_row = estimate.runs / max(1, estimate.to_ask)

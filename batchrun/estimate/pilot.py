@@ -15,10 +15,10 @@ from batchrun.batch.plan import Plan
 from batchrun.batch.progress import BatchView, Watch
 from batchrun.batch.results import prompts_of
 from batchrun.batch.run import run_batch
-from batchrun.batch.run_summary import Summary, kinds_text, refused_text
+from batchrun.batch.run_summary import Summary, kinds_text, refused_text, stop_text
 from batchrun.clock import WallClock, utc_now
 from batchrun.estimate.sample import Total, TotalFacts, sample_positions, total_of
-from batchrun.estimate.time_needed import Bound, TimeNeeded, time_needed, time_text
+from batchrun.estimate.time_needed import Bound, TimeNeeded, time_needed, time_of_waves, time_text
 from batchrun.interrupts import Interrupts
 from batchrun.job.environment import Environment
 from batchrun.journal import Journal
@@ -182,7 +182,8 @@ def _estimate(plan: Plan, summary: Summary, sampled: int, usage: _SampleUsage) -
         share = left / rows
         tokens = share * (read.estimate + written.estimate) if read is not None and written is not None else 0.0
         requests = left * summary.statistics.limits.requests / max(1, len(usage.durations_s))
-        time = time_needed(left, max(left, requests), tokens, statistics.fmean(usage.durations_s), plan.job)
+        time = time_of_waves(plan.job) if plan.job.batch_api else None
+        time = time or time_needed(left, max(left, requests), tokens, statistics.fmean(usage.durations_s), plan.job)
     return Pilot(
         summary=summary,
         rows=rows,
@@ -272,8 +273,11 @@ def pilot_lines(pilot: Pilot) -> list[str]:
     if totals.failures:
         lines.append(f"failed rows: {kinds_text(totals.failures)}")
     if pilot.summary.stop is not None:
-        lines.append(f"stopped: {pilot.summary.stop.reason}")
-    lines += [*pilot.summary.notices, *_table_lines(pilot)]
+        lines.append(stop_text(pilot.summary.stop))
+    lines += pilot.summary.notices
+    if pilot.summary.is_submitted:
+        return lines
+    lines += _table_lines(pilot)
     if pilot.rows > pilot.sampled:
         lines.append("run the same command without --pilot for the rest; no row is paid for twice")
     return lines

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from batchrun.engine.slots import CEILING, START
+from batchrun.job.batch_api_rules import WAVE_S, most_waves
 from batchrun.job.options import Job
 from batchrun.wording import duration
 
-__all__ = ["Bound", "TimeNeeded", "time_needed", "time_text"]
+__all__ = ["Bound", "TimeNeeded", "time_needed", "time_of_waves", "time_text"]
 
-Bound: TypeAlias = Literal["--rpm", "--tpm", "latency", "this machine"]
+Bound: TypeAlias = Literal["--rpm", "--tpm", "latency", "this machine", "--batch-api"]
 """What limits the speed of a batch."""
 
 
@@ -57,6 +58,13 @@ def _waves(rows: int, concurrency: int | None) -> int:
     return waves
 
 
+def time_of_waves(job: Job) -> TimeNeeded:
+    """Return the longest time of a batch through the Batch API, however many rows it has."""
+    return TimeNeeded(most_waves(job) * WAVE_S, "--batch-api", WAVE_S)
+
+
 def time_text(time: TimeNeeded, basis: Literal["assumed", "measured"]) -> str:
     """Return the time, what limits it, and the latency that it is based on."""
+    if time.bound == "--batch-api":
+        return f"up to {duration(time.seconds)}: each wave of requests may take up to {duration(WAVE_S)} (--batch-api)"
     return f"about {duration(time.seconds)}, limited by {time.bound} ({duration(time.latency_s)} per row, {basis})"

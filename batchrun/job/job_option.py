@@ -64,5 +64,7 @@ def add_option_help(job: type) -> None:
         lines += ["", f"    {section}"]
         for name, option in options:
             text = f"{name}: {option.help.removesuffix('.')}."
-            lines += textwrap.wrap(text, 112, initial_indent="    - ", subsequent_indent="      ")
+            lines += textwrap.wrap(
+                text, 112, initial_indent="    - ", subsequent_indent="      ", break_on_hyphens=False
+            )
     job.__doc__ = "\n".join(lines)

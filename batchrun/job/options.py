@@ -44,9 +44,9 @@ class Job(RowOptions):
     api: Api | None = job_option(
         None,
         "Service",
-        "API to use: assistants, responses or chat. Default: responses at OpenAI and Azure; chat at every other base "
-        "URL; assistants with --assistant, or offline (--script, --model tutor, or without model, key and URL); a "
-        "batch in progress keeps its API",
+        "API to use: assistants, responses or chat. Default: responses at OpenAI and Azure, and with --batch-api; chat "
+        "at every other base URL; assistants with --assistant, or offline (--script, --model tutor, or without model, "
+        "key and URL); a batch in progress keeps its API",
         metavar="NAME",
         decides_answer=True,
     )
@@ -141,6 +141,44 @@ class Job(RowOptions):
         "File in which the embedded server keeps its threads. Default: OUTPUT.store",
         metavar="PATH",
         path=True,
+    )
+
+    # Batch API
+    batch_api: bool = job_option(
+        False,
+        "Batch API",
+        "Send the requests through the service's Batch API, at its prices and limits; each wave of requests may take "
+        "up to 24 hours (responses and chat)",
+    )
+    no_wait: bool = job_option(
+        False,
+        "Batch API",
+        "Submit what is due, collect what has ended, and exit with code 8 while answers are missing; the same command "
+        "continues",
+    )
+    batch_deadline: str | None = job_option(
+        None,
+        "Batch API",
+        "Time after which a batch at the service is cancelled, such as 90m or 6h, counted from its creation; rows "
+        "without an answer are then sent as ordinary requests",
+        metavar="DURATION",
+    )
+    batch_size: int = job_option(
+        50_000,
+        "Batch API",
+        "Maximum requests in one batch at the service",
+        metavar="N",
+        at_least=1,
+        at_most=50_000,
+    )
+    batch_poll: float = job_option(
+        300.0,
+        "Batch API",
+        "Maximum seconds between two looks at a batch at the service; at first, and after each change, it is looked at "
+        "after 1, 2, 4, … seconds",
+        metavar="SECONDS",
+        at_least=0.05,
+        at_most=86_400,
     )
 
     # Limits

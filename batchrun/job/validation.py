@@ -12,6 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from batchrun.errors import InputError
+from batchrun.job.batch_api_rules import check_batch_api
 from batchrun.job.job_option import JobOption
 from batchrun.job.option_values import seconds_of, suggestion
 from batchrun.job.options import Job, job_options
@@ -67,6 +68,7 @@ def make_job(options: Settings) -> Job:
     _check_fallback_model(job)
     _check_messages(job)
     _check_turns(job)
+    check_batch_api(job)
     return replace(job, matrix=_checked_matrix(job)) if job.matrix else job
 
 

@@ -33,7 +33,8 @@ _IN_FLIGHT = """EXISTS (
 _NAMED_BY_ATTEMPTS = {
     "assistants": (("thread", "thread_id", "thread_id IS NOT NULL"),),
     "responses": (
-        ("response", "run_id", "run_id IS NOT NULL"),
+        # The last part of a custom id of the Batch API is a number, which no service knows.
+        ("response", "run_id", "run_id IS NOT NULL AND run_id NOT GLOB 'row[0-9]*-turn[0-9]*-attempt[0-9]*-[0-9]*'"),
         # Without a Conversation, the thread is the chain of responses, under the id of the first one.
         ("conversation", "thread_id", "thread_id IS NOT NULL AND thread_id NOT LIKE 'resp\\_%' ESCAPE '\\'"),
     ),
@@ -86,6 +87,17 @@ class CreatedObjects(JournalPart):
                 f"INSERT OR IGNORE INTO created (id, kind, place, row_key) SELECT {column}, ?, ?, row_key "
                 f"FROM attempts WHERE {condition}{one_row}",
                 (kind, place) if row_key is None else (kind, place, row_key),
+            )
+        if row_key is None:
+            self._gather_files()
+
+    def _gather_files(self) -> None:
+        """Record the files of service batches whose results are in the journal."""
+        for column in ("input_file_id", "output_file_id", "error_file_id"):
+            self._write(
+                f"INSERT OR IGNORE INTO created (id, kind, place) SELECT {column}, 'file', place FROM service_batches "
+                f"WHERE {column} IS NOT NULL AND collected_at IS NOT NULL AND deleted_at IS NULL",
+                (),
             )
 
     def of_row(self, row_key: str, place: str) -> list[Created]:

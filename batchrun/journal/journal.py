@@ -18,6 +18,7 @@ from batchrun.journal import write_ahead_log
 from batchrun.journal.cached_rows import CachedRows
 from batchrun.journal.created_objects import CreatedObjects
 from batchrun.journal.database import Database
+from batchrun.journal.deferred_rows import DeferredRows
 from batchrun.journal.duplicates import Duplicates
 from batchrun.journal.exchanges import Exchanges
 from batchrun.journal.histories import Histories
@@ -32,7 +33,7 @@ from batchrun.journal.row_records import (
     stamp,
     storable,
 )
-from batchrun.journal.service_batches import ServiceBatches
+from batchrun.journal.service_batches import ServiceBatches, is_custom_id
 from batchrun.journal.uploads import UploadedFiles
 from batchrun.records import EMPTY_ANSWER, OUTPUT_COLUMNS, Attempt, JsonDict, JsonObject, Outcome, Prompt, RunEnd
 
@@ -97,9 +98,14 @@ class Journal:
         self.duplicates = Duplicates(self._db)
         self.uploads = UploadedFiles(self._db)
         self.service_batches = ServiceBatches(self._db)
+        self.deferred_rows = DeferredRows(self._db)
         self.models = Models(self._db)
         self._has_history = not self.is_empty()
         self._carried = self.carried()
+
+    def look_back(self) -> None:
+        """Look rows up from now on, although the journal was empty at first: this process has written some."""
+        self._has_history = True
 
     def close(self) -> None:
         """Close the file."""
@@ -340,9 +346,13 @@ class Journal:
         if last is None:
             cells["status"] = "pending"
         else:
-            cells["status"] = "in_flight" if last[0] else "pending"
+            cells["status"] = "in_flight" if last[0] and not self._waits(last[2]) else "pending"
             cells["thread_id"], cells["run_id"], cells["attempts"] = last[1:]
         return cells
+
+    def _waits(self, run_id: str | None) -> bool:
+        """Return whether a request is one for the Batch API that was not sent."""
+        return is_custom_id(run_id) and self.service_batches.line_state(run_id) == "waiting"
 
     def carried(self) -> set[str]:
         """Return what answers of the batch carried besides their text, as the names of `Completed.extras`."""
@@ -405,7 +415,7 @@ class Journal:
             completed=completed,
             incomplete=incomplete,
             failed=sum(by_status.values()),
-            in_flight=in_flight,
+            in_flight=in_flight - self.deferred_rows.waiting(),
             # Not sum(), which fails if the sum does not fit into an integer of SQLite.
             prompt_tokens=int(prompt_tokens),
             completion_tokens=int(completion_tokens),

@@ -240,6 +240,7 @@ BATCH: ListedBatch = {
     "unpriced": 0,
     "last_at": "2026-11-29T14:02:00+00:00",
     "output_exists": True,
+    "service_batches": [],
 }
 
 

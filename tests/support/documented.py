@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from batchrun.cli import cli
-from batchrun.cli.exit_codes import CLEANUP, COMPARE, EXIT_CODES, SCORE, ExitCode
+from batchrun.cli.exit_codes import CANCEL, CLEANUP, COMPARE, EXIT_CODES, SCORE, ExitCode
 
 __all__ = ["exit_codes_page", "help_page", "refused"]
 
@@ -32,7 +32,7 @@ def exit_codes_page() -> str:
     """docs/reference/exit-codes.md: the exit codes of the commands."""
     rows = [f"| {each.code} | {_meaning(each)} | {each.remedy} |\n" for each in EXIT_CODES]
     page = f"{EXIT_CODES_HEAD}\n| code | meaning | after a scheduled run |\n|---|---|---|\n{''.join(rows)}"
-    for names, codes in (("score", SCORE), ("compare", COMPARE), ("cleanup", CLEANUP)):
+    for names, codes in (("score", SCORE), ("compare", COMPARE), ("cancel", CANCEL), ("cleanup", CLEANUP)):
         rows = [f"| {each.code} | {_meaning(each)} |\n" for each in codes]
         page += f"\n## batchrun {names}\n| code | meaning |\n|---|---|\n{''.join(rows)}"
     return page

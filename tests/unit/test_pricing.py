@@ -17,7 +17,7 @@ from batchrun.errors import InputError
 from batchrun.pricing import MatchedPrice, PriceList, runs_of
 from batchrun.services.kept import tier_of
 from batchrun.services.usage import usage_of_response, usage_of_tokens
-from batchrun.token_usage import Usage, sum_usage
+from batchrun.token_usage import Usage, sum_usage, usage_by_batch_api
 from tests.support.rows import NOON, noon
 
 OPENAI = "https://api.openai.com/v1"
@@ -316,3 +316,42 @@ assert not data_snapshot.get_snapshot().from_auto_update
 assert threading.active_count() == 1
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# -- the Batch API --------------------------------------------------------------------------------------------
+
+
+def test_runs_of_the_batch_api_have_its_list_price() -> None:
+    """A run that the Batch API made has the list's price for that; an ordinary run of the same batch has its own."""
+    run = tokens(1_000_000, 0)
+    asked = prices(batch_api=True)
+    assert (asked("gpt-4o-mini", usage_by_batch_api(run)), asked("gpt-4o-mini", run)) == (0.075, 0.15)
+    assert prices()("gpt-4o-mini", sum_usage([run, usage_by_batch_api(run)])) == 0.225
+    assert asked("gpt-4o-mini", Usage(1_000_000, 0)) == 0.075  # an estimate has no usage object
+
+
+@pytest.mark.parametrize(
+    ("url", "model", "tier"),
+    [
+        ("https://x.openai.azure.com", "gpt-4o-mini", None),
+        (OPENAI, "gpt-4o-mini", "flex"),
+        (OPENAI, "unheard-of", None),
+    ],
+)
+def test_an_unknown_price_of_the_batch_api_stays_unknown(url: str, model: str, tier: str | None) -> None:
+    """Nothing is halved by guess: a price that the list does not have for the Batch API is unknown."""
+    run = tokens(10, 10)
+    assert prices(url, batch_api=True, service_tier=tier)(model, usage_by_batch_api(run)) is None
+
+
+def test_own_prices_are_those_of_the_batch_api_too() -> None:
+    """The prices of a job file are taken as they are."""
+    assert prices(own=OWN, batch_api=True)("house-1", usage_by_batch_api(tokens(1_000_000, 0))) == 0.15
+
+
+def test_a_price_of_the_batch_api_says_so() -> None:
+    """The price line and the journal name the Batch API."""
+    match = prices(batch_api=True).matched("gpt-4o-mini")
+    assert match is not None
+    assert ", Batch API)" in match.line()
+    assert match.facts()["processing"] == "batch"

@@ -30,6 +30,7 @@ _REFUSED_OPTIONS: Final = {
     "matrix": "a grader is one model with one rubric: use several graders",
     "epochs": "use votes in the table [grader]",
     "dedupe": "identical requests are always sent once, or once per vote",
+    "batch_api": "graders are asked by ordinary requests",
     "ping": "only a batch can notify a monitor, not its graders",
 }
 """Options of a batch that a grader cannot have → reason."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from batchrun.engine.pass_limits import NEVER_TRIED
+from batchrun.engine.limits import NEVER_TRIED
 from batchrun.engine.service import OnIds, Reply
 from batchrun.errors import Deferred, PermanentFault, RunLost, ServerFault, ServiceFault
 from batchrun.journal.service_batches import FoundLine, NewLine, ServiceBatches, is_custom_id

@@ -201,3 +201,15 @@ async def test_an_empty_budget_stops_a_pass(journal: Journal) -> None:
     await engine.run(asks(1))
     assert engine.stop is not None
     assert engine.stop.exit_code == 4
+
+
+async def test_a_refusal_releases_its_money(journal: Journal) -> None:
+    """A row that stops the batch does not keep the money for which others wait, and no further row is asked."""
+    service, money = DeferringService(), budget(1.5)
+    engine = passes(journal, service, budget=money)
+    await engine.run(asks(1))
+    service.ends["line-0-1-0"] = BatchRefused("no credit", error_type="insufficient_quota", run_ended=True)
+    await engine.run([*due(journal, [0]), *asks(3)[1:]])
+    assert engine.stop_after_pass is not None
+    assert list(service.lines) == ["line-0-1-0"]
+    assert money.reserved_usd == pytest.approx(0.0, abs=1e-9)

@@ -1,0 +1,244 @@
+"""Waves of the Batch API: a pass over the rows, what it asks is submitted and collected, and the next pass.
+
+Each pass is an ordinary run of the engine over the rows that have something to do. Whatever happens to a service batch
+is in the journal, so a process that ends here at any moment is continued by the same command.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from datetime import datetime
+from typing import Final, TypeAlias
+
+import anyio
+
+from batchrun.batch.plan import Plan
+from batchrun.batch.results import prompts_of
+from batchrun.batch.run_summary import SUBMITTED
+from batchrun.batch.work import due_work
+from batchrun.clock import WallClock
+from batchrun.engine import Engine, RowTask, RowWork, SkippedRow, Stop
+from batchrun.errors import BatchRefused, ServiceFault, TransientFault, unwrapped
+from batchrun.job.batch_api_rules import batch_deadline_s
+from batchrun.journal import Journal
+from batchrun.journal.service_batches import ServiceBatch
+from batchrun.prompts.templates import PromptError
+from batchrun.services.batch_api.desk import Desk
+
+__all__ = ["Unchanged", "Waves", "Work", "submitted_text"]
+
+log = logging.getLogger("batchrun")
+
+CANCEL_AGAIN_S: Final = 60.0
+"""Seconds after which a cancellation without effect is requested again."""
+CANCELLING: Final = "cancelling"
+_GIVEN_UP = "batch_deadline_passed"
+"""Entry of the manifest: numbers of the service batches that --batch-deadline has cancelled."""
+
+Work: TypeAlias = Callable[[bool], Iterator[RowWork]]
+"""Begins a pass over all rows; True: they were looked up in the cache before."""
+Unchanged: TypeAlias = Callable[[Iterator[RowWork]], Iterator[RowWork]]
+"""Yields work until the input changes."""
+
+
+class Waves:
+    """Runs the rows of a batch in waves.
+
+    Mutable state: `_given_up`, the numbers of service batches whose deadline has passed, and `_asked_s`, the loop time
+    at which this process asked to cancel them; `ordinary`, the engine that asked their rows in the ordinary way last,
+    None before.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        journal: Journal,
+        engine: Engine,
+        desk: Desk,
+        clock: WallClock,
+        make_ordinary: Callable[[], Engine],
+    ) -> None:
+        """
+        Args:
+            engine: its service defers every request to the desk.
+            make_ordinary: returns an engine for rows to ask in the ordinary way.
+        """
+        self._plan = plan
+        self._journal = journal
+        self._engine = engine
+        self._desk = desk
+        self._clock = clock
+        self._make_ordinary = make_ordinary
+        self._deadline_s = batch_deadline_s(plan.job)
+        self._given_up: set[int] = set(journal.read_manifest().get(_GIVEN_UP, []))
+        self._asked_s: dict[int, float] = {}
+        self.ordinary: Engine | None = None
+
+    async def run(self, work: Work, while_unchanged: Unchanged) -> None:
+        """Run all rows; return when none is left, after a stop, or with --no-wait when everything is submitted.
+
+        Args:
+            work: begins a pass over all rows.
+            while_unchanged: ends a pass when the input changes.
+        """
+        try:
+            with unwrapped():
+                await self._run(work, while_unchanged)
+        except ServiceFault as fault:
+            exit_code = fault.exit_code if isinstance(fault, BatchRefused) else BatchRefused.exit_code
+            self._engine.request_stop(Stop(str(fault), exit_code), 0.0)
+
+    async def _run(self, work: Work, while_unchanged: Unchanged) -> None:
+        engine, desk = self._engine, self._desk
+        await self._unless_stopped(self._take_in_earlier)
+        self._hold_money()
+        pending = while_unchanged(self._for_pass(work(False)))
+        while not self._is_stopped():
+            await engine.run(pending)
+            self._journal.look_back()
+            await self._ask_given_up(while_unchanged)
+            desk.tidy()
+            if engine.stop_after_pass is not None:
+                engine.request_stop(engine.stop_after_pass, 0.0)
+            if not self._is_stopped():
+                await self._unless_stopped(desk.submit, grace_s=self._plan.job.grace)
+            if self._is_stopped():
+                return
+            if desk.open() or desk.due:
+                if self._plan.job.no_wait:
+                    engine.request_stop(Stop(submitted_text(desk.open()), SUBMITTED), 0.0)
+                    return
+                await self._unless_stopped(self._watch)
+            elif not engine.rows_left:
+                return
+            if engine.rows_left:
+                pending = while_unchanged(self._for_pass(work(True), again=True))
+            else:
+                due = self._journal.service_batches.due_rows() - self._unanswered()
+                pending = while_unchanged(due_work(self._plan, self._journal, self._clock, due))
+
+    def _is_stopped(self) -> bool:
+        return self._engine.stop is not None
+
+    async def _take_in_earlier(self) -> None:
+        """Complete what an earlier process began, and collect what has ended meanwhile."""
+        await self._desk.submit()
+        await self._desk.watch(once=True)
+        await self._cancel_late()
+
+    def _hold_money(self) -> None:
+        """Reserve money for the rows that an earlier process deferred."""
+        if self._plan.job.budget is None:
+            return
+        deferred = self._journal.deferred_rows.untaken()
+        for row_key, _, prompt in prompts_of(self._plan.asked, self._plan.prompter) if deferred else ():
+            if row_key in deferred and not isinstance(prompt, PromptError):
+                self._engine.hold(row_key, prompt.chars)
+
+    def _for_pass(self, work: Iterator[RowWork], *, again: bool = False) -> Iterator[RowWork]:
+        """Yield the work of a pass over all rows, without the rows to ask in the ordinary way.
+
+        Args:
+            again: rows without a task were counted by an earlier pass.
+        """
+        ordinary = self._unanswered()
+        for item in work:
+            if isinstance(item, RowTask) and item.prompt.row_key not in ordinary:
+                yield item
+            elif not again:
+                yield SkippedRow.DEFERRED if isinstance(item, RowTask) else item
+
+    # -- waiting --------------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """Wait until a service batch has ended, or its deadline has passed."""
+        await self._desk.watch(until_s=self._next_deadline_s())
+        await self._cancel_late()
+
+    async def _unless_stopped(self, act: Callable[[], Awaitable[object]], *, grace_s: float = 0.0) -> None:
+        """Do something at the service; end it so many seconds after the batch is asked to stop."""
+        async with anyio.create_task_group() as beside:
+            with anyio.CancelScope() as scope:
+
+                async def end() -> None:
+                    await self._engine.stopped()
+                    scope.deadline = anyio.current_time() + grace_s
+
+                beside.start_soon(end)
+                await act()
+            beside.cancel_scope.cancel()
+
+    # -- the deadline ---------------------------------------------------------------------------------------
+
+    def _next_deadline_s(self) -> float | None:
+        """Return the loop time at which a service batch has to be cancelled next; None if there is none."""
+        if self._deadline_s is None:
+            return None
+        now, now_s = self._clock(), anyio.current_time()
+        times = [
+            self._asked_s[batch.number] + CANCEL_AGAIN_S
+            if batch.number in self._asked_s
+            else now_s + max(0.0, self._deadline_s - _age_s(batch, now))
+            for batch in self._desk.open()
+            if batch.created_at is not None and batch.status != CANCELLING
+        ]
+        return min(times, default=None)
+
+    async def _cancel_late(self) -> None:
+        """Cancel the service batches whose deadline has passed."""
+        if self._deadline_s is None:
+            return
+        for batch in self._desk.open():
+            if (
+                batch.created_at is None
+                or batch.status == CANCELLING
+                or _age_s(batch, self._clock()) < self._deadline_s
+            ):
+                continue
+            if anyio.current_time() - self._asked_s.get(batch.number, -math.inf) < CANCEL_AGAIN_S:
+                continue
+            self._given_up.add(batch.number)
+            self._journal.write_manifest({_GIVEN_UP: sorted(self._given_up)})
+            self._asked_s[batch.number] = anyio.current_time()
+            log.info("%s: cancelled after %s (--batch-deadline)", batch.batch_id, self._plan.job.batch_deadline)
+            try:
+                await self._desk.cancel(batch)
+            except TransientFault as fault:
+                log.warning("%s: could not be cancelled: %s", batch.batch_id, fault)
+
+    def _unanswered(self) -> set[str]:
+        """Return the keys of the rows to ask in the ordinary way."""
+        return self._journal.deferred_rows.unanswered(self._given_up) if self._given_up else set()
+
+    async def _ask_given_up(self, while_unchanged: Unchanged) -> None:
+        """Ask the rows in the ordinary way that had no answer when the deadline of their service batch passed."""
+        rows = self._unanswered()
+        if not rows or self._engine.stop is not None:
+            return
+        self.ordinary = ordinary = self._make_ordinary()
+        async with anyio.create_task_group() as beside:
+
+            async def stop() -> None:
+                await self._engine.stopped()
+                assert self._engine.stop is not None
+                ordinary.request_stop(self._engine.stop, self._plan.job.grace)
+
+            beside.start_soon(stop)
+            await ordinary.run(while_unchanged(due_work(self._plan, self._journal, self._clock, rows)))
+            beside.cancel_scope.cancel()
+        if ordinary.stop is not None:
+            self._engine.request_stop(ordinary.stop, 0.0)
+
+
+def submitted_text(batches: Sequence[ServiceBatch]) -> str:
+    """Return what is at the service, and what to do."""
+    lines = sum(batch.lines for batch in batches)
+    number = f"{len(batches):,} {'batch' if len(batches) == 1 else 'batches'}"
+    requests = f"{lines:,} {'request' if lines == 1 else 'requests'}"
+    return f"{requests} in {number} at the service; run the same command again to collect the answers"
+
+
+def _age_s(batch: ServiceBatch, now: datetime) -> float:
+    return (now - datetime.fromisoformat(batch.created_at or batch.since)).total_seconds()

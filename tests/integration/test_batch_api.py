@@ -1,0 +1,277 @@
+"""--batch-api as users see it: the table, the waves, --no-wait, the deadline, the budget, cancel and cleanup."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import openai
+import pytest
+
+import batchrun
+from batchrun.batch.cancel import cancel_batch, cancel_lines
+from batchrun.batch.cleanup import clean_up
+from batchrun.batch.plan import make_plan
+from batchrun.batch.progress import BatchView, Watch
+from batchrun.batch.run import run_batch
+from batchrun.batch.run_summary import Summary, summary_lines
+from batchrun.batch.status import batch_status, status_lines
+from batchrun.errors import InputError
+from batchrun.estimate.dry_run import dry_run, dry_run_lines
+from batchrun.estimate.pilot import run_pilot
+from batchrun.interrupts import Interrupts
+from batchrun.job.environment import Environment
+from batchrun.job.validation import make_job
+from batchrun.server import EmbeddedServer, ServerSettings
+from batchrun.server.responders.script import ScriptResponder
+from tests.support.command import batchrun as command
+from tests.support.rows import read_csv, write_csv
+
+KEY = Environment(api_key="sk-test-0123456789")
+PRICES = {"m": {"input": 1.0, "output": 1.0}, "n": {"input": 1.0, "output": 1.0}}
+TABLE = [{"question": f"question {number}"} for number in range(6)]
+PLAIN = '[default]\nreply = "An answer."\n'
+HELD = PLAIN + '[[batch_api]]\nkind = "hold"\nstatus = "in_progress"\nretrievals = 1\n'
+DIFFERENT = ("thread_id", "run_id", "cost_usd", "duration_s", "completed_at")
+"""Columns in which a batch through the Batch API differs from an ordinary one."""
+
+
+@contextmanager
+def serving(folder: Path, script: str) -> Iterator[str]:
+    path = folder / "script.toml"
+    path.write_text(script, encoding="utf-8")
+    with EmbeddedServer(ServerSettings(shutdown_grace_s=0.05), ScriptResponder(path)) as server:
+        yield server.url
+
+
+async def run(
+    folder: Path,
+    url: str,
+    table: Sequence[Mapping[str, str]] = TABLE,
+    name: str = "out.csv",
+    *,
+    watch: Watch | None = None,
+    interrupts: Interrupts | None = None,
+    **options: Any,
+) -> Summary:
+    source = write_csv(folder / "in.csv", table)
+    job = make_job({"model": "m", "prices": PRICES, "base_url": url, "batch_api": True, "batch_poll": 0.05, **options})
+    plan = make_plan(job, source, KEY, folder / name)
+    return await run_batch(plan, KEY, watch=watch, interrupts=interrupts)
+
+
+def compared(path: Path) -> list[dict[str, str]]:
+    return [{name: cell for name, cell in row.items() if name not in DIFFERENT} for row in read_csv(path)]
+
+
+def statuses(folder: Path, name: str = "out.csv") -> list[str]:
+    return [row["status"] for row in read_csv(folder / name)]
+
+
+# -- the table ------------------------------------------------------------------------------------------------
+
+RICH = """
+[[rule]]
+pattern = "The price of (.+)"
+tool_calls = [{ name = "price", arguments = { item = '\\1' } }]
+after = 'It is \\o1.'
+
+[[rule]]
+pattern = "That answer does not have the form"
+reply = '{"n": 1}'
+
+[default]
+reply = "An answer."
+"""
+
+
+def price(item: str) -> str:
+    """Return the price of an item.
+
+    Args:
+        item: what to look up.
+    """
+    return f"{item} for 5"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("api", ["responses", "chat"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"prompt": ["Say {{ question }}", "Shorter than: {{ responses[0] }}"], "epochs": 2},
+        {"model": ["m", "n"], "dedupe": True, "instructions": "Be brief.", "temperature": 0.5},
+        {"schema": {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}},
+        {"tools": [price], "prompt": ["{{ question }}", "The price of {{ question }}"]},
+    ],
+    ids=["plain", "turns and epochs", "models and dedupe", "schema corrections", "functions"],
+)
+async def test_the_table_is_that_of_an_ordinary_run(tmp_path: Path, api: str, options: dict[str, Any]) -> None:
+    """Each kind of row ends as in an ordinary run, but for ids, times and cost."""
+    table = [*TABLE, {"question": "question 0"}, {"question": "The price of tea"}, {"question": ""}]
+    with serving(tmp_path, RICH) as url:
+        through = await run(tmp_path, url, table, api=api, **options)
+        ordinary = await run(
+            tmp_path, url, table, "ordinary.csv", api=api, batch_api=False, batch_poll=300.0, **options
+        )
+    assert through.exit_code == ordinary.exit_code
+    assert compared(tmp_path / "out.csv") == compared(tmp_path / "ordinary.csv")
+    assert through.statistics.in_flight == 0
+
+
+# -- --no-wait ------------------------------------------------------------------------------------------------
+
+
+def test_no_wait_submits_and_collects(tmp_path: Path) -> None:
+    """Each run submits and collects what it can and exits with 8 while answers are missing; nothing is scored before
+    the last, no monitor is called, and the service is asked once for each row."""
+    write_csv(tmp_path / "in.csv", [{**row, "truth": "An answer."} for row in TABLE])
+    with serving(tmp_path, HELD) as url:
+        arguments = ["run", "in.csv", "--model", "m", "--batch-api", "--no-wait", "-o", "out.csv", "--base-url", url]
+        arguments += ["--score", "exact", "--target", "truth", "--ping", "http://127.0.0.1:9/ping"]
+        first = command(tmp_path, *arguments, OPENAI_API_KEY="sk-test")
+        assert (first.returncode, statuses(tmp_path)) == (8, ["in_flight"] * 6)
+        assert "submitted: 6 requests in 1 batch at the service" in first.stderr
+        assert "not scored yet" in first.stderr
+        assert "--ping" not in first.stderr
+        assert "at the service's Batch API" in status_lines(batch_status(tmp_path / "out.csv"))[0]
+        ordinary = command(tmp_path, "run", "in.csv", "--model", "m", "--base-url", url, "-o", "out.csv", "--api",
+                           "responses", OPENAI_API_KEY="sk-test")  # fmt: skip
+        assert (ordinary.returncode, "add --batch-api to collect" in ordinary.stderr) == (2, True)
+        assert command(tmp_path, *arguments, OPENAI_API_KEY="sk-test").returncode == 8
+        last = command(tmp_path, *arguments, OPENAI_API_KEY="sk-test")
+        assert (last.returncode, statuses(tmp_path)) == (0, ["completed"] * 6)
+        assert "exact" in last.stdout
+        assert "--ping" in last.stderr  # nobody listens there
+        assert len(_service_batches(url)) == 1
+        again = command(tmp_path, "cancel", "out.csv", "--json", OPENAI_API_KEY="sk-test")
+        assert (again.returncode, json.loads(again.stdout)["cancelled"]) == (0, 0)
+
+
+def _service_batches(url: str) -> list[dict[str, Any]]:
+    with openai.OpenAI(base_url=url, api_key="sk-test") as client:
+        return [each.model_dump() for each in client.batches.list()]
+
+
+# -- stopping -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+async def test_ctrl_c_leaves_the_service_batches_running(tmp_path: Path) -> None:
+    """Ctrl-C ends the wait at once, says how to continue, and the same command collects the same service batch."""
+    interrupts = Interrupts()
+
+    async def watch(view: BatchView) -> None:
+        while not view.open_batches():
+            await anyio.sleep(0.01)
+        interrupts.interrupt()
+
+    with serving(tmp_path, PLAIN + FOREVER) as url:
+        summary = await run(tmp_path, url, batch_size=4, watch=watch, interrupts=interrupts)
+        assert (summary.exit_code, statuses(tmp_path)) == (130, ["in_flight"] * 6)
+        assert "2 batches at the service continue: run the same command again" in "\n".join(summary_lines(summary))
+        assert [each["status"] for each in _service_batches(url)] == ["in_progress"] * 2
+
+
+FOREVER = '[[batch_api]]\nkind = "hold"\nstatus = "in_progress"\nretrievals = 1000000\nlines = [1, 2]\n'
+
+
+@pytest.mark.anyio
+async def test_after_the_deadline_rows_are_sent_in_the_ordinary_way(tmp_path: Path) -> None:
+    """A service batch that is not back in time is cancelled, its answers are kept, and only the other rows are sent as
+    ordinary requests, whose cost is their own."""
+    with serving(tmp_path, PLAIN + FOREVER) as url:
+        summary = await run(tmp_path, url, batch_deadline="0.2s")
+        assert (summary.exit_code, statuses(tmp_path)) == (0, ["completed"] * 6)
+        assert [row["attempts"] for row in read_csv(tmp_path / "out.csv")] == ["2", "2", "1", "1", "1", "1"]
+        (batch,) = _service_batches(url)
+        assert (batch["status"], batch["request_counts"]["completed"]) == ("cancelled", 4)
+
+
+@pytest.mark.anyio
+async def test_cancel_keeps_what_is_done(tmp_path: Path) -> None:
+    """`cancel` cancels the service batches of its output only and writes what they have answered; the next run sends
+    the other rows again, and nothing else."""
+    with serving(tmp_path, PLAIN + FOREVER + "batches = [1]\n") as url:
+        await run(tmp_path, url, no_wait=True)
+        await run(tmp_path, url, name="other.csv", no_wait=True)
+        facts = await cancel_batch(tmp_path / "out.csv", make_job({}), KEY)
+        assert statuses(tmp_path) == ["pending"] * 2 + ["completed"] * 4
+        assert "4 rows completed, 2 pending; the next run asks these" in cancel_lines(facts)
+        assert {each["status"] for each in _service_batches(url)} == {"cancelled", "completed"}
+        assert (await cancel_batch(tmp_path / "out.csv", make_job({}), KEY))["cancelled"] == 0
+        summary = await run(tmp_path, url)
+        assert (summary.exit_code, summary.statistics.created_again) == (0, 0)
+        assert [each["request_counts"]["total"] for each in _service_batches(url)] == [2, 6, 6]
+
+
+@pytest.mark.anyio
+async def test_cleanup_deletes_the_files(tmp_path: Path) -> None:
+    """`cleanup` deletes the stored responses and the files of the service batches, once their answers are there."""
+    with serving(tmp_path, PLAIN) as url:
+        await run(tmp_path, url)
+        with openai.OpenAI(base_url=url, api_key="sk-test") as client:
+            assert len(list(client.files.list())) == 2
+            summary = await clean_up(tmp_path / "out.csv", make_job({}), KEY)
+            assert (summary.exit_code, dict(summary.deleted)) == (0, {"response": 6, "file": 2})
+            assert list(client.files.list()) == []
+
+
+# -- money and estimates --------------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+async def test_the_budget_holds_over_waves(tmp_path: Path) -> None:
+    """Rows that the budget does not cover wait until the money of others is free, or stop the batch with exit code 4."""
+    prices = {"m": {"input": 0.0, "output": 1_000_000.0}}
+    with serving(tmp_path, PLAIN) as url:
+        options: dict[str, Any] = {"prices": prices, "max_completion_tokens": 10, "api": "chat"}
+        summary = await run(tmp_path, url, budget=25.0, **options)
+        assert summary.exit_code == 0
+        assert summary.totals.cost_usd == pytest.approx(18.0)
+        assert [each["request_counts"]["total"] for each in _service_batches(url)][::-1] == [2, 1, 1, 1, 1]
+        short = await run(tmp_path, url, name="short.csv", budget=15.0, **options)
+        assert short.exit_code == 4
+        assert short.totals.by_status["completed"] == 2
+
+
+def test_before_the_start(tmp_path: Path) -> None:
+    """A dry run says how many waves there may be, how long each may take, and costs of the Batch API."""
+    options: dict[str, Any] = {"model": "gpt-4o-mini", "prompt": ["{{ question }}", "Shorter."], "rpm": 60}
+    table = write_csv(tmp_path / "in.csv", TABLE)
+    both = [
+        dry_run(make_plan(make_job({**options, "batch_api": batch_api}), table, KEY, tmp_path / "out.csv"))
+        for batch_api in (True, False)
+    ]
+    lines = "\n".join(dry_run_lines(both[0]))
+    assert "up to 2 waves of requests (turns), each of which may take up to 24 h" in lines
+    assert "--rpm does not hold for requests of the Batch API" in lines
+    assert "time: up to 48:00:00: each wave of requests may take up to 24:00:00" in lines
+    assert "Batch API)" in lines
+    assert both[0].cost is not None
+    assert both[1].cost == 2 * both[0].cost
+
+
+@pytest.mark.anyio
+async def test_a_pilot_is_a_batch_of_its_own(tmp_path: Path) -> None:
+    """The rows of a pilot are one service batch; the run sends the others, and no row twice."""
+    with serving(tmp_path, PLAIN) as url:
+        table = write_csv(tmp_path / "in.csv", TABLE)
+        job = make_job({"model": "m", "prices": PRICES, "base_url": url, "batch_api": True, "batch_poll": 0.05})
+        pilot = await run_pilot(make_plan(job, table, KEY, tmp_path / "out.csv"), KEY, 2)
+        assert (pilot.exit_code, pilot.sampled) == (0, 2)
+        await run(tmp_path, url)
+        assert [each["request_counts"]["total"] for each in _service_batches(url)] == [4, 2]
+
+
+def test_from_python(tmp_path: Path) -> None:
+    """A call without an output, or with a score and no_wait, is refused by name."""
+    with pytest.raises(InputError, match=r"^batch_api: needs output=\.\.\., because its journal"):
+        batchrun.run(["1 + 1"], model="tutor", batch_api=True)
+    with pytest.raises(InputError, match=r"^no_wait cannot be combined with score"):
+        batchrun.run(["1 + 1"], model="tutor", batch_api=True, no_wait=True, score="exact", output=tmp_path / "o.csv")
