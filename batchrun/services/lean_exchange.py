@@ -27,8 +27,8 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 __all__ = ["LeanReply", "Reply", "Target", "exchange", "is_possible"]
 
-MAX_AT_ONCE_BYTES = 64 * 1024
-"""Size of the bodies that are written at once. aiohttp writes larger ones in a task that waits for the network."""
+LARGE_BODY = 64 * 1024
+"""Bytes up to which a body is written at once. aiohttp writes larger ones in a task that waits for the network."""
 
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 """Characters that may not be in a header: aiohttp refuses them in its own words."""
@@ -165,7 +165,7 @@ async def exchange(
         aiohttp.ClientError, and others: as `aiohttp.ClientSession.request`.
     """
     connector = session.connector
-    if lean and connector is not None and not session.closed and len(body) <= MAX_AT_ONCE_BYTES:
+    if lean and connector is not None and not session.closed and len(body) <= LARGE_BODY:
         request = target.request(session)
         jar = session.cookie_jar
         head = target.head(own, len(body), _cookies(jar, target.url) if len(jar) else None)

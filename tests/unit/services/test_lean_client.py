@@ -127,7 +127,7 @@ async def test_cookies_are_sent_back() -> None:
 @pytest.mark.parametrize(
     ("body", "own"),
     [
-        ({**BODY, "more": "ü" * lean_exchange.MAX_AT_ONCE_BYTES}, {"X-Own": "a"}),
+        ({**BODY, "more": "ü" * lean_exchange.LARGE_BODY}, {"X-Own": "a"}),
         (BODY, {"X-Own": "ü€"}),
         (BODY, {"X-Own": "a\r\nX-Injected: b"}),
     ],
