@@ -18,6 +18,10 @@ from batchrun.services.wire import RequestBody, Wire
 __all__ = ["DeferredService", "LineService"]
 
 
+MAX_NOT_RUN = 10
+"""Runs of a row, from which on a request that the service did not run costs an attempt too."""
+
+
 class LineService(Protocol):
     """A service whose requests can be request lines: Responses or Chat Completions."""
 
@@ -120,10 +124,10 @@ class DeferredService:
                 self._due.add(found.line)
             raise Deferred
         if found.result is None:
-            raise _lacking(found)
+            raise _bounded(_lacking(found), attempt)
         reply = answer_or_fault(found.result, self._service.endpoint, self._wire.secrets, self._wire.settings)
         if isinstance(reply, ServiceFault):
-            raise reply
+            raise _bounded(reply, attempt)
         try:
             return await self._service.reply_of(reply, exchange, on_ids)
         except ServiceFault as fault:
@@ -135,6 +139,13 @@ class DeferredService:
         """Cancel an ordinary run; a single request line cannot be cancelled."""
         if not is_custom_id(attempt.run_id):
             await self._service.cancel(exchange, attempt)
+
+
+def _bounded(fault: ServiceFault, attempt: Attempt) -> ServiceFault:
+    """Return the fault, or one that costs an attempt, for a row whose requests the service never runs: it must end."""
+    if fault.error_type not in NEVER_TRIED or attempt.generation <= MAX_NOT_RUN:
+        return fault
+    return ServerFault(f"{fault} (run {attempt.generation} of this row)", error_type="not_run", run_ended=True)
 
 
 def _lacking(found: FoundLine) -> ServiceFault:

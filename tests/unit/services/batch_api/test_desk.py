@@ -169,6 +169,19 @@ async def test_a_permanent_error_of_a_line_fails_its_row(
     assert isinstance(found[0], PermanentFault)
 
 
+async def test_a_row_that_the_service_never_runs_fails_in_the_end(service: ForeignBatchApi, tmp_path: Path) -> None:
+    """A service that expires every batch does not keep a row for ever: after ten runs the expiry costs attempts."""
+    service.answer = lambda asked: [error_line(asked["custom_id"], "batch_expired")]
+    async with office(service.url, tmp_path) as desk:
+        types: list[str] = []
+        for _ in range(12):
+            await desk.ask([0])
+            await desk.desk.submit()
+            await desk.desk.watch()
+            types += texts(await desk.ask([0])).values()
+    assert types == ["batch_expired"] * 10 + ["not_run"] * 2
+
+
 async def test_an_exhausted_quota_in_a_line_stops_the_batch(service: ForeignBatchApi, tmp_path: Path) -> None:
     """`insufficient_quota` in a line concerns every row."""
     error = {"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}
