@@ -186,7 +186,7 @@ EntryT = TypeVar("EntryT", bound=_Entry)
 class BatchFaults:
     """The planned faults of the Batch API. Without entries, everything works.
 
-    A batch is named by its number, from 1, in the order of creation over the life of the server's file. The first
+    A batch is named by its number, from 1, in the order of creation by one key, restarts included. The first
     entry of a kind that applies is used.
 
     Mutable state: for each fault of requests, the number of its requests so far.

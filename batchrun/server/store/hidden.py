@@ -121,7 +121,7 @@ class ServiceBatchHidden(TypedDict):
     """The hidden part of a service batch.
 
     Attributes:
-        number: its position among all service batches, from 1.
+        number: its position among the service batches of its owner, from 1.
         file_life_s: seconds after which its result files expire; None for never.
         expired: its completion window ended before all lines had a result.
     """

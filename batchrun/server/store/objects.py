@@ -205,10 +205,6 @@ class Objects:
         ).fetchone()
         return int(row[0])
 
-    def count_all(self, kind: Kind[Any]) -> int:
-        """Return the number of objects of a kind, of all owners."""
-        return int(self._execute("SELECT count(*) FROM objects WHERE kind = ?", (kind.name,)).fetchone()[0])
-
     def active(self, kind: Kind[BodyT], parent: str | None = None) -> list[tuple[str, BodyT]]:
         """Return (owner, body) of active objects, of one parent or of all, oldest first."""
         where, parameters = ("", [kind.name]) if parent is None else (" AND parent = ?", [kind.name, parent])

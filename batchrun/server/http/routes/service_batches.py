@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["OPERATIONS"]
 
+MAX_BATCHES = 1_000_000
+"""Batches that are numbered for planned faults."""
+
 
 def create_service_batch(call: Call, request: CreateServiceBatch) -> Json:
     file = call.objects.find(FILE, call.owner, request.input_file_id)
@@ -34,7 +37,7 @@ def create_service_batch(call: Call, request: CreateServiceBatch) -> Json:
     body = new_service_batch(request, call.parts.now())
     expiry = request.output_expires_after
     hidden: ServiceBatchHidden = {
-        "number": call.objects.count_all(SERVICE_BATCH) + 1,
+        "number": call.objects.count(call.owner, SERVICE_BATCH, "", MAX_BATCHES) + 1,
         "file_life_s": None if expiry is None else expiry.seconds,
         "expired": False,
     }
