@@ -147,7 +147,8 @@ async def semaphore(options: argparse.Namespace) -> int:
 
     rows = _read(options.folder / "in.csv")
     free = asyncio.Semaphore(options.concurrency)
-    async with AsyncOpenAI(api_key="none", base_url=options.url) as client:
+    # With the SDK's 5 s for a connection, a busy machine ends the whole `gather`.
+    async with AsyncOpenAI(api_key="none", base_url=options.url, timeout=600) as client:
 
         async def ask(question: str) -> str:
             async with free:

@@ -3,8 +3,8 @@
     python tests/benchmarks/resume.py [--ask assistants responses chat] [--rows 2000]
 
 The process is killed with SIGKILL when the service has got half of the requests. The same batch is then run again. Rows
-whose answers are in the journal send nothing; rows that were in flight are continued by their ids, or sent again under
-the same idempotency key. So the requests beyond one a row are at most the rows in flight.
+whose answers are in the journal send nothing. Of rows that were in flight, a run of `assistants` is looked up by its id
+until it has ended, and then its messages; the others are sent again under the same idempotency key.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def measure(ask: str, rows: int) -> tuple[str, ...]:
         arguments = ["arms.py", "batchrun", f"--url={service.url}", f"--rows={rows}"]
         arguments += [f"--concurrency={CONCURRENCY}", f"--folder={folder}", f"--ask={ask}"]
         whole = run_child(arguments)
-        undisturbed = service.stats(reset=True)["requests"]
+        undisturbed = service.stats()["requests"]
+        service.stats(reset=True)
         killed = run_child(arguments, kill_when=lambda: service.stats()["requests"] >= rows // 2)
         before = service.stats()["requests"]
         resumed = run_child([*arguments, "--resume"])
