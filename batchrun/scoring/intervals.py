@@ -72,11 +72,11 @@ def spread(values: Floats, clusters: Sequence[str] | None = None) -> Spread:
     """
     n = len(values)
     deviations = values - values.mean()
-    sizes = np.ones(n)
+    units, even_units = n, float(n)
     if clusters is not None:
         _, group = np.unique(np.asarray(clusters, dtype=object).astype(str), return_inverse=True)
         deviations, sizes = np.bincount(group, weights=deviations), np.bincount(group).astype(np.float64)
-    units, even_units = len(sizes), n**2 / float(np.sum(sizes**2))
+        units, even_units = len(sizes), n**2 / float(np.sum(sizes**2))
     square = float(np.sum(deviations**2))
     if units == 1:
         return Spread(units, even_units, None)

@@ -26,10 +26,15 @@ _KINDS: Final[Mapping[str, RowKind]] = {
 """Status of a row → what it is for the figures."""
 
 
+_SHARED_TEXTS: Final = 10_000
+"""Most texts of groups, clusters and epochs that rows share, so that each takes memory once."""
+
+
 class RowTally:
     """Adds rows to a tally.
 
-    Mutable state: the tally, and the ids of the rows so far if epochs are recognized by the rows' contents.
+    Mutable state: the tally, the ids of the rows so far if epochs are recognized by the rows' contents, and the first
+    texts of groups, which all rows share.
     """
 
     def __init__(
@@ -60,6 +65,7 @@ class RowTally:
         self._axes = axes
         self._for_comparison = for_comparison
         self._ids: dict[tuple[int, ...], str] = {}
+        self._texts: dict[str, str] = {}
 
     def add(self, row: Row, source_name: str) -> RowKind:
         """Add a row, and return whether it has an answer to score.
@@ -87,7 +93,10 @@ class RowTally:
             *tally.labels.items(),
         ):
             if column is not None:
-                cells.append(as_text(values[column]))
+                text = as_text(values[column])
+                if len(self._texts) < _SHARED_TEXTS:
+                    self._texts.setdefault(text, text)
+                cells.append(self._texts.get(text, text))
         if columns.cluster is not None and is_missing(values[columns.cluster]):
             raise InputError(f"{_where(row, source_name)}: the cluster column {columns.cluster!r} is empty")
         if columns.labels is not None:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Literal, NamedTuple, TypeAlias, TypeVar, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from batchrun.scoring.compact import Choices, Flags, Numbers
 
 __all__ = ["PairKey", "RowCosts", "RowKind", "ScoreTally"]
 
@@ -64,8 +69,8 @@ class ScoreTally:
             comparisons.
     """
 
-    kinds: list[RowKind] = field(default_factory=list)
-    values: dict[str, list[float | None]] = field(default_factory=dict)
+    kinds: Choices[RowKind] = field(default_factory=lambda: Choices(get_args(RowKind)))
+    values: dict[str, Numbers] = field(default_factory=dict)
     reasons: dict[str, dict[int, str]] = field(default_factory=dict)
     keys: list[str] = field(default_factory=list)
     epochs: list[str] = field(default_factory=list)
@@ -74,7 +79,7 @@ class ScoreTally:
     clusters: list[str] = field(default_factory=list)
     splits: list[str] = field(default_factory=list)
     labels: dict[str, list[str]] = field(default_factory=dict)
-    targets: dict[str, list[bool]] = field(default_factory=dict)
+    targets: dict[str, Flags] = field(default_factory=dict)
     needs_target: set[str] = field(default_factory=set)
     labels_by_hand: list[str | None] = field(default_factory=list)
     cut_short: set[int] = field(default_factory=set)
@@ -111,6 +116,18 @@ class ScoreTally:
         is_judged = self.kinds[position] != "answered" or self.values[name][position] is not None
         return is_judged or self._has_target(name, position)
 
+    def judgeable(self, name: str) -> npt.NDArray[np.bool_]:
+        """Return `can_judge` of all rows."""
+        if name not in self.needs_target or name not in self.targets:
+            return np.ones(len(self.kinds), dtype=np.bool_)
+        return self.targets[name].array
+
+    def expected(self, name: str) -> npt.NDArray[np.bool_]:
+        """Return `is_expected` of all rows."""
+        is_judged = ~self.kinds.are("answered") | ~np.isnan(self.values[name].array)
+        has_target = self.targets[name].array if name in self.targets else True
+        return ~self.kinds.are("skipped") & self.judgeable(name) & (is_judged | has_target)
+
     def _has_target(self, name: str, position: int) -> bool:
         return name not in self.targets or self.targets[name][position]
 
@@ -138,8 +155,8 @@ class ScoreTally:
             return [entries[position] for position in positions] if entries else []
 
         return ScoreTally(
-            kinds=selected(self.kinds),
-            values={name: selected(values) for name, values in self.values.items()},
+            kinds=self.kinds.part(positions),
+            values={name: values.part(positions) for name, values in self.values.items()},
             reasons={
                 name: {places[position]: reason for position, reason in reasons.items() if position in places}
                 for name, reasons in self.reasons.items()
@@ -151,7 +168,7 @@ class ScoreTally:
             clusters=selected(self.clusters),
             splits=selected(self.splits),
             labels={column: selected(labels) for column, labels in self.labels.items()},
-            targets={name: selected(flags) for name, flags in self.targets.items()},
+            targets={name: flags.part(positions) for name, flags in self.targets.items()},
             needs_target=self.needs_target,
             labels_by_hand=selected(self.labels_by_hand),
             cut_short={places[position] for position in self.cut_short if position in places},

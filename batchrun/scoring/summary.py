@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from batchrun.errors import InputError
+from batchrun.scoring.compact import Numbers
 from batchrun.scoring.intervals import Floats
 from batchrun.scoring.score_facts import EstimateFacts, FiguresFacts, ScoreFacts
 from batchrun.scoring.score_options import FailedAs
-from batchrun.scoring.score_tally import PairKey, ScoreTally
+from batchrun.scoring.score_tally import PairKey, RowKind, ScoreTally
 from batchrun.scoring.statistics import Estimate, estimate, pass_at_k, pass_hat_k
 from batchrun.scoring.variance import VarianceSplit, variance_split
 
@@ -28,6 +30,8 @@ __all__ = [
     "summarize",
 ]
 
+Flagged: TypeAlias = npt.NDArray[np.bool_]
+Positions: TypeAlias = npt.NDArray[np.int64]
 Missing: TypeAlias = Literal["failed", "unfinished", "unjudged", "cut_short"]
 """Why a row that should have a score does not count as scored."""
 
@@ -188,7 +192,7 @@ def figures_facts(figures: Figures) -> FiguresFacts:
     return facts
 
 
-def scored_values(tally: ScoreTally, name: str, failed_as: FailedAs) -> list[float | None]:
+def scored_values(tally: ScoreTally, name: str, failed_as: FailedAs) -> Numbers:
     """Return one value per row as it enters the means: 0 for a failed row that counts as wrong, None if left out.
 
     A failed row without the target that the scorer needs is left out, as an answered one is.
@@ -196,10 +200,10 @@ def scored_values(tally: ScoreTally, name: str, failed_as: FailedAs) -> list[flo
     values = tally.values[name]
     if failed_as == "skip":
         return values
-    return [
-        0.0 if kind == "failed" and tally.can_judge(name, position) else values[position]
-        for position, kind in enumerate(tally.kinds)
-    ]
+    counted = Numbers(values)
+    for position in np.flatnonzero(tally.kinds.are("failed") & tally.judgeable(name)).tolist():
+        counted[position] = 0.0
+    return counted
 
 
 def summarize(tally: ScoreTally, failed_as: FailedAs = "skip") -> list[ScoreSummary]:
@@ -249,59 +253,124 @@ def clusters_of(tally: ScoreTally) -> list[str] | None:
 def _summary(
     tally: ScoreTally, name: str, clusters: Sequence[str] | None, duplicate: str | None, failed_as: FailedAs
 ) -> ScoreSummary:
-    values = scored_values(tally, name, failed_as)
-    groups: dict[str, dict[str, Figures]] = {}
-    for column, labels in tally.labels.items():
-        members: dict[str, list[int]] = defaultdict(list)
-        for index, label in enumerate(labels):
-            members[label].append(index)
-        groups[column] = {
-            label: _figures(tally, name, values, clusters, indexes)
-            for label, indexes in members.items()
-            if any(tally.kinds[index] != "skipped" for index in indexes)
-        }
+    rows = _ScoredRows.of(tally, name, scored_values(tally, name, failed_as), clusters)
     return ScoreSummary(
         name=name,
         failed_as=failed_as,
-        overall=_figures(tally, name, values, clusters, range(len(values))),
-        groups=groups,
+        overall=_figures(rows, None),
+        groups={
+            column: {
+                label: _figures(rows, members)
+                for label, members in _members(labels)
+                if not rows.kinds["skipped"][members].all()
+            }
+            for column, labels in tally.labels.items()
+        },
         reasons=dict(Counter(tally.reasons[name].values()).most_common()),
         duplicate=duplicate,
     )
 
 
-def _figures(
-    tally: ScoreTally,
-    name: str,
-    values: Sequence[float | None],
-    clusters: Sequence[str] | None,
-    indexes: Sequence[int] | range,
-) -> Figures:
-    scored = [index for index in indexes if values[index] is not None]
-    array = _array([values[index] for index in scored])
-    kinds = [tally.kinds[index] for index in indexes]
-    own_values = tally.values[name]
-    scored_clusters = None if clusters is None else _repeated([clusters[index] for index in scored])
+def _members(labels: Sequence[str]) -> Iterator[tuple[str, Positions]]:
+    """Yield each label and the positions of the rows that have it, in order of first occurrence."""
+    codes: dict[str, int] = {}
+    of_rows = np.fromiter((codes.setdefault(label, len(codes)) for label in labels), np.int32, len(labels))
+    order = np.argsort(of_rows, kind="stable")
+    ends = np.cumsum(np.bincount(of_rows, minlength=len(codes)))
+    yield from zip(codes, np.split(order, ends[:-1]), strict=True) if codes else ()
+
+
+@dataclass(frozen=True, slots=True)
+class _ScoredRows:
+    """The rows of a table for one scorer.
+
+    Attributes:
+        entered: the values as they enter the means; `values` has NaN for those that are left out.
+        own: the scorer's values, with NaN.
+        kinds: kind → which rows are of it.
+        judgeable, expected: see `ScoreTally`.
+        cut_short: which answers were cut short.
+        clusters: of the rows; None if all are independent.
+    """
+
+    tally: ScoreTally
+    entered: Numbers
+    values: Floats
+    own: Floats
+    kinds: Mapping[RowKind, Flagged]
+    judgeable: Flagged
+    expected: Flagged
+    cut_short: Flagged
+    clusters: Sequence[str] | None
+
+    @classmethod
+    def of(cls, tally: ScoreTally, name: str, entered: Numbers, clusters: Sequence[str] | None) -> _ScoredRows:
+        cut_short = np.zeros(len(entered), dtype=np.bool_)
+        cut_short[list(tally.cut_short)] = True
+        own = tally.values[name]
+        values = entered.array
+        return cls(
+            tally=tally,
+            entered=entered,
+            values=values,
+            own=values if own is entered else own.array,
+            kinds={kind: tally.kinds.are(kind) for kind in get_args(RowKind)},
+            judgeable=tally.judgeable(name),
+            expected=tally.expected(name),
+            cut_short=cut_short,
+            clusters=clusters,
+        )
+
+
+def _figures(rows: _ScoredRows, members: Positions | None) -> Figures:
+    """Return the figures of some rows; of all if `members` is None."""
+    positions = slice(None) if members is None else members  # a slice of an array is no copy
+    tally, values = rows.tally, rows.values[positions]
+    is_scored = ~np.isnan(values)
+    kinds = {kind: flags[positions] for kind, flags in rows.kinds.items()}
+    expected, cut_short = rows.expected[positions], rows.cut_short[positions]
+    unscored = expected & ~is_scored
+    listed: list[int] = []
+    scored: list[int] = []
+    if tally.keys or rows.clusters is not None:
+        listed = list(range(len(values))) if members is None else members.tolist()
+        scored = [index for index, has_score in zip(listed, is_scored.tolist(), strict=True) if has_score]
+    clusters = None if rows.clusters is None else _repeated([rows.clusters[index] for index in scored])
     return Figures(
-        estimate=estimate(array, scored_clusters),
-        rows=len(indexes) - kinds.count("skipped"),
-        failed=kinds.count("failed"),
-        failed_without_target=sum(
-            tally.kinds[index] == "failed" and not tally.can_judge(name, index) for index in indexes
+        estimate=estimate(values[is_scored], clusters),
+        rows=len(values) - _count(kinds["skipped"]),
+        failed=_count(kinds["failed"]),
+        failed_without_target=_count(kinds["failed"] & ~rows.judgeable[positions]),
+        unfinished=_count(kinds["unfinished"]),
+        unjudged=_count(kinds["answered"] & np.isnan(rows.own[positions])),
+        skipped=_count(kinds["skipped"]),
+        cut_short=_count(cut_short & is_scored),
+        expected=_count(expected),
+        missing=_missing(
+            {
+                "failed": unscored & kinds["failed"],
+                "unfinished": unscored & kinds["unfinished"],
+                "unjudged": unscored & kinds["answered"],
+                "cut_short": expected & is_scored & cut_short,
+            }
         ),
-        unfinished=kinds.count("unfinished"),
-        unjudged=sum(tally.kinds[index] == "answered" and own_values[index] is None for index in indexes),
-        skipped=kinds.count("skipped"),
-        cut_short=sum(index in tally.cut_short for index in scored),
-        expected=sum(tally.is_expected(name, index) for index in indexes),
-        missing=_missing(tally, name, values, indexes),
-        epochs=_epochs(tally, values, indexes),
-        variance=_variance(tally, array, scored),
+        epochs=_epochs(tally, rows.entered, listed) if tally.keys else None,
+        variance=_variance(tally, values[is_scored], scored) if tally.keys else None,
     )
 
 
+def _count(flags: Flagged) -> int:
+    return int(np.count_nonzero(flags))
+
+
+def _missing(kinds: Mapping[Missing, Flagged]) -> dict[Missing, int]:
+    """Return the number of rows of each kind that occurs, in order of first occurrence."""
+    found = [(int(flags.argmax()), kind, _count(flags)) for kind, flags in kinds.items() if flags.any()]
+    return {kind: count for _, kind, count in sorted(found)}
+
+
 def _variance(tally: ScoreTally, values: Floats, scored: Sequence[int]) -> VarianceSplit | None:
-    if not tally.keys or len({tally.keys[index] for index in scored}) == len(scored):
+    if len({tally.keys[index] for index in scored}) == len(scored):
         return None
     pair_keys = tally.pair_keys(scored)
     if len({key.variant for key in pair_keys}) > 1 or (tally.epochs and len(set(pair_keys)) < len(pair_keys)):
@@ -309,33 +378,12 @@ def _variance(tally: ScoreTally, values: Floats, scored: Sequence[int]) -> Varia
     return variance_split(values, [key.key for key in pair_keys])
 
 
-def _missing(
-    tally: ScoreTally, name: str, values: Sequence[float | None], indexes: Sequence[int] | range
-) -> dict[Missing, int]:
-    found: Counter[Missing] = Counter()
-    for index in indexes:
-        if not tally.is_expected(name, index):
-            continue
-        if values[index] is None:
-            kind = tally.kinds[index]
-            found["failed" if kind == "failed" else "unfinished" if kind == "unfinished" else "unjudged"] += 1
-        elif index in tally.cut_short:
-            found["cut_short"] += 1
-    return dict(found)
-
-
 def _repeated(clusters: list[str]) -> list[str] | None:
     """Return the clusters; None if each row has a cluster to itself."""
     return clusters if len(set(clusters)) < len(clusters) else None
 
 
-def _array(values: Sequence[float | None]) -> Floats:
-    return np.asarray(values, dtype=np.float64)
-
-
-def _epochs(tally: ScoreTally, values: Sequence[float | None], indexes: Sequence[int] | range) -> Epochs | None:
-    if not tally.keys:
-        return None
+def _epochs(tally: ScoreTally, values: Sequence[float | None], indexes: Sequence[int]) -> Epochs | None:
     keys = tally.pair_keys(indexes, with_epochs=False)
     if len(set(keys)) == len(keys) or (tally.epochs and len(set(tally.pair_keys(indexes))) < len(keys)):
         return None

@@ -11,6 +11,7 @@ from typing import Final
 from batchrun.errors import InputError
 from batchrun.prompts.combinations import AXIS_PREFIX
 from batchrun.records import OUTPUT_COLUMNS, JsonDict, Row, Value
+from batchrun.scoring.compact import Flags, Numbers
 from batchrun.scoring.row_tally import RowTally
 from batchrun.scoring.score_columns import ScoreColumns, found_columns, found_target
 from batchrun.scoring.score_tally import RowKind, ScoreTally
@@ -84,10 +85,10 @@ class ScoredTable:
     ) -> Iterator[tuple[Row, Sequence[Score | None]]]:
         """Score the table with scorers that the caller has entered and keeps open."""
         for named in self.scorers:
-            tally.values[named.name] = []
+            tally.values[named.name] = Numbers()
             tally.reasons[named.name] = {}
             if self.for_scorer(named).columns.target is not None:
-                tally.targets[named.name] = []
+                tally.targets[named.name] = Flags()
             if named.scorer.needs_target:
                 tally.needs_target.add(named.name)
         tally.labels.update({column: [] for column in self.columns.by})

@@ -56,7 +56,7 @@ def test_a_table_without_scorers_has_rows_and_no_scores(tmp_path: Path) -> None:
     tally = ScoreTally()
     found = list(open_scored(str(path), (), ScoreColumns()).scored(tally))
     assert [(row.row_index, scores) for row, scores in found] == [(0, ()), (1, ())]
-    assert (tally.kinds, tally.values) == (["answered", "failed"], {})
+    assert (list(tally.kinds), dict(tally.values)) == (["answered", "failed"], {})
 
 
 def test_failed_rows_can_count_as_wrong(tmp_path: Path) -> None:
