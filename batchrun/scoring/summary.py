@@ -324,7 +324,7 @@ class _ScoredRows:
 
 def _figures(rows: _ScoredRows, members: Positions | None) -> Figures:
     """Return the figures of some rows; of all if `members` is None."""
-    positions = slice(None) if members is None else members  # a slice of an array is no copy
+    positions = slice(None) if members is None else members  # a slice of an array shares its memory
     tally, values = rows.tally, rows.values[positions]
     is_scored = ~np.isnan(values)
     kinds = {kind: flags[positions] for kind, flags in rows.kinds.items()}
