@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeAlias
 
+from batchrun.journal.attempt_ids import attempts_with_ids
+from batchrun.journal.database import Database
 from batchrun.journal.part import JournalPart
 from batchrun.journal.row_records import stamp
 from batchrun.records import Manifest
@@ -40,7 +42,7 @@ _NAMED_BY_ATTEMPTS = {
     ),
     "chat": (),
 }
-"""By protocol: (kind, column of `attempts` that names the object, condition)."""
+"""By protocol: (kind, column of `attempts_with_ids` that names the object, condition)."""
 
 
 def place_of(manifest: Manifest) -> str:
@@ -66,6 +68,10 @@ class Created:
 class CreatedObjects(JournalPart):
     """The table `created`. Ids are unique over all kinds."""
 
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._attempts = attempts_with_ids(database.version)
+
     def add(self, made: Created, place: str) -> None:
         """Record an object. One that is recorded already stays as it is."""
         self._write(
@@ -85,7 +91,7 @@ class CreatedObjects(JournalPart):
             one_row = "" if row_key is None else " AND row_key = ?"
             self._write(
                 f"INSERT OR IGNORE INTO created (id, kind, place, row_key) SELECT {column}, ?, ?, row_key "
-                f"FROM attempts WHERE {condition}{one_row}",
+                f"FROM {self._attempts} WHERE {condition}{one_row}",
                 (kind, place) if row_key is None else (kind, place, row_key),
             )
         if row_key is None:

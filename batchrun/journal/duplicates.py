@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from batchrun.journal.attempt_ids import ids_to_attempts
 from batchrun.journal.part import JournalPart
 from batchrun.journal.row_records import OUTCOME_COLUMNS, stamp
 
@@ -33,6 +34,7 @@ _ENDED = (
 """The duplicates that get an answer, each with its outcome."""
 
 _SHARE = (
+    ids_to_attempts(f"row_key IN (SELECT d.row_key {_ENDED})"),
     f"INSERT INTO superseded SELECT * FROM outcomes WHERE attempts > 0 AND row_key IN (SELECT d.row_key {_ENDED})",
     # Runs that a duplicate made itself are set aside too, and stay in the journal.
     "UPDATE exchanges SET fingerprint = fingerprint || '/own' WHERE attempt > 0 "

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from batchrun.journal.attempt_ids import attempts_with_ids
 from batchrun.journal.database import Database
 from batchrun.journal.part import JournalPart
 from batchrun.journal.row_history import RowHistory
@@ -39,7 +40,7 @@ class Histories(JournalPart):
         # Next to max(), SQLite takes the other columns from the row with the largest number.
         self._last = (
             f"SELECT row_key, fingerprint, max(number), generation, idempotency_key, thread_id, run_id, run_ended, "
-            f"{unseen} FROM attempts WHERE row_key IN ({_PLACES}) GROUP BY row_key"
+            f"{unseen} FROM {attempts_with_ids(database.version)} WHERE row_key IN ({_PLACES}) GROUP BY row_key"
         )
 
     def answered(self, row_keys: Sequence[str]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from types import TracebackType
 
 from batchrun.errors import ServiceFault
 from batchrun.journal import write_ahead_log
+from batchrun.journal.attempt_ids import attempts_with_ids, ids_to_attempts
 from batchrun.journal.cached_rows import CachedRows
 from batchrun.journal.created_objects import CreatedObjects
 from batchrun.journal.database import Database
@@ -92,6 +93,7 @@ class Journal:
         # A journal of an earlier version is not migrated by those who only read it.
         self._unseen = _UNSEEN.format(unseen="unseen" if self._db.version >= _UNSEEN_SINCE else "NULL")
         self.histories = Histories(self._db, self._unseen)
+        self._attempts = attempts_with_ids(self._db.version)
         self.cached = CachedRows(self._db)
         self.created = CreatedObjects(self._db)
         self.exchanges = Exchanges(self._db)
@@ -276,23 +278,22 @@ class Journal:
         """Record the row's outcome. An earlier outcome of the row is moved to the superseded ones.
 
         Args:
-            with_ids: the ids of its last attempt came with the outcome, and are written with it.
+            with_ids: the ids of its last attempt came with the outcome, and are written with it only.
             carried: usage moved here from the earlier outcome, so that it is counted once.
             ends: the row's runs, if they were not recorded as they ended; they replace those of the journal.
         """
-        values = outcome_values(outcome, fingerprint)
+        values = outcome_values(outcome, fingerprint, own_ids=with_ids)
         if outcome.extras and not outcome.extras.keys() <= self._carried:
             self._carried |= outcome.extras.keys()
             self.write_manifest({"carried": sorted(self._carried)})
-        if not self._has_history and not with_ids and not ends:
+        if not self._has_history and not ends:
             self._write(INSERT_OUTCOME, values)
             return
         with self._db.transaction():
             if ends:
                 self.exchanges.replace(outcome.row_key, fingerprint, ends, mark=stamp(outcome.completed_at))
-            if with_ids:
-                self.set_ids(outcome.row_key, outcome.attempts, outcome.thread_id, outcome.run_id)
             if self._has_history:
+                self._write(ids_to_attempts("row_key = ?"), (outcome.row_key,))
                 self._write("INSERT INTO superseded SELECT * FROM outcomes WHERE row_key = ?", (outcome.row_key,))
                 if carried is not None:
                     self._subtract(carried)
@@ -366,7 +367,7 @@ class Journal:
 
     def attempts(self, row_key: str) -> Iterator[JsonDict]:
         """Yield every attempt at the row, oldest first, with its values by column of the table `attempts`."""
-        return self._db.records("SELECT * FROM attempts WHERE row_key = ? ORDER BY number", (row_key,))
+        return self._db.records(f"SELECT * FROM {self._attempts} WHERE row_key = ? ORDER BY number", (row_key,))
 
     def last_turn(self, row_key: str) -> int:
         """Return the turn of the row's last attempt."""
@@ -387,14 +388,16 @@ class Journal:
         outcomes = f"SELECT 1 FROM {{table}} WHERE status IN ('completed', 'incomplete') OR {paid}"
         return bool(
             self._one(
-                f"SELECT EXISTS (SELECT 1 FROM attempts WHERE run_id IS NOT NULL OR NOT run_ended AND {self._unseen}) "
-                f"OR EXISTS ({outcomes.format(table='outcomes')}) OR EXISTS ({outcomes.format(table='superseded')})"
+                f"SELECT EXISTS (SELECT 1 FROM {self._attempts} WHERE run_id IS NOT NULL "
+                f"OR NOT run_ended AND {self._unseen}) OR EXISTS ({outcomes.format(table='outcomes')}) "
+                f"OR EXISTS ({outcomes.format(table='superseded')})"
             )[0]
         )
 
     def forget_failures(self) -> None:
         """Move all outcomes to the superseded ones, so that their rows run again."""
         with self._db.transaction():
+            self._write(ids_to_attempts("TRUE"))
             self._write("INSERT INTO superseded SELECT * FROM outcomes")
             self._write("DELETE FROM outcomes")
 

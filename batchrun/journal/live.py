@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from batchrun.journal.attempt_ids import attempts_with_ids
 from batchrun.journal.journal import Journal
 from batchrun.records import OUTPUT_COLUMNS, Cells, JsonObject
 
 __all__ = ["Changes", "CoolDown", "FollowedJournal", "Past", "RecordedAttempt", "RecordedOutcome", "RecordedRun"]
 
-_TRIES = (
-    "SELECT row_key, number, started_at, fingerprint, thread_id, run_id, run_ended, fault_type, fault FROM attempts"
-)
+_TRIES = "SELECT row_key, number, started_at, fingerprint, thread_id, run_id, run_ended, fault_type, fault FROM"
 _OUTCOMES = f"SELECT rowid, row_key, fingerprint, {', '.join(OUTPUT_COLUMNS)} FROM outcomes"
 _IDENTITY = (
     *("batch_id", "input", "key", "input_fingerprint", "rows", "columns", "settings"),
@@ -161,6 +160,7 @@ class FollowedJournal(Journal):
         """
         super().__init__(path, read_only=True)
         self._marks = _Marks()
+        self._tries = f"{_TRIES} {attempts_with_ids(self._db.version)}"
         # A journal of an earlier version is not migrated by those who only read it.
         self._has_exchanges = self._has_cool_downs = self._db.version >= 3
         self._has_outputs = self._db.version >= 4
@@ -170,7 +170,7 @@ class FollowedJournal(Journal):
 
     def all_attempts(self) -> dict[str, list[RecordedAttempt]]:
         """Return row → its attempts, oldest first."""
-        return _by_row(self._all(f"{_TRIES} ORDER BY row_key, number"))
+        return _by_row(self._all(f"{self._tries} ORDER BY row_key, number"))
 
     def all_runs(self) -> dict[str, list[RecordedRun]]:
         """Return row → the runs of its outcome's prompt, oldest first, for rows that took more than one run."""
@@ -236,13 +236,13 @@ class FollowedJournal(Journal):
             return Changes(True, outcomes, self.all_attempts(), self.all_runs())
         attempts = _by_row(
             self._all(
-                f"{_TRIES} WHERE NOT EXISTS (SELECT 1 FROM outcomes WHERE outcomes.row_key = attempts.row_key) "
+                f"{self._tries} WHERE NOT EXISTS (SELECT 1 FROM outcomes WHERE outcomes.row_key = attempts.row_key) "
                 "ORDER BY row_key, number"
             )
         )
         runs: dict[str, list[RecordedRun]] = {}
         for outcome in outcomes:
-            attempts.update(_by_row(self._all(f"{_TRIES} WHERE row_key = ? ORDER BY number", (outcome.row_key,))))
+            attempts.update(_by_row(self._all(f"{self._tries} WHERE row_key = ? ORDER BY number", (outcome.row_key,))))
             runs.update(self._runs("WHERE row_key = ?", (outcome.row_key,)))
         return Changes(False, outcomes, attempts, runs)
 

@@ -26,7 +26,7 @@ OUTCOME_COLUMNS = (
     "completion_tokens, total_tokens, cached_tokens, reasoning_tokens, raw_usage, cost_usd, attempts, "
     "duration_s, completed_at, extras"
 )
-INSERT_OUTCOME = f"INSERT INTO outcomes ({OUTCOME_COLUMNS}) VALUES ({', '.join('?' * 20)})"
+INSERT_OUTCOME = f"INSERT INTO outcomes ({OUTCOME_COLUMNS}, own_ids) VALUES ({', '.join('?' * 21)})"
 
 
 def stamp(moment: datetime) -> str:
@@ -40,8 +40,12 @@ def attempt_of(row: tuple[Any, ...]) -> Attempt:
     return Attempt(number, generation, key, thread_id, run_id, bool(run_ended), bool(unseen))
 
 
-def outcome_values(outcome: Outcome, fingerprint: str) -> tuple[Any, ...]:
-    """Return the values of an outcome in the order of `OUTCOME_COLUMNS`."""
+def outcome_values(outcome: Outcome, fingerprint: str, *, own_ids: bool) -> tuple[Any, ...]:
+    """Return the values of an outcome for `INSERT_OUTCOME`.
+
+    Args:
+        own_ids: the ids of its last attempt are written with the outcome only.
+    """
     usage = outcome.usage
     if isinstance(outcome, Completed):
         error_type, error = outcome.reason, None
@@ -68,6 +72,7 @@ def outcome_values(outcome: Outcome, fingerprint: str) -> tuple[Any, ...]:
         outcome.duration_s,
         stamp(outcome.completed_at),
         json.dumps(outcome.extras) if outcome.extras else None,
+        1 if own_ids else None,
     )
 
 

@@ -186,4 +186,9 @@ STEPS: tuple[str, ...] = (
     );
     CREATE INDEX request_lines_by_batch ON request_lines (batch) WHERE batch IS NOT NULL;
     """,
+    """
+    -- 1: the ids of the outcome's last attempt are those of the outcome, and are not in `attempts`.
+    ALTER TABLE outcomes ADD COLUMN own_ids INTEGER;
+    ALTER TABLE superseded ADD COLUMN own_ids INTEGER;
+    """,
 )

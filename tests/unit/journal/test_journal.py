@@ -452,16 +452,6 @@ def test_a_failed_outcome_of_old_times(journal: Journal) -> None:
     assert found[0].error_type == "unknown"
 
 
-def test_ids_that_came_with_the_outcome(tmp_path: Path) -> None:
-    """Ids that came with the whole reply are written with the outcome, into its attempt."""
-    with Journal(tmp_path / "j") as journal:
-        journal.begin_attempt(prompt(0), attempt(1), NOON)
-        journal.finish(completed(0, thread_id="resp_1", run_id="resp_1"), "fp", with_ids=True)
-        (found,) = journal.attempts("0")
-        assert (found["thread_id"], found["run_id"]) == ("resp_1", "resp_1")
-        assert journal.counts().completed == 1
-
-
 def test_the_output_that_was_meant(path: Path) -> None:
     """If the folder `outputs` has a batch of that name, the message names it."""
     other = path.parent / "outputs" / path.name
