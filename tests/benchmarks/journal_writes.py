@@ -1,22 +1,28 @@
-"""Time for which the journal's writes of one row block the event loop.
+"""What the journal's writes of one row cost: CPU time, time for which they block the event loop, and bytes of log.
 
-    python tests/benchmarks/journal_writes.py [--rows 20000] [--folder PATH]
+    python tests/benchmarks/journal_writes.py [--rows 4000] [--folder PATH]
 
-A successful row is written three times: the attempt, the ids when they are known, and the outcome. The event loop is
-blocked meanwhile, so elapsed time counts, not CPU time. As in a batch, rows are in flight in waves, and checkpoints run
-in a thread. The result holds only for the measured disk: `--folder` chooses where to write.
+With Chat Completions a row is written twice: the attempt, and the outcome with the ids. With the other protocols the
+ids are written when they are known. As in a batch, rows are in flight while others begin and end, and all that is
+written in a turn of the event loop is one transaction; `alone` is a transaction for each write. Bytes are those of the
+write-ahead log without checkpoints. The last line is a run at full speed with checkpoints beside it. Elapsed times hold
+only for the measured disk: `--folder` chooses where to write.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-import threading
 import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from statistics import mean, median, quantiles
 
+import anyio
+import anyio.to_thread
 from measuring import table
 
 from batchrun.batch.run import CHECKPOINT_EVERY_S, CHECKPOINT_LOOKS
@@ -56,75 +62,119 @@ def outcome_of(number: int) -> Completed:
     )
 
 
-def write_wave(journal: Journal, numbers: range) -> list[tuple[float, float, float]]:
-    """Return the seconds of the three writes of each row; as in a batch, all rows begin before the first one ends."""
-    outcomes = [(prompt_of(number), outcome_of(number)) for number in numbers]
-    laps: list[list[float]] = []
-    for step in range(3):
-        lap = []
-        for prompt, outcome in outcomes:
-            started_s = time.perf_counter()
-            if step == 0:
-                journal.begin_attempt(prompt, Attempt(1, 1, f"batch_0123456789abcdef-{prompt.row_key}-1"), MOMENT)
-            elif step == 1:
-                journal.set_ids(prompt.row_key, 1, outcome.thread_id, outcome.run_id)
-            else:
-                journal.finish(outcome, prompt.fingerprint)
-            lap.append(time.perf_counter() - started_s)
-        laps.append(lap)
-    return list(zip(*laps, strict=True))
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Costs of one row: CPU and elapsed time in microseconds, and bytes of log."""
+
+    cpu_us: float
+    elapsed_us: float
+    log_bytes: float
+
+
+def begin(journal: Journal, number: int) -> None:
+    prompt = prompt_of(number)
+    journal.begin_attempt(prompt, Attempt(1, 1, f"batch_0123456789abcdef-{prompt.row_key}-1"), MOMENT)
+
+
+def see(journal: Journal, number: int) -> None:
+    outcome = outcome_of(number)
+    journal.set_ids(outcome.row_key, 1, outcome.thread_id, outcome.run_id)
+
+
+def finish(journal: Journal, number: int, *, with_ids: bool) -> None:
+    journal.finish(outcome_of(number), f"{number:032x}", with_ids=with_ids)
+
+
+async def write(
+    journal: Journal, steps: Sequence[Callable[[Journal, int], None]], rows: int, in_flight: int, a_turn: int
+) -> None:
+    """Write rows, `a_turn` of them in each step of a turn; each step comes when `in_flight` other rows have had the one
+    before it."""
+    last = len(steps) - 1
+    for start in range(0, rows + last * in_flight, a_turn):
+        for number, step in enumerate(steps):
+            first = start - number * in_flight
+            for row in range(max(0, first), min(first + a_turn, rows)):
+                step(journal, row)
+        await journal.committed()
+
+
+async def cost(
+    folder: Path, steps: Sequence[Callable[[Journal, int], None]], rows: int, in_flight: int, a_turn: int | None
+) -> Cost:
+    """Return the cost of a row without checkpoints.
+
+    Args:
+        a_turn: rows that begin, and that end, in a turn; None for a transaction for each write.
+    """
+    with tempfile.TemporaryDirectory(dir=folder) as place, Journal(Path(place) / "journal") as journal:
+        with nullcontext() if a_turn is None else journal.grouped():
+            cpu_s, began_s = time.process_time(), time.perf_counter()
+            await write(journal, steps, rows, in_flight, a_turn or 1)
+            spent_s, took_s = time.process_time() - cpu_s, time.perf_counter() - began_s
+        return Cost(spent_s / rows * 1e6, took_s / rows * 1e6, journal.log_bytes / rows)
+
+
+async def at_full_speed(folder: Path, rows: int, in_flight: int) -> tuple[float, float]:
+    """Return (the largest log in bytes, the longest time in seconds for which the rest of a checkpoint held the loop)."""
+    largest, held_s = 0, 0.0
+    with tempfile.TemporaryDirectory(dir=folder) as place, Journal(Path(place) / "journal") as journal:
+
+        async def checkpoint() -> None:
+            nonlocal held_s, largest
+            while True:
+                await anyio.sleep(CHECKPOINT_EVERY_S / CHECKPOINT_LOOKS)
+                largest = max(largest, journal.log_bytes)
+                if journal.log_bytes > LOG_BYTES:
+                    await anyio.to_thread.run_sync(journal.checkpoint)
+                    began_s = time.perf_counter()
+                    journal.reuse_log()
+                    held_s = max(held_s, time.perf_counter() - began_s)
+
+        with journal.grouped():
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(checkpoint)
+                await write(journal, (begin, see, partial(finish, with_ids=False)), rows, in_flight, 5)
+                tasks.cancel_scope.cancel()
+        return max(largest, journal.log_bytes), held_s
+
+
+async def measure(options: argparse.Namespace) -> None:
+    kinds = {
+        "chat": (begin, partial(finish, with_ids=True)),
+        "assistants": (begin, see, partial(finish, with_ids=False)),
+    }
+    lines = []
+    for kind, steps in kinds.items():
+        for a_turn in (None, 1, 5, 20):
+            runs = [
+                await cost(options.folder, steps, options.rows, options.in_flight, a_turn)
+                for _ in range(options.repetitions)
+            ]
+            least = Cost(
+                min(run.cpu_us for run in runs), min(run.elapsed_us for run in runs), min(run.log_bytes for run in runs)
+            )
+            turn = "alone" if a_turn is None else str(a_turn)
+            lines.append(
+                (kind, turn, f"{least.cpu_us:.0f}", f"{least.elapsed_us:.0f}", f"{least.log_bytes / 1_000:.1f}")
+            )
+    print(f"{options.rows} rows, {options.in_flight} in flight, the least of {options.repetitions} runs\n")
+    print(table(("protocol", "rows a turn", "CPU, us a row", "elapsed, us a row", "log, KB a row"), lines))
+    largest, held_s = await at_full_speed(options.folder, options.rows * 5, options.in_flight)
+    print(
+        f"\nat full speed: largest log {largest / 2**20:.0f} MiB; the rest of a checkpoint held the loop for at most "
+        f"{held_s * 1e3:.1f} ms   (figures to reach: at most 64 MiB and 20 ms)"
+    )
 
 
 def main() -> None:
     """Write the rows and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--rows", type=int, default=4_000)
     parser.add_argument("--in-flight", type=int, default=100)
+    parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="default: the system's folder for temporary files")
-    options = parser.parse_args()
-    rows: list[tuple[float, float, float]] = []
-    with tempfile.TemporaryDirectory(dir=options.folder) as folder, Journal(Path(folder) / "journal") as journal:
-        ended, moved = threading.Event(), threading.Event()
-        most_log_bytes, held_s = 0, [0.0]
-
-        def keep_checkpointing() -> None:
-            while not ended.wait(CHECKPOINT_EVERY_S / CHECKPOINT_LOOKS):
-                if journal.log_bytes > LOG_BYTES:
-                    journal.checkpoint()
-                    moved.set()
-                    while moved.is_set() and not ended.is_set():
-                        time.sleep(0.001)
-
-        beside = threading.Thread(target=keep_checkpointing)
-        beside.start()
-        try:
-            for start in range(0, options.rows, options.in_flight):
-                rows += write_wave(journal, range(start, min(start + options.in_flight, options.rows)))
-                most_log_bytes = max(most_log_bytes, journal.log_bytes)
-                if moved.is_set():
-                    started_s = time.perf_counter()
-                    journal.reuse_log()
-                    held_s.append(time.perf_counter() - started_s)
-                    moved.clear()
-        finally:
-            ended.set()
-            beside.join()
-    laps_ms = [[lap * 1_000 for lap in step] for step in zip(*rows, strict=True)]
-    laps_ms.append([sum(row) * 1_000 for row in rows])
-    print(f"{options.rows} rows, {options.in_flight} in flight, checkpoints every {CHECKPOINT_EVERY_S:g} s beside\n")
-    print(
-        table(
-            ("milliseconds", "mean", "median", "99 %", "most"),
-            [
-                (name, f"{mean(lap):.3f}", f"{median(lap):.3f}", f"{quantiles(lap, n=100)[98]:.3f}", f"{max(lap):.3f}")
-                for name, lap in zip(("begin", "seen", "finish", "a row"), laps_ms, strict=True)
-            ],
-        )
-    )
-    print(
-        f"\nlargest log: {most_log_bytes / 2**20:.0f} MiB; the rest of a checkpoint held the loop for at most {max(held_s) * 1e3:.1f} ms"
-    )
-    print(f"\na row's writes, mean: {mean(laps_ms[-1]):.3f} ms   (figure to reach: at most 0.2 ms)")
+    anyio.run(measure, parser.parse_args(), backend_options={"use_uvloop": True})
 
 
 if __name__ == "__main__":
