@@ -28,11 +28,11 @@ from batchrun.clock import WallClock, utc_now
 from batchrun.engine import Limits, RetryPolicy, Stop
 from batchrun.engine.limits import Lease
 from batchrun.engine.retry import GiveUp
-from batchrun.errors import BatchRefused, InputError, OutputError, ServiceFault, unwrapped
+from batchrun.errors import BatchRefused, InputError, ServiceFault, unwrapped
 from batchrun.job.environment import Environment
 from batchrun.job.options import Job
 from batchrun.job.sources import check_sources
-from batchrun.journal import Created, Journal, place_of
+from batchrun.journal import Created, Journal, manifest_of, place_of
 from batchrun.journal.database import no_journal
 from batchrun.services.client import Endpoint
 from batchrun.services.deletion import delete_object
@@ -83,7 +83,7 @@ async def clean_up(
     async with AsyncExitStack() as stack:
         await hold(paths.lock, stack, wait=job.wait)
         journal = stack.enter_context(Journal(journal_path))
-        place, store = _place(journal, journal_path, paths, job)
+        place, store = _place(journal, paths, job)
         summary = objects_to_delete(journal, place, in_flight=in_flight)
         cleanup = Cleanup(journal, summary, job, in_flight=in_flight, clock=clock)
         if show is not None:
@@ -108,16 +108,14 @@ def _paths(target: Path) -> tuple[Paths, Path]:
     return paths, target if mark else paths.journal
 
 
-def _place(journal: Journal, journal_path: Path, paths: Paths, job: Job) -> tuple[str, Path]:
+def _place(journal: Journal, paths: Paths, job: Job) -> tuple[str, Path]:
     """Return the base URL of the service with the objects (or `EMBEDDED`), and the store of the embedded server.
 
     Raises:
         OutputError: the journal holds no batch.
         InputError: the job names another service.
     """
-    manifest = journal.read_manifest()
-    if not manifest:
-        raise OutputError(f"{journal_path}: this journal holds no batch")
+    manifest = manifest_of(journal)
     place = place_of(manifest)
     if job.base_url is not None and job.base_url.rstrip("/") != place.rstrip("/"):
         raise InputError(f"--base-url: the objects of this batch are at {place}, not at {job.base_url}")

@@ -9,7 +9,7 @@ from batchrun.batch.paths import paths_of_output
 from batchrun.batch.recorded_input import existing_source
 from batchrun.batch.results import result_cells
 from batchrun.batch.selection import recorded_selection
-from batchrun.journal import Journal
+from batchrun.journal import Journal, manifest_of
 from batchrun.prompts.rendering_version import prompter_of
 from batchrun.tables import check_output, write_table
 from batchrun.tables.table_options import check_output_format
@@ -21,12 +21,12 @@ def export_table(output: Path, target: Path) -> int:
     """Write the table with the answers so far; return the number of rows.
 
     Raises:
-        OutputError: there is no journal, or the target cannot be written.
+        OutputError: there is no journal, it holds no batch, or the target cannot be written.
         InputError: the input is missing.
     """
     paths = paths_of_output(output)
     with Journal(paths.journal, read_only=True) as journal:
-        manifest = journal.read_manifest()
+        manifest = manifest_of(journal)
         source, options = existing_source(manifest, paths)
         # The options of a CSV were given for the output of the batch, and the target may be of another format.
         options = options.of_format(check_output_format(target, str(target)).kind)

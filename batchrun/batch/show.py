@@ -19,7 +19,7 @@ from batchrun.batch.selection import recorded_selection, selected_cells
 from batchrun.batch.service_thread import ThreadFacts, ThreadReader
 from batchrun.errors import InputError
 from batchrun.job.environment import Environment
-from batchrun.journal import Journal
+from batchrun.journal import Journal, manifest_of
 from batchrun.prompts.conversations import spoken
 from batchrun.prompts.rendering_version import prompter_of
 from batchrun.prompts.templates import Prompter, PromptError
@@ -83,11 +83,11 @@ async def row_facts(output: Path, row_key: str, environment: Environment) -> Row
 
     Raises:
         InputError: there is no such row.
-        OutputError: there is no journal.
+        OutputError: there is no journal, or it holds no batch.
     """
     paths = paths_of_output(output)
     with Journal(paths.journal, read_only=True) as journal:
-        manifest = journal.read_manifest()
+        manifest = manifest_of(journal)
         source, _ = existing_source(manifest, paths)
         prompter = prompter_of(manifest, source.columns)
         found = next((item for item in prompts_of(source, prompter) if item[0] == row_key), None)

@@ -12,8 +12,7 @@ from batchrun.batch.paths import paths_of_output
 from batchrun.batch.row_models import fallback_lines, model_lines
 from batchrun.batch.service_batch_text import ServiceBatchFacts, service_batch_facts, service_batch_lines
 from batchrun.clock import utc_now
-from batchrun.errors import OutputError
-from batchrun.journal import Journal, ModelFacts, place_of
+from batchrun.journal import Journal, ModelFacts, manifest_of, place_of
 from batchrun.records import Settings
 from batchrun.wording import cost_text, rows_text
 
@@ -69,9 +68,7 @@ def status_facts(output: Path, journal: Journal, *, running: bool) -> StatusFact
     Raises:
         OutputError: the journal holds no batch, or cannot be read.
     """
-    manifest, counts, failures = journal.read_manifest(), journal.counts(), journal.failures()
-    if "batch_id" not in manifest:
-        raise OutputError(f"{journal.path}: holds no batch: the process ended before its first row; run it again")
+    manifest, counts, failures = manifest_of(journal), journal.counts(), journal.failures()
     left_out = LeftOut.recorded(manifest)
     rows = manifest["rows"] - left_out.skipped
     counts, failures = left_out.less_counts(counts), left_out.less_failures(failures)

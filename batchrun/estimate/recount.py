@@ -15,7 +15,7 @@ from batchrun.clock import WallClock, utc_now
 from batchrun.errors import InputError
 from batchrun.job.file import load_job_file
 from batchrun.job.validation import make_job
-from batchrun.journal import Journal
+from batchrun.journal import Journal, manifest_of
 from batchrun.journal.bills import Bill, Ledger, read_bills, write_costs
 from batchrun.pricing import OWN, MatchedPrice, PriceFacts, PriceList, no_price_text
 from batchrun.records import Manifest
@@ -129,7 +129,7 @@ def batch_costs(
     paths = paths_for(output.with_name(output.name.removesuffix(".journal")))
     with ExitStack() as stack:
         with Journal(paths.journal, read_only=True) as journal:
-            manifest = journal.read_manifest()
+            manifest = manifest_of(journal)
         if write:
             stack.enter_context(held(paths.lock, "write the costs after its end"))
         settings = manifest["settings"]

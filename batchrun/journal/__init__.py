@@ -3,7 +3,17 @@
 from batchrun.journal.created_objects import Created, place_of
 from batchrun.journal.journal import Journal
 from batchrun.journal.models import ModelFacts
-from batchrun.journal.open import open_journal
+from batchrun.journal.open import manifest_of, open_journal
 from batchrun.journal.row_history import Carried, Counts, RowHistory
 
-__all__ = ["Carried", "Counts", "Created", "Journal", "ModelFacts", "RowHistory", "open_journal", "place_of"]
+__all__ = [
+    "Carried",
+    "Counts",
+    "Created",
+    "Journal",
+    "ModelFacts",
+    "RowHistory",
+    "manifest_of",
+    "open_journal",
+    "place_of",
+]

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -154,12 +155,15 @@ class Database:
             self.write(end)
 
     @contextmanager
-    def grouped(self) -> Iterator[None]:
+    def grouped(self, clock: Callable[[], float] = time.monotonic) -> Iterator[None]:
         """Let all writes of one turn of the running event loop share a transaction, while the context lasts.
 
         Wait for `committed` before you rely on a write. At the end of the context everything is committed.
+
+        Args:
+            clock: seconds, for the age of a group.
         """
-        self._groups = groups = GroupCommit(self._connection, self._error)
+        self._groups = groups = GroupCommit(self._connection, self._error, clock)
         try:
             yield
         finally:

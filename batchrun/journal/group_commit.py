@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -36,12 +35,13 @@ class GroupCommit:
         self,
         connection: sqlite3.Connection,
         error_of: Callable[[sqlite3.Error], OutputError],
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float],
     ) -> None:
         """
         Args:
             connection: its thread runs the event loop.
             error_of: makes the error that is raised from a failure of SQLite.
+            clock: seconds, for the age of a group.
         """
         self._connection = connection
         self._error_of = error_of

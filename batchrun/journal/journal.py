@@ -7,7 +7,8 @@ when `committed` returns.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Iterator, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -113,9 +114,9 @@ class Journal:
         """Close the file."""
         self._db.close()
 
-    def grouped(self) -> AbstractContextManager[None]:
+    def grouped(self, clock: Callable[[], float] = time.monotonic) -> AbstractContextManager[None]:
         """Let all writes of one turn of the running event loop share a transaction: see `Database.grouped`."""
-        return self._db.grouped()
+        return self._db.grouped(clock)
 
     def committed(self) -> Awaitable[None]:
         """Return, once awaited, when everything that has been written until now is committed.

@@ -214,7 +214,7 @@ class FollowedJournal(Journal):
         """Return the recorded past of some rows, at most some hundreds."""
         condition, values = f"WHERE row_key IN ({', '.join('?' * len(row_keys))})", tuple(row_keys)
         return Past(
-            attempts=_by_row(self._all(f"{_TRIES} {condition} ORDER BY row_key, number", values)),
+            attempts=_by_row(self._all(f"{self._tries} {condition} ORDER BY row_key, number", values)),
             runs=self._runs(condition, values),
             ended_at=dict(self._all(f"SELECT row_key, completed_at FROM outcomes {condition}", values)),
         )

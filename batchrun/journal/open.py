@@ -20,7 +20,7 @@ from batchrun.records import Manifest
 from batchrun.tables import has_answers
 from batchrun.wording import rows_text, visible_line
 
-__all__ = ["check_not_lost", "objection", "open_journal"]
+__all__ = ["check_not_lost", "manifest_of", "objection", "open_journal"]
 
 logger = logging.getLogger("batchrun.journal")
 
@@ -84,6 +84,18 @@ def open_journal(
         journal.close()
         raise
     return journal
+
+
+def manifest_of(journal: Journal) -> Manifest:
+    """Return the manifest of the batch that the journal holds.
+
+    Raises:
+        OutputError: the journal holds no batch: it was created, and the process ended before it had written anything.
+    """
+    manifest = journal.read_manifest()
+    if "batch_id" not in manifest:
+        raise OutputError(f"{journal.path}: holds no batch: the process ended before its first row; run it again")
+    return manifest
 
 
 def _log_resumed(path: Path, journal: Journal, changed: Sequence[str]) -> None:

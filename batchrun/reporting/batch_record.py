@@ -14,7 +14,7 @@ from batchrun.batch.paths import Paths
 from batchrun.batch.recorded_input import recorded_source
 from batchrun.batch.results import prompts_of
 from batchrun.errors import InputError, OutputError
-from batchrun.journal import Journal
+from batchrun.journal import Journal, manifest_of
 from batchrun.journal.histories import KEYS_AT_ONCE
 from batchrun.journal.live import CoolDown, FollowedJournal
 from batchrun.prompts.conversations import spoken
@@ -63,7 +63,7 @@ class BatchRecord:
             yield record
             return
         with FollowedJournal(paths.journal) as journal:
-            manifest = journal.read_manifest()
+            manifest = manifest_of(journal)
             record.facts = batch_facts(manifest, paths, journal)
             record.key = manifest.get("key")
             record.cool_downs = journal.cool_downs()

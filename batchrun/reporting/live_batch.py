@@ -16,6 +16,7 @@ from batchrun.batch.row_notes import Rating
 from batchrun.batch.selection import Selection, recorded_selection, selected_cells
 from batchrun.clock import WallClock
 from batchrun.errors import InputError
+from batchrun.journal import manifest_of
 from batchrun.journal.live import Changes, FollowedJournal, RecordedAttempt
 from batchrun.prompts.rendering_version import prompter_of
 from batchrun.prompts.templates import PromptError
@@ -214,7 +215,7 @@ class FollowedBatch:
 
     def _start(self) -> None:
         """Start with all rows of the input as pending."""
-        manifest = self._journal.read_manifest()
+        manifest = manifest_of(self._journal)
         source, options = recorded_source(manifest, self._paths.spool)
         prompter = prompter_of(manifest, source.columns)
         prefix = options.prefix

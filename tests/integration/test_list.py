@@ -298,4 +298,5 @@ def test_a_batch_without_a_row_is_not_called_finished(tmp_path: Path) -> None:
     """A journal whose process ended before the batch was recorded is named as such."""
     Journal(tmp_path / "out.csv.journal").close()
     assert "holds no batch" in batchrun(tmp_path, "list").stdout
-    assert "holds no batch" in batchrun(tmp_path, "status", "out.csv").stderr
+    for command in (("status",), ("export", "-o", "copy.csv"), ("costs",)):
+        assert "holds no batch" in batchrun(tmp_path, command[0], "out.csv", *command[1:]).stderr

@@ -15,6 +15,9 @@ from batchrun.journal import Journal
 from batchrun.journal.group_commit import GROUP_S, GroupCommit
 from tests.support.rows import NOON, attempt, completed, prompt
 
+STOPPED: Callable[[], float] = lambda: 0.0  # noqa: E731
+"""A clock under which no group is old, however busy this machine is."""
+
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
 
@@ -40,7 +43,7 @@ async def test_the_writes_of_a_turn_are_committed_together(journal: Journal, com
         await journal.committed()
         seen.append(committed())
 
-    with journal.grouped():
+    with journal.grouped(STOPPED):
         async with anyio.create_task_group() as tasks:
             for row in range(5):
                 tasks.start_soon(one, row)
@@ -59,7 +62,7 @@ async def test_the_end_of_the_group_commits(journal: Journal, committed: Callabl
     """What is not committed when the context ends is committed then, whatever ended it."""
 
     def fail() -> None:
-        with journal.grouped():
+        with journal.grouped(STOPPED):
             journal.finish(completed(0), "f")
             raise RuntimeError
 
@@ -73,7 +76,7 @@ async def test_the_end_of_the_group_commits(journal: Journal, committed: Callabl
 
 async def test_a_cancelled_task_takes_no_other_with_it(journal: Journal, committed: Callable[[], int]) -> None:
     """A task that is cancelled while it waits leaves its write in the group, and the others waiting."""
-    with journal.grouped():
+    with journal.grouped(STOPPED):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(write, journal, 0)
             async with anyio.create_task_group() as inner:
@@ -84,7 +87,7 @@ async def test_a_cancelled_task_takes_no_other_with_it(journal: Journal, committ
 
 async def test_a_large_log_is_used_again_within_a_turn(journal: Journal, committed: Callable[[], int]) -> None:
     """The open group is committed first, since SQLite moves no log inside a transaction."""
-    with journal.grouped():
+    with journal.grouped(STOPPED):
         journal.finish(completed(0), "f")
         journal.reuse_log()
         assert committed() == 1
@@ -98,7 +101,7 @@ async def test_a_block_of_writes_is_all_or_none(journal: Journal, committed: Cal
             journal.finish(completed(1), "f")
             journal.finish(completed(2, attempts=2**70), "f")
 
-    with journal.grouped():
+    with journal.grouped(STOPPED):
         journal.finish(completed(0), "f")
         with pytest.raises(OverflowError):
             write_block()
@@ -119,7 +122,7 @@ async def test_a_failure_reaches_all_who_wait(journal: Journal, committed: Calla
             failures.append(str(exc))
 
     async def run() -> None:
-        with journal.grouped():
+        with journal.grouped(STOPPED):
             await write(journal, 0)
             pages = journal._db.one("PRAGMA page_count")[0]
             journal._db.write(f"PRAGMA max_page_count={pages}")  # SQLite then fails as on a full disk
@@ -161,6 +164,6 @@ async def test_an_old_group_is_committed_by_the_next_write(path: Path) -> None:
 
 async def test_reads_see_what_is_not_committed_yet(journal: Journal) -> None:
     """A row reads its own writes in the turn in which it made them."""
-    with journal.grouped():
+    with journal.grouped(STOPPED):
         journal.begin_attempt(prompt(0), attempt(), NOON)
         assert journal.counts().in_flight == 1

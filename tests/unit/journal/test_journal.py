@@ -242,7 +242,7 @@ def test_sigkill_between_a_write_and_its_commit(path: Path) -> None:
         import anyio
 
         async def run():
-            with journal.grouped():
+            with journal.grouped(lambda: 0.0):
                 journal.begin_attempt(prompt(0), attempt(), NOON)
                 await journal.committed()
                 journal.set_ids("0", 1, "t", "r")
