@@ -132,7 +132,7 @@ def service_endpoint(
         OutputError: the journal holds no batch.
         InputError: the job names another service.
     """
-    place, store = _place(journal, paths.journal, paths, job)
+    place, store = _place(journal, paths, job)
     return _endpoint(place, store, job, environment)
 
 
