@@ -6,7 +6,7 @@ import math
 from fractions import Fraction
 
 import pytest
-from scipy import special
+import scipy
 
 from batchrun.probability import sign_tail, student_quantile, student_tail
 
@@ -18,7 +18,7 @@ VALUES = (0.0, 0.1, 0.5, 1.0, 1.5, 1.7, 1.75, 2.0, 3.0, 5.0, 8.0, 12.0, 30.0)
 def test_the_tail_of_student_is_scipys(freedom: int) -> None:
     """The tail of Student's t equals scipy's to 12 digits, at 0 and far out."""
     for t in VALUES:
-        assert student_tail(t, freedom) == pytest.approx(special.stdtr(freedom, -t), rel=1e-12, abs=1e-300)
+        assert student_tail(t, freedom) == pytest.approx(scipy.special.stdtr(freedom, -t), rel=1e-12, abs=1e-300)
 
 
 @pytest.mark.parametrize("freedom", [*FREEDOM, 100_000])
@@ -26,7 +26,7 @@ def test_the_quantile_of_student_is_scipys(freedom: int) -> None:
     """The quantile equals scipy's to 12 digits, and gives its tail back."""
     for tail in (0.4, 0.05, 0.025, 0.001):
         found = student_quantile(tail, freedom)
-        assert found == pytest.approx(special.stdtrit(freedom, 1 - tail), rel=1e-12)
+        assert found == pytest.approx(scipy.special.stdtrit(freedom, 1 - tail), rel=1e-12)
         assert student_tail(found, freedom) == pytest.approx(tail, rel=1e-12)
 
 
@@ -58,4 +58,4 @@ def test_the_sign_test_is_exact(n: int) -> None:
 @pytest.mark.parametrize(("fewer", "n"), [(0, 1), (3, 20), (480, 1_000), (499_000, 1_000_000)])
 def test_the_sign_test_is_scipys(fewer: int, n: int) -> None:
     """The tail equals scipy's binomial distribution, as exactly as that is computed."""
-    assert sign_tail(fewer, n) == pytest.approx(special.bdtr(fewer, n, 0.5), rel=1e-9)
+    assert sign_tail(fewer, n) == pytest.approx(scipy.special.bdtr(fewer, n, 0.5), rel=1e-9)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scipy import stats
+import scipy
 
 from batchrun.errors import InputError
 from batchrun.scoring.comparison import Comparison
@@ -32,7 +32,7 @@ def test_rows_are_paired_by_key(tmp_path: Path) -> None:
     assert found.means == pytest.approx((3 / 5, 4 / 5))
     assert (found.better, found.worse) == (["2", "3"], ["1"])
     assert found.difference.estimate.mean == pytest.approx(1 / 5)
-    assert found.difference.p_value == stats.binomtest(2, 3).pvalue
+    assert found.difference.p_value == scipy.stats.binomtest(2, 3).pvalue
 
 
 def test_differences_between_the_tables_are_warnings(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_several_tables_are_corrected(tmp_path: Path) -> None:
     ]
     found = compared(*names).pairings
     assert [Path(each.first).stem + Path(each.second).stem for each in found] == ["ab", "ac", "bc"]
-    plain = [stats.binomtest(flips, flips).pvalue for flips in (8, 12, 4)]
+    plain = [scipy.stats.binomtest(flips, flips).pvalue for flips in (8, 12, 4)]
     assert [each.difference.p_value for each in found] == plain
     assert [each.corrected_p for each in found] == pytest.approx([2 * plain[0], 3 * plain[1], plain[2]])
 
@@ -309,7 +309,7 @@ def test_holm_is_over_all_scorers_and_pairs(tmp_path: Path) -> None:
         for name, marks in (("a.csv", "0" * 12), ("b.csv", "0000" + "1" * 8), ("c.csv", "1" * 12))
     ]
     found = compared(*names, scorers=("numeric", "second=exact"))
-    plain = [stats.binomtest(flips, flips).pvalue for flips in (8, 12, 4)] * 2
+    plain = [scipy.stats.binomtest(flips, flips).pvalue for flips in (8, 12, 4)] * 2
     corrected = [each.corrected_p for each in found.pairings]
     assert corrected == pytest.approx([4 * plain[0], 6 * plain[1], 2 * plain[2]] * 2)
     assert (found.tests, found.facts()["tests"]) == (6, 6)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
 import numpy as np
 import numpy.typing as npt
 import pytest
-from scipy import stats
+import scipy
 
 from batchrun.scoring.intervals import Floats, Spread, adjusted_wald, score_interval, spread, wilson
 
-Z = stats.norm.ppf(0.975)
+Z = NormalDist().inv_cdf(0.975)
 
 
 def labels(sizes: list[int]) -> list[str]:
@@ -27,10 +29,10 @@ def test_the_spread_of_rows_is_scipys() -> None:
     values = np.random.default_rng(1).beta(1, 9, 60)
     found = spread(values)
     assert (found.units, found.even_units, found.freedom) == (60, 60, 59)
-    assert found.error == pytest.approx(stats.sem(values), rel=1e-12)
-    kurtosis = stats.kurtosis(values, fisher=False)
+    assert found.error == pytest.approx(scipy.stats.sem(values), rel=1e-12)
+    kurtosis = scipy.stats.kurtosis(values, fisher=False)
     assert found.tail_freedom == pytest.approx(60 / (kurtosis - 1), rel=1e-12)
-    assert found.skewness * 60**0.5 == pytest.approx(stats.skew(values), rel=1e-12)
+    assert found.skewness * 60**0.5 == pytest.approx(scipy.stats.skew(values), rel=1e-12)
 
 
 def test_the_spread_of_clusters_is_that_of_their_sums() -> None:
@@ -71,8 +73,10 @@ def test_the_score_interval_is_wilsons_with_the_effective_rows() -> None:
     found = Spread(units=30, even_units=30, error=0.06, freedom=29, tail_freedom=4, skewness=0.5)
     low, high = score_interval(0.2, found)
     effective = 0.2 * 0.8 / 0.06**2
-    assert low == pytest.approx(wilson(0.2, effective, stats.t.ppf(0.975, 29))[0], rel=1e-12)
-    assert high == pytest.approx(min(wilson(0.2, effective, stats.t.ppf(0.975, 4))[1], wilson(0.2, 30)[1]), rel=1e-12)
+    assert low == pytest.approx(wilson(0.2, effective, scipy.stats.t.ppf(0.975, 29))[0], rel=1e-12)
+    assert high == pytest.approx(
+        min(wilson(0.2, effective, scipy.stats.t.ppf(0.975, 4))[1], wilson(0.2, 30)[1]), rel=1e-12
+    )
 
 
 def test_the_long_tail_is_bounded_by_units_as_rows() -> None:
@@ -81,7 +85,7 @@ def test_the_long_tail_is_bounded_by_units_as_rows() -> None:
     low, high = score_interval(float(values.mean()), spread(values, clusters))
     assert low == pytest.approx(wilson(0.999, 50)[0], rel=1e-12)
     assert wilson(1.0, 50)[0] < low + 0.01
-    assert high == pytest.approx(wilson(0.999, 999 * 49 / 50 / 0.98, stats.t.ppf(0.975, 49))[1], abs=1e-4)
+    assert high == pytest.approx(wilson(0.999, 999 * 49 / 50 / 0.98, scipy.stats.t.ppf(0.975, 49))[1], abs=1e-4)
 
 
 @pytest.mark.parametrize("right", [[1, 4, 0, 0, 2, 0, 3, 0, 0, 0, 1, 0], [0, 5, 0, 5, 5, 0, 0, 5, 0, 5, 0, 5]])

@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from scipy import stats
+import scipy
 
 from batchrun.scoring.intervals import Floats
 from batchrun.scoring.permutation import permutation_p
@@ -16,7 +16,7 @@ SEED = 20_250_101
 
 def scipys(change: Floats) -> float:
     """Return the p-value of scipy's test on the pairs (0, change)."""
-    tested = stats.permutation_test(
+    tested = scipy.stats.permutation_test(
         (np.zeros(len(change)), change),
         lambda one, other, axis: np.mean(other - one, axis=axis),
         permutation_type="samples",

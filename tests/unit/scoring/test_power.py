@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import stats
+import scipy
 
 from batchrun.scoring import power
 from batchrun.scoring.intervals import Floats
@@ -17,9 +17,9 @@ def scipys_flip_power(rows: int, flipping: float, size: float) -> float:
     found = 0.0
     for flips in range(rows + 1):
         up = np.arange(flips + 1)
-        rejects = np.minimum(1, 2 * stats.binom.cdf(np.minimum(up, flips - up), flips, 0.5)) <= 0.05
-        chances = stats.binom.pmf(up, flips, (flipping + size) / (2 * flipping))
-        found += stats.binom.pmf(flips, rows, flipping) * float(chances[rejects].sum())
+        rejects = np.minimum(1, 2 * scipy.stats.binom.cdf(np.minimum(up, flips - up), flips, 0.5)) <= 0.05
+        chances = scipy.stats.binom.pmf(up, flips, (flipping + size) / (2 * flipping))
+        found += scipy.stats.binom.pmf(flips, rows, flipping) * float(chances[rejects].sum())
     return found
 
 
@@ -67,7 +67,7 @@ def test_a_simulation_has_the_power() -> None:
     """With the rows needed, a true difference of 10 points is significant in 80 % of 4,000 simulated tables."""
     rows = rows_for_flips(0.3, 0.1)
     tables = np.random.default_rng(16).multinomial(rows, [0.2, 0.1, 0.7], 4_000)
-    p_values = 2 * stats.binom.cdf(tables[:, :2].min(axis=1), tables[:, :2].sum(axis=1), 0.5)
+    p_values = 2 * scipy.stats.binom.cdf(tables[:, :2].min(axis=1), tables[:, :2].sum(axis=1), 0.5)
     assert float(np.mean(p_values <= 0.05)) == pytest.approx(0.8, abs=0.015)
 
 
@@ -100,8 +100,8 @@ def test_rows_for_a_mean_are_the_t_tests(deviation: float, size: float) -> None:
     row."""
 
     def has_power(rows: int) -> bool:
-        limit = stats.t.isf(0.025, rows - 1)
-        return bool(stats.nct.sf(limit, rows - 1, size / deviation * rows**0.5) >= 0.8)
+        limit = scipy.stats.t.isf(0.025, rows - 1)
+        return bool(scipy.stats.nct.sf(limit, rows - 1, size / deviation * rows**0.5) >= 0.8)
 
     rows = rows_for_mean(deviation, size)
     assert has_power(rows + 1)
@@ -132,7 +132,7 @@ def test_needs_of_flips() -> None:
     a = np.asarray([1.0] * 50 + [0.0] * 50)
     b = np.asarray([0.0] * 8 + [1.0] * 64 + [0.0] * 28)
     found = needs(a, b, difference(a, b), None, [0.1])
-    wilson = stats.binomtest(30, 100).proportion_ci(method="wilson")
+    wilson = scipy.stats.binomtest(30, 100).proportion_ci(method="wilson")
     expected = tuple(rows_for_flips(share, 0.1) for share in (0.3, wilson.low, wilson.high))
     assert (found.rows[0.1].rows, found.rows[0.1].low, found.rows[0.1].high) == expected
     assert found.detectable == size_for_flips(100, 0.3)

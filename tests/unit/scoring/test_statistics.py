@@ -10,7 +10,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from scipy import stats
+import scipy
 
 from batchrun.scoring.intervals import Floats, wilson
 from batchrun.scoring.statistics import (
@@ -54,16 +54,16 @@ def test_wilson_is_statsmodels() -> None:
 @pytest.mark.parametrize(("right", "n"), [(0, 1), (1, 1), (0, 7), (3, 7), (7, 7), (81_234, 100_000), (1, 1_000_000)])
 def test_wilson_is_scipys(right: int, n: int) -> None:
     """The formula that is written out equals scipy.stats, at the ends too."""
-    wanted = stats.binomtest(right, n).proportion_ci(0.95, "wilson")
+    wanted = scipy.stats.binomtest(right, n).proportion_ci(0.95, "wilson")
     found = estimate(bools(right, n))
     assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), rel=1e-12)
-    assert found.standard_error == (pytest.approx(stats.sem(bools(right, n))) if n > 1 else None)
+    assert found.standard_error == (pytest.approx(scipy.stats.sem(bools(right, n))) if n > 1 else None)
 
 
 @pytest.mark.parametrize(("better", "worse"), [(1, 0), (1, 1), (3, 1), (12, 25), (5_000, 5_200), (40_000, 40_000)])
 def test_mcnemar_is_scipys(better: int, worse: int) -> None:
     """The p-value equals scipy.stats' binomial test of the rows that flipped, in both directions."""
-    wanted = pytest.approx(stats.binomtest(better, better + worse).pvalue, rel=1e-9)  # as exact as scipy's
+    wanted = pytest.approx(scipy.stats.binomtest(better, better + worse).pvalue, rel=1e-9)  # as exact as scipy's
     assert change(better, worse, better + worse).p_value == wanted
     assert change(worse, better, better + worse).p_value == wanted
 
@@ -79,7 +79,7 @@ def test_clusters_of_one_row_are_the_usual_error() -> None:
     """With every row its own cluster, the standard error and the interval are those of independent rows."""
     values = np.random.default_rng(3).random(50)
     found, rows = estimate(values, [str(index) for index in range(50)]), estimate(values)
-    assert found.standard_error == rows.standard_error == pytest.approx(stats.sem(values))
+    assert found.standard_error == rows.standard_error == pytest.approx(scipy.stats.sem(values))
     assert (found.low, found.high) == (rows.low, rows.high)
 
 
@@ -234,7 +234,7 @@ def test_many_pairs_are_scipys_t_test() -> None:
     rng = np.random.default_rng(5)
     a = rng.random(2_500)
     b = np.clip(a + rng.normal(0, 0.1, 2_500), 0, 1)
-    assert difference(a, b).p_value == pytest.approx(stats.ttest_rel(b, a).pvalue, rel=1e-12)
+    assert difference(a, b).p_value == pytest.approx(scipy.stats.ttest_rel(b, a).pvalue, rel=1e-12)
 
 
 @pytest.mark.parametrize(("n", "test"), [(2_000, "permutation"), (2_001, "paired t")])
@@ -261,8 +261,8 @@ def test_the_test_of_clusters_is_students() -> None:
     found = difference(a, b, clusters)
     sums = (b - a).reshape(12, 5).mean(axis=1)
     assert (found.test, found.estimate.clusters) == ("clustered t", 12)
-    assert found.p_value == pytest.approx(stats.ttest_1samp(sums, 0).pvalue, rel=1e-9)
-    assert found.estimate.standard_error == pytest.approx(stats.sem(sums), rel=1e-9)
+    assert found.p_value == pytest.approx(scipy.stats.ttest_1samp(sums, 0).pvalue, rel=1e-9)
+    assert found.estimate.standard_error == pytest.approx(scipy.stats.sem(sums), rel=1e-9)
     mirrored = difference(b, a, clusters)
     assert mirrored.p_value == found.p_value
     assert mirrored.estimate.low == pytest.approx(-(found.estimate.high or 0))
@@ -275,7 +275,7 @@ def test_the_interval_of_scores_is_that_of_a_mean_on_a_wider_scale() -> None:
     assert (found.method, found.n) == ("wilson-t", 30)
     assert found.mean == pytest.approx((b - a).mean())
     assert (found.low, found.high) == pytest.approx((2 * (score.low or 0) - 1, 2 * (score.high or 0) - 1), rel=1e-9)
-    assert found.standard_error == pytest.approx(stats.sem(b - a), rel=1e-9)
+    assert found.standard_error == pytest.approx(scipy.stats.sem(b - a), rel=1e-9)
     assert difference(a, b).deviation == pytest.approx(np.std(b - a, ddof=1), rel=1e-12)
 
 
@@ -285,7 +285,7 @@ def test_a_difference_that_does_not_vary_is_not_certain(clustered: bool) -> None
     a = np.full(12 if clustered else 6, 0.25)
     found = difference(a, a + 0.25, [str(index // 2) for index in range(12)] if clustered else None)
     more = np.asarray([0.25] * 6 + [1, -1])
-    reach = stats.norm.ppf(0.975) * more.std() / 8**0.5
+    reach = scipy.stats.norm.ppf(0.975) * more.std() / 8**0.5
     assert (found.estimate.low, found.estimate.high) == pytest.approx((more.mean() - reach, more.mean() + reach))
     assert (found.test, found.p_value) == ("permutation", 2 / 64)
     assert found.estimate.method == ("clustered" if clustered else "bonett-price")
@@ -336,8 +336,8 @@ def test_pass_at_k_is_the_hypergeometric_distribution() -> None:
     right = np.asarray([0, 1, 700, 1_999, 2_000], dtype=np.int64)
     epochs = np.full(5, 2_000, dtype=np.int64)
     for k in (1, 2, 1_300, 2_000):
-        assert pass_at_k(right, epochs, k) == pytest.approx(stats.hypergeom.sf(0, epochs, right, k), abs=1e-10)
-        assert pass_hat_k(right, epochs, k) == pytest.approx(stats.hypergeom.pmf(k, epochs, right, k), abs=1e-10)
+        assert pass_at_k(right, epochs, k) == pytest.approx(scipy.stats.hypergeom.sf(0, epochs, right, k), abs=1e-10)
+        assert pass_hat_k(right, epochs, k) == pytest.approx(scipy.stats.hypergeom.pmf(k, epochs, right, k), abs=1e-10)
 
 
 def test_holm_is_statsmodels() -> None:

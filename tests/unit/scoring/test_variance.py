@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
+import scipy
 
 from batchrun.scoring.variance import variance_split
 
@@ -19,7 +19,7 @@ def test_the_split_is_scipys_analysis_of_variance() -> None:
     found = variance_split(np.concatenate(groups), rows)
     assert found is not None
     even = (16 - (4 + 9 + 25 + 16 + 4) / 16) / 4
-    assert 1 + even * found.between / found.within == pytest.approx(stats.f_oneway(*groups).statistic, rel=1e-9)
+    assert 1 + even * found.between / found.within == pytest.approx(scipy.stats.f_oneway(*groups).statistic, rel=1e-9)
     assert found.within == pytest.approx(sum(((each - each.mean()) ** 2).sum() for each in groups) / 11, rel=1e-9)
 
 
