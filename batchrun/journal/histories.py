@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -17,8 +17,10 @@ __all__ = ["KEYS_AT_ONCE", "Histories"]
 KEYS_AT_ONCE: Final = 256
 """Most rows of one look-up: enough to share its cost, and few enough not to hold the event loop."""
 
-_PLACES: Final = ", ".join("?" * KEYS_AT_ONCE)
-"""Places for the keys; always as many, so that SQLite prepares one statement."""
+_PLACES: Final = ":places"
+"""Stands for the places of the keys in a statement."""
+_SIZES: Final = (1, KEYS_AT_ONCE)
+"""Numbers of places: one row alone, or many. A few sizes only, so that SQLite prepares each statement once."""
 
 
 class Histories(JournalPart):
@@ -30,15 +32,15 @@ class Histories(JournalPart):
             unseen: SQL expression for `Attempt.unseen`.
         """
         super().__init__(database)
-        self._answered = (
+        self._answered = _sized(
             "SELECT row_key, fingerprint FROM outcomes "
             f"WHERE row_key IN ({_PLACES}) AND status IN ('completed', 'incomplete')"
         )
-        self._outcomes = (
+        self._outcomes = _sized(
             f"SELECT row_key, status, fingerprint, attempts, completed_at FROM outcomes WHERE row_key IN ({_PLACES})"
         )
         # Next to max(), SQLite takes the other columns from the row with the largest number.
-        self._last = (
+        self._last = _sized(
             f"SELECT row_key, fingerprint, max(number), generation, idempotency_key, thread_id, run_id, run_ended, "
             f"{unseen} FROM {attempts_with_ids(database.version)} WHERE row_key IN ({_PLACES}) GROUP BY row_key"
         )
@@ -49,7 +51,7 @@ class Histories(JournalPart):
         Args:
             row_keys: at most `KEYS_AT_ONCE`.
         """
-        return dict(self._read(self._answered, _padded(row_keys)))
+        return dict(self._read(*_bound(self._answered, row_keys)))
 
     def of(self, row_keys: Sequence[str]) -> dict[str, RowHistory]:
         """Return row → its history, for the rows that have one.
@@ -57,16 +59,22 @@ class Histories(JournalPart):
         Args:
             row_keys: at most `KEYS_AT_ONCE`.
         """
-        keys = _padded(row_keys)
-        outcomes = {row_key: outcome for row_key, *outcome in self._read(self._outcomes, keys)}
-        last = {row_key: attempt for row_key, *attempt in self._read(self._last, keys)}
+        outcomes = {row_key: outcome for row_key, *outcome in self._read(*_bound(self._outcomes, row_keys))}
+        last = {row_key: attempt for row_key, *attempt in self._read(*_bound(self._last, row_keys))}
         return {
             row_key: _history(outcomes.get(row_key), last.get(row_key)) for row_key in outcomes.keys() | last.keys()
         }
 
 
-def _padded(row_keys: Sequence[str]) -> tuple[str | None, ...]:
-    return (*row_keys, *(None for _ in range(KEYS_AT_ONCE - len(row_keys))))
+def _sized(statement: str) -> dict[int, str]:
+    """Return the statement for each number of keys."""
+    return {size: statement.replace(_PLACES, ", ".join("?" * size)) for size in _SIZES}
+
+
+def _bound(statements: Mapping[int, str], row_keys: Sequence[str]) -> tuple[str, tuple[str | None, ...]]:
+    """Return the statement for these keys, and its values: the keys, and NULL for each place that is left."""
+    size = 1 if len(row_keys) == 1 else KEYS_AT_ONCE
+    return statements[size], (*row_keys, *(None,) * (size - len(row_keys)))
 
 
 def _history(outcome: Sequence[Any] | None, last: Sequence[Any] | None) -> RowHistory:
