@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 from batchrun.engine.limits import NEVER_TRIED
@@ -14,6 +15,7 @@ from batchrun.services.batch_api.lines import MAX_FILE_BYTES, custom_id_of, enco
 from batchrun.services.batch_api.results import answer_or_fault, not_run
 from batchrun.services.reply_fields import name
 from batchrun.services.wire import RequestBody, Wire
+from batchrun.token_usage import usage_by_batch_api
 
 __all__ = ["DeferredService", "LineService"]
 
@@ -127,13 +129,15 @@ class DeferredService:
             raise _bounded(_lacking(found), attempt)
         reply = answer_or_fault(found.result, self._service.endpoint, self._wire.secrets, self._wire.settings)
         if isinstance(reply, ServiceFault):
-            raise _bounded(reply, attempt)
+            raise _priced(_bounded(reply, attempt))
         try:
-            return await self._service.reply_of(reply, exchange, on_ids)
+            ended = await self._service.reply_of(reply, exchange, on_ids)
         except ServiceFault as fault:
+            _priced(fault)
             if reply.get("status") not in ("queued", "in_progress"):
                 fault.run_ended = True  # the same line would give the same fault
             raise
+        return replace(ended, usage=usage_by_batch_api(ended.usage))
 
     async def cancel(self, exchange: Exchange, attempt: Attempt) -> None:
         """Cancel an ordinary run; a single request line cannot be cancelled."""
@@ -146,6 +150,13 @@ def _bounded(fault: ServiceFault, attempt: Attempt) -> ServiceFault:
     if fault.error_type not in NEVER_TRIED or attempt.generation <= MAX_NOT_RUN:
         return fault
     return ServerFault(f"{fault} (run {attempt.generation} of this row)", error_type="not_run", run_ended=True)
+
+
+def _priced(fault: ServiceFault) -> ServiceFault:
+    """Return the fault with the prices of the Batch API for its usage."""
+    if fault.usage is not None:
+        fault.usage = usage_by_batch_api(fault.usage)
+    return fault
 
 
 def _lacking(found: FoundLine) -> ServiceFault:
