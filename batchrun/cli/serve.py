@@ -50,6 +50,20 @@ _ALLOWANCE = click.IntRange(1, 1_000_000_000)
     help="API key to accept. May be repeated. Safer in the environment variable BATCHRUN_SERVER_KEYS, separated by "
     "spaces: other users of the machine can read a command line",
 )
+@click.option(
+    "--allow-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Name besides localhost under which clients may address a server without keys. May be repeated",
+)
+@click.option(
+    "--allow-origin",
+    "allowed_origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="Web page that may use the server, such as http://localhost:3000. May be repeated",
+)
 @click.option("--script", type=LocalPath(path_type=Path), help="File of rules to answer from", metavar="FILE")
 @click.option("--upstream", help="Base URL of a Chat Completions API that answers", metavar="URL")
 @click.option("--upstream-key-env", help="Environment variable with the API key of the upstream", metavar="NAME")
@@ -67,6 +81,8 @@ def serve(
     port: int,
     data: Path | None,
     keys: tuple[str, ...],
+    allowed_hosts: tuple[str, ...],
+    allowed_origins: tuple[str, ...],
     embeddings: str | None,
     faults: Path | None,
     rpm: int | None,
@@ -79,19 +95,28 @@ def serve(
     """
     from batchrun.server import ServerError, ServerSettings, serve_forever
     from batchrun.server.responders.fault_injection import FaultPlan, FaultyResponder
+    from batchrun.server.sandbox.code_interpreter import find_sandbox
 
     def started(url: str) -> None:
-        note(_announcement(url, settings, _responder_text(faults=faults, **responder)))
+        note(_announcement(url, settings, _responder_text(faults=faults, **responder), sandbox))
         if responder["upstream"] is not None:
             _check_upstream(responder["upstream"], _upstream_key(responder["upstream_key_env"]))
 
     try:
         settings = ServerSettings(
-            host=host, port=port, data=data, api_keys=keys, requests_per_minute=rpm, tokens_per_minute=tpm
+            host=host,
+            port=port,
+            data=data,
+            api_keys=keys,
+            allowed_hosts=allowed_hosts,
+            allowed_origins=allowed_origins,
+            requests_per_minute=rpm,
+            tokens_per_minute=tpm,
         )
         chosen = _responder(**responder)
         embedder = _embedder(embeddings, responder["upstream"], responder["upstream_key_env"])
         plan = FaultPlan.load(faults) if faults is not None else None
+        sandbox = getattr(find_sandbox(), "name", None)
         serve_forever(
             settings,
             chosen if plan is None else FaultyResponder(chosen, plan),
@@ -160,7 +185,8 @@ def _responder_text(*, script: Path | None, upstream: str | None, faults: Path |
     return name if faults is None else f"{name} with the faults of {faults}"
 
 
-def _announcement(url: str, settings: ServerSettings, answering: str) -> str:
+def _announcement(url: str, settings: ServerSettings, answering: str, sandbox: str | None) -> str:
     where = f"objects in {settings.data}" if settings.data else "objects in a temporary file, deleted at the end"
     keys = f"{len(settings.api_keys)} accepted" if settings.api_keys else "any key or none accepted"
-    return f"serving {url} · answered by {answering} · {where} · keys: {keys}"
+    runs_code = sandbox or "none, so code_interpreter fails (install bubblewrap or the extra [sandbox])"
+    return f"serving {url} · answered by {answering} · {where} · keys: {keys} · sandbox: {runs_code}"

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from batchrun.server.errors import SettingsError
 
 __all__ = ["ServerSettings"]
+
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:]+")
+_ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]*://[^/?#@\s*]+", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +25,10 @@ class ServerSettings:
         port: TCP port; 0 takes a free one.
         data: the SQLite file; None uses a private temporary file, which is deleted when the server closes.
         api_keys: accepted keys, each with its own objects. If empty, any key or none is accepted and all share one set.
+        allowed_hosts: names besides those of the loopback interface under which clients may address a server without
+            keys, such as `host.docker.internal`. With keys, every name is accepted.
+        allowed_origins: web pages that may use the server, such as `http://localhost:3000`. Their browsers also get
+            the headers of CORS. Without keys, all other pages are refused.
         owner: the owner whose objects all keys share, for a server that makes a new key at each start; None for one
             owner per key.
         max_concurrent_runs: maximum of runs that answer at the same time; further runs wait in order.
@@ -38,6 +47,8 @@ class ServerSettings:
     port: int = 0
     data: Path | None = None
     api_keys: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
     owner: str | None = None
     max_concurrent_runs: int = 1000
     max_body_bytes: int = 32 * 1024 * 1024
@@ -60,6 +71,18 @@ class ServerSettings:
                 f"host {self.host} can be reached from other machines; give at least one API key, "
                 "or listen on 127.0.0.1."
             )
+        for host in self.allowed_hosts:
+            if _HOST_NAME.fullmatch(host) is None:
+                raise SettingsError(
+                    f"allowed_hosts: {host!r} is not a host name; give a name without scheme and port, "
+                    "such as host.docker.internal."
+                )
+        for origin in self.allowed_origins:
+            if _ORIGIN.fullmatch(origin) is None:
+                raise SettingsError(
+                    f"allowed_origins: {origin!r} is not an origin; give scheme, host and port without a path, "
+                    "such as http://localhost:3000."
+                )
         for name in ("max_concurrent_runs", "max_body_bytes", "max_upload_bytes", "run_timeout_s"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} must be at least 1, not {getattr(self, name)}.")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
 
@@ -13,6 +14,7 @@ from batchrun.server.errors import ApiError
 from batchrun.server.http.auth import Keyring
 from batchrun.server.http.endpoint import OperationEndpoint
 from batchrun.server.http.routes import OPERATIONS
+from batchrun.server.http.visitors import Visitors
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -37,7 +39,16 @@ def build_app(core: Core) -> ASGIApp:
     ]
     # Last, because routes are matched in order and operations are called far more often.
     routes += [Route("/openapi.json", _openapi), Route("/docs", _docs)]
-    return _WithoutPrefix(Starlette(routes=routes, exception_handlers={HTTPException: _http_error}))
+    app = _Entrance(Starlette(routes=routes, exception_handlers={HTTPException: _http_error}), Visitors(settings))
+    if not settings.allowed_origins:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=tuple(map(str.lower, settings.allowed_origins)),
+        allow_methods=("GET", "POST", "DELETE"),
+        allow_headers=("*",),
+        expose_headers=("x-request-id", "retry-after", "openai-poll-after-ms"),
+    )
 
 
 async def _openapi(_: Request) -> JSONResponse:
@@ -63,14 +74,19 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse(refusal.body(), status_code=error.status_code, headers=error.headers)
 
 
-class _WithoutPrefix:
-    """Serves every path below /v1 too, where SDKs expect it."""
+class _Entrance:
+    """Refuses foreign web pages, and serves every path below /v1 too, where SDKs expect it."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, visitors: Visitors) -> None:
         self._app = app
+        self._visitors = visitors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
+            refusal = self._visitors.refusal(scope["headers"])
+            if refusal is not None:
+                await JSONResponse(refusal.body(), status_code=refusal.status)(scope, receive, send)
+                return
             path = scope["path"]
             scope["full_path"] = path
             if path.startswith("/v1/"):

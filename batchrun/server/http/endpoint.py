@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import parse_qs
@@ -148,7 +148,10 @@ class OperationEndpoint:
                 async with read_upload(scope, receive, settings.max_upload_bytes) as upload:
                     reply = self._decide(scope, upload)
             elif self._operation.method == "POST":
-                reply = self._decide(scope, await read_body(scope, receive, settings.max_body_bytes))
+                body = await read_body(scope, receive, settings.max_body_bytes)
+                if body:
+                    check_json(scope["headers"])
+                reply = self._decide(scope, body)
             else:
                 reply = self._decide(scope, b"")
         except ApiError as exc:
@@ -316,6 +319,25 @@ def _digest(scope: Scope, received: bytes | Upload) -> bytes:
     head = f"{scope['method']} {scope['path']}?".encode() + scope["query_string"] + b"\n"
     body = received.digest if isinstance(received, Upload) else received
     return hashlib.sha256(head + body).digest()
+
+
+def check_json(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Check that a body is declared as JSON.
+
+    Browsers send other types, or none, for any web page without asking the server first.
+
+    Raises:
+        ApiError: 400: it is declared as something else.
+    """
+    kind = next((value for name, value in headers if name == b"content-type"), b"")
+    if kind != b"application/json" and kind.partition(b";")[0].strip().lower() != b"application/json":
+        shown = kind.decode("latin-1")
+        raise ApiError(
+            400,
+            f"Unsupported content type: '{shown}'. This API method only accepts 'application/json' requests, but you "
+            f"specified the header 'Content-Type: {shown}'. Please try again with a supported content type.",
+            code="unsupported_content_type",
+        )
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:

@@ -26,6 +26,7 @@ __all__ = ["BubblewrapSandbox"]
 _PROGRAM_FOLDERS = "/usr/bin:/bin:/usr/local/bin"
 _SYSTEM_LINKS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/fonts", "/etc/localtime")
+_SHARED_FOLDERS = frozenset({"/", "/home", "/root", "/tmp", "/dev/shm", DATA_FOLDER})
 _GRACE_S = 10
 _PROBE_S = 20
 _MAX_FILES = 100
@@ -119,6 +120,7 @@ class BubblewrapSandbox:
             *("--size", size, "--tmpfs", "/dev/shm"),
             *("--size", size, "--tmpfs", "/tmp"),
             *("--size", size, "--tmpfs", DATA_FOLDER),
+            *_interpreter(),
             *("--ro-bind", str(code.resolve()), "/run/code.py"),
             *("--ro-bind", str(Path(inside.__file__).resolve()), "/run/inside.py"),
             *(
@@ -149,7 +151,7 @@ def _environment() -> dict[str, str]:
 
 
 def _system() -> Iterator[str]:
-    """Yield the arguments that mount the programs and libraries of the system and of this Python, read-only."""
+    """Yield the arguments that mount the programs and libraries of the system, read-only."""
     yield from ("--ro-bind", "/usr", "/usr")
     for folder in map(Path, _SYSTEM_LINKS):
         if folder.is_symlink():
@@ -158,10 +160,17 @@ def _system() -> Iterator[str]:
             yield from ("--ro-bind", str(folder), str(folder))
     for path in _SYSTEM_FILES:
         yield from ("--ro-bind-try", path, path)
+
+
+def _interpreter() -> Iterator[str]:
+    """Yield the arguments that mount the folders of this Python, read-only.
+
+    They follow those of the empty folders, because a virtual environment may be below `/tmp`.
+    """
     for prefix in dict.fromkeys((sys.base_prefix, sys.prefix)):
         folder = Path(prefix).resolve()
-        # An environment that is a home folder itself would expose everything in it.
-        exposes = str(folder) in ("/", "/home", "/root") or str(folder.parent) == "/home"
+        # An environment that is such a folder itself would expose everything in it.
+        exposes = str(folder) in _SHARED_FOLDERS or str(folder.parent) == "/home"
         if not exposes and not folder.is_relative_to("/usr"):
             yield from ("--ro-bind", str(folder), prefix)
 

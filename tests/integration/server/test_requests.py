@@ -286,3 +286,23 @@ def test_metadata_updates_merge_in_every_kind_of_object(start: Start) -> None:
             client.conversations.update(conversation.id, **values),
         ]
         assert [each.metadata for each in changed] == [expected] * 6
+
+
+def test_web_pages_cannot_use_a_server_without_keys(start: Callable[..., Running]) -> None:
+    """A foreign page, a rebound name and a body that is not declared as JSON are refused; an allowed page gets CORS."""
+    url = start(allowed_origins=("http://app.example",)).url
+    body = b'{"model": "scripted-1", "messages": [{"role": "user", "content": "hi"}]}'
+
+    def post(**headers: str) -> httpx2.Response:
+        sent = {"Content-Type": "application/json", **headers}
+        return httpx2.post(f"{url}/chat/completions", content=body, headers=sent)
+
+    assert post().status_code == 200
+    assert post(Origin="https://evil.example").json()["error"]["code"] == "origin_not_allowed"
+    assert post(Host="evil.example").json()["error"]["code"] == "host_not_allowed"
+    assert post(**{"Content-Type": "text/plain"}).json()["error"]["code"] == "unsupported_content_type"
+    allowed = post(Origin="http://app.example")
+    assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, "http://app.example")
+    asked = {"Origin": "http://app.example", "Access-Control-Request-Method": "POST"}
+    assert httpx2.options(f"{url}/assistants", headers=asked).status_code == 200
+    assert httpx2.get(f"{url}/docs", headers={"Host": "evil.example"}).status_code == 403
