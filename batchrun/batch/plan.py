@@ -22,7 +22,7 @@ from batchrun.batch.selection import Selection, SelectionOptions, asked_rows, se
 from batchrun.batch.standard_input import check_standard_input
 from batchrun.errors import InputError
 from batchrun.functions import Toolbox
-from batchrun.job.batch_api_rules import unused_limits, waves_notice
+from batchrun.job.batch_api_rules import check_needs_batch_api, unused_limits, waves_notice
 from batchrun.job.environment import Environment
 from batchrun.job.fingerprint import digest, settings_of
 from batchrun.job.option_values import read_text_option
@@ -197,6 +197,7 @@ def make_plan(
     Raises:
         InputError, OutputError: one line with the cause and the remedy.
     """
+    check_needs_batch_api(job)
     paths = paths_for(output).with_store(job.store)
     recorded = None if job.api is not None or job.fresh else recorded_api(paths.journal)
     job, destination = _with_destination(with_texts(job), environment, recorded)

@@ -10,7 +10,15 @@ from batchrun.errors import InputError
 from batchrun.job.option_values import seconds_of
 from batchrun.job.options import Job
 
-__all__ = ["WAVE_S", "batch_deadline_s", "check_batch_api", "most_waves", "unused_limits", "waves_notice"]
+__all__ = [
+    "WAVE_S",
+    "batch_deadline_s",
+    "check_batch_api",
+    "check_needs_batch_api",
+    "most_waves",
+    "unused_limits",
+    "waves_notice",
+]
 
 WAVE_S: Final = 86_400.0
 """The longest time of a wave: the completion window of the Batch API."""
@@ -28,21 +36,25 @@ _ORDINARY: Final = ("concurrency", "rpm", "tpm", "row_timeout")
 """Limits that hold for ordinary requests only."""
 
 
-def check_batch_api(job: Job) -> None:
-    """Raise InputError if an option of the Batch API is given without it, or one that it does not have."""
+def check_needs_batch_api(job: Job) -> None:
+    """Raise InputError if an option of the Batch API is given without it."""
     defaults = {field.name: field.default for field in fields(Job)}
+    for name in _NEED_BATCH_API:
+        if not job.batch_api and getattr(job, name) != defaults[name]:
+            raise InputError(f"{_flag(name)}: is an option of --batch-api; add --batch-api, or leave it out")
+
+
+def check_batch_api(job: Job) -> None:
+    """Raise InputError if an option is given that the Batch API does not have, or a deadline that is not one."""
+    if batch_deadline_s(job) == 0:
+        raise InputError("--batch-deadline: must be longer than 0 seconds")
     if not job.batch_api:
-        for name in _NEED_BATCH_API:
-            if getattr(job, name) != defaults[name]:
-                raise InputError(f"{_flag(name)}: is an option of --batch-api; add --batch-api, or leave it out")
         return
     for name, reason in _EXCLUDED.items():
         if getattr(job, name) or name in job.matrix:
             raise InputError(f"--batch-api: cannot be combined with {_flag(name)}: {reason}; remove one of them")
     if job.api == "assistants":
         raise InputError("--batch-api: cannot be combined with --api assistants; use --api responses or --api chat")
-    if batch_deadline_s(job) == 0:
-        raise InputError("--batch-deadline: must be longer than 0 seconds")
 
 
 def batch_deadline_s(job: Job) -> float | None:

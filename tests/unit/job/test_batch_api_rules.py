@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from batchrun.errors import InputError
-from batchrun.job.batch_api_rules import batch_deadline_s, most_waves, unused_limits, waves_notice
+from batchrun.job.batch_api_rules import (
+    batch_deadline_s,
+    check_needs_batch_api,
+    most_waves,
+    unused_limits,
+    waves_notice,
+)
 from batchrun.job.validation import make_job
 
 
@@ -22,8 +28,10 @@ def problem(**options: Any) -> str:
 )
 def test_options_that_need_the_batch_api(name: str, value: object) -> None:
     """An option of the Batch API without --batch-api is refused, not ignored."""
-    assert problem(**{name: value}).startswith(f"--{name.replace('_', '-')}: is an option of --batch-api")
-    assert getattr(make_job({"batch_api": True, name: value}), name) == value
+    flag = f"--{name.replace('_', '-')}"
+    with pytest.raises(InputError, match=f"^{flag}: is an option of --batch-api"):
+        check_needs_batch_api(make_job({name: value}))
+    check_needs_batch_api(make_job({"batch_api": True, name: value}))
 
 
 @pytest.mark.parametrize(
