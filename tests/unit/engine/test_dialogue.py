@@ -38,7 +38,7 @@ def upper(answer: str) -> str | None:
 
 def test_the_first_turn() -> None:
     """A new row begins a thread with its first turn."""
-    assert Dialogue(prompt(3, "why?")).next() == Exchange("3", Turn("why?"))
+    assert Dialogue(prompt(3, "why?")).next() == Exchange("3", Turn("why?"), row_index=3)
 
 
 def test_one_answer_is_all() -> None:
