@@ -119,6 +119,7 @@ async def _cancel_all(
     async with AsyncExitStack() as stack:
         wire = _wire(job, endpoint, stack)
         desk = desk_of(job, journal, wire, clock, report)
+        await desk.watch(once=True)  # what has ended meanwhile is only collected
         open_batches = await desk.cancel_all()
         while open_batches:
             await desk.watch()
