@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import sqlite3
@@ -24,11 +25,12 @@ from batchrun.server.execution.rate_limits import RateLimits
 from batchrun.server.http.app import build_app
 from batchrun.server.http.line_calls import LineCalls
 from batchrun.server.search.file_search import EmbeddedIndex, SearchIndex
+from batchrun.server.search.text_reader import TextReader
 from batchrun.server.store import Blobs, Database, Objects, Replies, RequestLines
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
-    from types import TracebackType
+    from types import FrameType, TracebackType
 
     from batchrun.server.responders.base import Responder
     from batchrun.server.responders.fault_injection import FaultPlan
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
     from batchrun.server.settings import ServerSettings
 
 __all__ = ["EmbeddedServer", "serve_forever"]
+
+_CLOSING_S = 2
+"""Seconds that connections and workers get to close, after the grace period of runs."""
 
 logger = logging.getLogger("batchrun.server")
 
@@ -172,15 +177,20 @@ def serve_forever(
     listener = bind(settings)
     url = _url(settings.host, listener.getsockname()[1])
 
+    served: list[_Uvicorn] = []
+
     async def serve() -> None:
         async with open_core(settings, responder, SystemClock(), faults, embedder) as core:
-            await _Uvicorn(core, on_started=lambda: on_started(url), signals=True).serve([listener])
+            served.append(_Uvicorn(core, on_started=lambda: on_started(url), signals=True))
+            await served[0].serve([listener])
 
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(serve())
     finally:
         listener.close()
+        for server in served:
+            server.closed()
 
 
 class _Uvicorn(uvicorn.Server):
@@ -201,12 +211,14 @@ class _Uvicorn(uvicorn.Server):
                 timeout_keep_alive=75,
                 backlog=4096,
                 # A client that reads nothing must not delay the shutdown.
-                timeout_graceful_shutdown=5,
+                timeout_graceful_shutdown=_CLOSING_S // 2,
             )
         )
         self._core = core
         self._on_started = on_started
         self._signals = signals
+        self._last_resort = threading.Timer(core.parts.settings.shutdown_grace_s + _CLOSING_S, _end_process, [core])
+        self._last_resort.daemon = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -220,6 +232,16 @@ class _Uvicorn(uvicorn.Server):
         finally:
             for each, handler in before.items():
                 signal.signal(each, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop. Whatever does not end in time, such as a name lookup in a thread, ends with the process."""
+        if not self.should_exit:
+            self._last_resort.start()
+        super().handle_exit(sig, frame)
+
+    def closed(self) -> None:
+        """Note that everything is closed."""
+        self._last_resort.cancel()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -251,6 +273,7 @@ async def open_core(
                 request_lines=RequestLines(connection),
                 index=index,
                 embedded=None if embedder is None else EmbeddedIndex(index, embedder),
+                reader=TextReader(),
                 limits=RateLimits(settings.requests_per_minute, settings.tokens_per_minute, clock),
                 tasks=tasks,
                 slots=anyio.Semaphore(settings.max_concurrent_runs, fast_acquire=True),
@@ -270,6 +293,13 @@ async def open_core(
             if isinstance(resource, AsyncResource):
                 closing.push_async_callback(resource.aclose)
             closing.push_async_callback(responder.aclose)
+
+
+def _end_process(core: Core) -> None:
+    """End this process at once. The data file survives that, and the next start continues what was active."""
+    logger.error("something did not end in time, so the server ended without it; its next start continues all runs")
+    core.parts.database.discard()
+    os._exit(1)
 
 
 async def _drain(core: Core) -> None:

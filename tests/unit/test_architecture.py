@@ -242,9 +242,11 @@ def test_only_the_console_prints() -> None:
     # The sandbox and the worker are programs of their own; `mathematics` reads the worker's output.
     others = {name for name in printing if not name.startswith("batchrun.server.sandbox.")}
     worker = {"batchrun.scoring.scorers.math_worker", "batchrun.scoring.scorers.mathematics"}
+    # A program of its own too, and what reads its output.
+    reading = {"batchrun.server.search.extraction", "batchrun.server.search.text_reader"}
     # The progress of a batch that Python code runs, on its terminal.
     progress = {"batchrun.api.progress_bar"}
-    assert others - worker - progress == {"batchrun.cli.console", "batchrun.cli.safe_stream"}
+    assert others - worker - reading - progress == {"batchrun.cli.console", "batchrun.cli.safe_stream"}
 
 
 def test_the_environment_is_read_at_the_top() -> None:

@@ -12,7 +12,7 @@ import anyio.to_thread
 from batchrun.server.execution.supervisor import Live, Supervisor
 from batchrun.server.execution.vector_stores import refresh_store
 from batchrun.server.replies.event_log import EventLog
-from batchrun.server.search.file_search import EmbeddingError, ExtractionError, chunk_text, extract_text
+from batchrun.server.search.file_search import EmbeddingError, ExtractionError, chunk_text
 from batchrun.server.store.kinds import FILE, VECTOR_STORE_FILE
 
 if TYPE_CHECKING:
@@ -104,7 +104,11 @@ class Ingestion(Supervisor[LiveIngestion]):
         file = parts.objects.find(FILE, owner, body["id"])
         filename = file["filename"] if file is not None else body["id"]
         data = parts.blobs.read(body["id"])
-        text, chunks = await anyio.to_thread.run_sync(_read, filename, data, body["chunking_strategy"]["static"])
+        text = await parts.reader.text(filename, data)
+        sizes = body["chunking_strategy"]["static"]
+        chunks = await anyio.to_thread.run_sync(
+            chunk_text, text, sizes["max_chunk_size_tokens"], sizes["chunk_overlap_tokens"]
+        )
         # Embeddings may cost money, so a file that was removed while it waited is not embedded.
         vectors = await parts.embedded.embed(chunks) if parts.embedded and self._wanted(owner, key) else None
         return _Content(filename, text, chunks, vectors)
@@ -138,8 +142,3 @@ def _last_error(failure: Exception) -> Body:
         return {"code": "unsupported_file", "message": str(failure)}
     text = str(failure) if isinstance(failure, EmbeddingError) else "The file could not be processed."
     return {"code": "server_error", "message": text}
-
-
-def _read(filename: str, data: bytes, sizes: Body) -> tuple[str, list[str]]:
-    text = extract_text(filename, data)
-    return text, chunk_text(text, sizes["max_chunk_size_tokens"], sizes["chunk_overlap_tokens"])

@@ -6,11 +6,9 @@ import base64
 import mimetypes
 from typing import TYPE_CHECKING
 
-import anyio.to_thread
-
 from batchrun.server.protocol.items import content_parts
 from batchrun.server.responders.base import ResponderError
-from batchrun.server.search.file_search import ExtractionError, extract_text
+from batchrun.server.search.file_search import ExtractionError
 from batchrun.server.store.kinds import FILE
 
 if TYPE_CHECKING:
@@ -48,12 +46,12 @@ async def read_files(parts: Parts, owner: str, items: Iterable[Body]) -> dict[st
                 found[file_id] = image_url(parts, owner, file_id) or ""
             else:
                 name = file["filename"]
-                found[file_id] = f"{name}:\n\n{await _text(name, parts.blobs.read(file_id))}"
+                found[file_id] = f"{name}:\n\n{await _text(parts, name, parts.blobs.read(file_id))}"
     return found
 
 
-async def _text(filename: str, data: bytes) -> str:
+async def _text(parts: Parts, filename: str, data: bytes) -> str:
     try:
-        return await anyio.to_thread.run_sync(extract_text, filename, data)
+        return await parts.reader.text(filename, data)
     except ExtractionError as exc:
         raise ResponderError(str(exc), code="invalid_prompt", status_code=400) from exc

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from batchrun.server.execution.rate_limits import RateLimits
     from batchrun.server.responders.base import Responder
     from batchrun.server.search.file_search import EmbeddedIndex, SearchIndex
+    from batchrun.server.search.text_reader import TextReader
     from batchrun.server.settings import ServerSettings
     from batchrun.server.store import Blobs, Database, Objects, Replies, RequestLines
 
@@ -39,6 +40,7 @@ class Parts:
     request_lines: RequestLines
     index: SearchIndex
     embedded: EmbeddedIndex | None
+    reader: TextReader
     limits: RateLimits
     tasks: TaskGroup
     slots: anyio.Semaphore

@@ -1,4 +1,7 @@
-"""Text extraction from uploaded files of several formats. Files are not trusted, and sizes are bounded."""
+"""Text extraction from uploaded files of several formats. Files are not trusted, and sizes are bounded.
+
+It uses the standard library, and pypdf for PDF. `text_reader.py` also starts it as a program, as a file.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,10 @@ import html
 import io
 import json
 import re
+import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain, count
 from pathlib import PurePath
 from xml.parsers import expat
 
@@ -44,6 +49,10 @@ def extract_text(filename: str, data: bytes) -> str:
         text = _joined(pieces)
     except _Unusable as exc:
         raise ExtractionError(f"{filename}: {exc}") from exc
+    except RecursionError:
+        raise ExtractionError(f"{filename}: is nested too deeply") from None
+    # No format forbids a half of a surrogate pair or a NUL everywhere, and neither can be stored and searched.
+    text = text.encode("utf-8", "replace").decode().replace("\0", "")
     text = text.replace("\r\n", "\n").replace("\r", "\n").strip()
     if not text:
         hint = "; scanned pages need text recognition first" if ending == ".pdf" else ""
@@ -55,6 +64,10 @@ class _Unusable(Exception):
     """A file cannot be read; the message states why, without the file's name."""
 
 
+def _too_much() -> _Unusable:
+    return _Unusable(f"contains more than {MAX_TEXT_BYTES:,} bytes of text; split it")
+
+
 def _joined(pieces: Iterator[str]) -> str:
     """Return the pieces as one text, and stop reading as soon as it is too large."""
     kept: list[str] = []
@@ -62,13 +75,15 @@ def _joined(pieces: Iterator[str]) -> str:
     for piece in pieces:
         size += len(piece.encode("utf-8", "replace"))
         if size > MAX_TEXT_BYTES:
-            raise _Unusable(f"contains more than {MAX_TEXT_BYTES:,} bytes of text; split it")
+            raise _too_much()
         kept.append(piece)
     return "".join(kept)
 
 
 def _decoded(data: bytes) -> str:
     """Return the text, decoded as UTF-8 or by its byte order mark."""
+    if len(data) > 4 * MAX_TEXT_BYTES:  # too much even in UTF-32
+        raise _too_much()
     encoding = "utf-8"
     for mark, name in (
         (codecs.BOM_UTF8, "utf-8-sig"),
@@ -114,7 +129,7 @@ def _table(data: bytes) -> Iterator[str]:
         empty = True
         for row in rows:
             empty = False
-            names = [*header, *(f"column {n}" for n in range(len(header) + 1, len(row) + 1))]
+            names = chain(header, (f"column {n}" for n in count(len(header) + 1)))
             cells = (f"{name}: {value}" for name, value in zip(names, row, strict=False) if value)
             yield "; ".join(cells) + "\n"
     except csv.Error as exc:
@@ -171,6 +186,10 @@ def _flowing(text: str) -> str:
 _META_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?([\w.:-]{1,40})""", re.I)
 
 
+_NOT_OF_PAGES = frozenset({"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"})
+"""Python's names of codecs that no page is written in. Some need hours for a page, and some garble it."""
+
+
 def _html(data: bytes) -> Iterator[str]:
     named = _META_CHARSET.search(data[:2048])
     try:
@@ -178,10 +197,13 @@ def _html(data: bytes) -> Iterator[str]:
     except _Unusable:
         if named is None:
             raise
+        name = named[1].decode("ascii")
         try:
-            text = data.decode(named[1].decode("ascii"), "replace")
-        except LookupError as exc:
-            raise _Unusable(f"has the unknown encoding {named[1].decode()!r}; save it as UTF-8") from exc
+            if codecs.lookup(name).name in _NOT_OF_PAGES:
+                raise LookupError(name)
+            text = data.decode(name, "replace")
+        except (LookupError, ValueError) as exc:
+            raise _Unusable(f"has the unknown encoding {name!r}; save it as UTF-8") from exc
     flowing = re.sub(r" {2,}", " ", "".join(_visible(text)))
     lines = (re.sub(r" ?\t[ \t]*", "\t", line).strip() for line in flowing.split("\n"))
     yield "\n".join(line for line in lines if line)
@@ -264,7 +286,7 @@ def _pdf(data: bytes) -> Iterator[str]:
             raise _Unusable(f"has more than {_MAX_PAGES:,} pages; split it")
         for page in reader.pages:
             yield page.extract_text() + "\n"
-    except _Unusable:
+    except (_Unusable, MemoryError):
         raise
     except Exception as exc:
         raise _Unusable(f"is a damaged PDF ({type(exc).__name__})") from exc
@@ -280,3 +302,45 @@ _READERS: Mapping[str, Callable[[bytes], Iterator[str]]] = {
     ".tsv": _table,
     ".json": _json,
 }
+
+
+def _main() -> None:
+    """Read a line of JSON and a file, and write `+` and its text, or `-` and the reason for which there is none.
+
+    The line has `filename`, `cpu_s` and `memory_bytes` (limits of this process), and `path` (for `sys.path`).
+    """
+    head = json.loads(sys.stdin.buffer.readline())
+    sys.path[:] = head["path"]
+    filename = head["filename"]
+    try:
+        data = sys.stdin.buffer.read()
+        _limit(head["cpu_s"], head["memory_bytes"])
+        reply = "+" + extract_text(filename, data)
+    except ExtractionError as exc:
+        reply = f"-{exc}"
+    except MemoryError:
+        reply = f"-{filename}: reading it takes more than {head['memory_bytes'] >> 20:,} MiB of memory; split it"
+    except Exception as exc:  # noqa: BLE001 -- a file that a parser cannot take is a failed file, whatever the parser raises
+        reply = f"-{filename}: cannot be read ({type(exc).__name__}); convert it to text"
+    sys.stdout.buffer.write(reply.encode("utf-8", "replace"))
+
+
+def _limit(cpu_s: int, memory_bytes: int) -> None:
+    """Set the limits of this process. Windows has none: there, only the time on the clock is limited."""
+    try:
+        import resource
+    except ImportError:
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for limit, value in ((resource.RLIMIT_CPU, cpu_s), (resource.RLIMIT_AS, memory_bytes)):
+        # An administrator's own limit may be lower, and cannot be raised.
+        _, hard = resource.getrlimit(limit)
+        soft = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        try:
+            resource.setrlimit(limit, (soft, hard))
+        except (ValueError, OSError):  # macOS does not limit the address space
+            continue
+
+
+if __name__ == "__main__":
+    _main()

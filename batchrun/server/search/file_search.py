@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from batchrun.server.search.extraction import ExtractionError, extract_text
+from batchrun.server.search.extraction import ExtractionError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +25,6 @@ __all__ = [
     "SearchIndex",
     "Vector",
     "chunk_text",
-    "extract_text",
 ]
 
 logger = logging.getLogger("batchrun.server")

@@ -51,10 +51,10 @@ class Database:
                 self.connection.close()
                 raise
         except (sqlite3.Error, OSError) as exc:
-            self._discard()
+            self.discard()
             raise StoreError(_explain(path, exc)) from exc
         except BaseException:
-            self._discard()
+            self.discard()
             raise
 
     def _prepare(self) -> None:
@@ -104,9 +104,10 @@ class Database:
     def close(self) -> None:
         """Close the file and merge its write-ahead log; remove a temporary file."""
         self.connection.close()
-        self._discard()
+        self.discard()
 
-    def _discard(self) -> None:
+    def discard(self) -> None:
+        """Remove a temporary file."""
         if self._temporary is not None:
             self._temporary.cleanup()
 

@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 
 from batchrun.server import ServerSettings, serve_forever
 from batchrun.server.responders.base import Conversation, Finish, Part, TextDelta
@@ -33,7 +35,14 @@ async def slowly(conversation: Conversation) -> AsyncIterator[Part]:
     yield Finish("stop")
 
 
-SCRIPTS = {"by_word": by_word, "echo": echo, "slowly": slowly}
+async def stuck(_: Conversation) -> AsyncIterator[Part]:
+    """Wait in a thread that nothing ends."""
+    yield TextDelta("You ")
+    await anyio.to_thread.run_sync(threading.Event().wait)
+    yield Finish("stop")
+
+
+SCRIPTS = {"by_word": by_word, "echo": echo, "slowly": slowly, "stuck": stuck}
 
 
 @contextmanager
@@ -51,7 +60,7 @@ def killed(data: Path, script: str) -> Iterator[str]:
 
 if __name__ == "__main__":
     serve_forever(
-        ServerSettings(data=Path(sys.argv[1])),
+        ServerSettings(data=Path(sys.argv[1]), shutdown_grace_s=0 if sys.argv[2] == "stuck" else 3),
         Scripted(SCRIPTS[sys.argv[2]]),
         on_started=lambda url: print(url, flush=True),
     )

@@ -92,6 +92,24 @@ def test_an_interrupted_run_is_resumed_by_the_next_server(tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
+def test_a_signal_ends_a_server_that_something_occupies(tmp_path: Path) -> None:
+    """A server in which a thread never ends still ends soon after SIGTERM, and its file can be used."""
+    data = tmp_path / "data.sqlite3"
+    command = [sys.executable, "-m", "tests.integration.server.crashing", str(data), "stuck"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3]) as process:
+        assert process.stdout is not None
+        with OpenAI(base_url=process.stdout.readline().strip(), api_key="k", max_retries=0) as client:
+            assistant = client.beta.assistants.create(model="m")
+            stream: Any = client.beta.threads.create_and_run(assistant_id=assistant.id, stream=True)
+            next(event for event in stream if event.event == "thread.message.delta")
+            process.terminate()
+            assert process.wait(timeout=60) == 1
+    settings = ServerSettings(data=data, shutdown_grace_s=0)
+    with EmbeddedServer(settings, Scripted(echo)) as server, OpenAI(base_url=server.url, api_key="k") as client:
+        assert client.beta.assistants.retrieve(assistant.id) == assistant
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_server_in_order(tmp_path: Path, number: signal.Signals) -> None:
     """After SIGTERM or SIGINT serve_forever returns: the exit code is 0, and the file is closed."""

@@ -84,6 +84,7 @@ def pdf(*lines: str) -> bytes:
             ),
             "one\t two\nthree\nnote",
         ),
+        ("a.json", b'"a \\ud800"', '"a ?"'),
         pytest.param("a.pdf", pdf("Hello world", "line two"), "Hello world\nline two", marks=needs_pypdf),
     ],
 )
@@ -111,6 +112,10 @@ BILLION_LAUGHS = (
         ("a.docx", docx(f"<w:document {W}><w:p>"), "damaged or protected Word document"),
         ("a.docx", docx(BILLION_LAUGHS), "contains a document type declaration"),
         ("a.html", b"<meta charset=klingon>\xff", "unknown encoding 'klingon'"),
+        ("a.html", b"<meta charset=idna>\xff", "unknown encoding 'idna'"),
+        ("a.html", b"<meta charset=undefined>\xff", "unknown encoding 'undefined'"),
+        ("a.html", b"<meta charset=unicode_escape>\xff", "unknown encoding 'unicode_escape'"),
+        ("a.html", b"<meta charset=hex>\xff", "unknown encoding 'hex'"),
         pytest.param("a.pdf", b"%PDF-1.4 nonsense", "is a damaged PDF", marks=needs_pypdf),
         pytest.param("a.pdf", pdf(), "contains no text; scanned pages", marks=needs_pypdf),
     ],
@@ -141,6 +146,12 @@ def test_hostile_markup_is_bounded(piece: str) -> None:
         extract_text("a.html", piece.encode() * 100_000 + b"x")
     except ExtractionError:
         pass
+
+
+@pytest.mark.timeout(20)
+def test_a_wide_header_is_read_once() -> None:
+    """The time for a CSV depends on its cells, not on its rows times the columns of its header."""
+    assert len(extract_text("a.csv", b"," * 100_000 + b"\n" + b"x\n" * 100_000)) == 399_999
 
 
 def test_zip_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
