@@ -1,4 +1,4 @@
-"""The ASGI application: the operations and their documentation, with and without /v1."""
+"""The ASGI application: the operations and their documentation, with and without /v1, and in Azure's form."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
 
 from batchrun.server.errors import ApiError
+from batchrun.server.http import azure
 from batchrun.server.http.auth import Keyring
 from batchrun.server.http.endpoint import OperationEndpoint
 from batchrun.server.http.routes import OPERATIONS
@@ -75,7 +76,7 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
 
 
 class _Entrance:
-    """Refuses foreign web pages, and serves every path below /v1 too, where SDKs expect it."""
+    """Refuses foreign web pages, and serves every path below /v1 and /openai too, where SDKs expect it."""
 
     def __init__(self, app: ASGIApp, visitors: Visitors) -> None:
         self._app = app
@@ -91,4 +92,6 @@ class _Entrance:
             scope["full_path"] = path
             if path.startswith("/v1/"):
                 scope["path"] = path[3:]
+            elif path.startswith(azure.PREFIX):
+                scope["path"], scope["deployment"] = azure.plain_path(path)
         await self._app(scope, receive, send)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import parse_qs
@@ -179,8 +179,9 @@ class OperationEndpoint:
     def _decide(self, scope: Scope, received: bytes | Upload) -> HttpReply:
         core, op = self._core, self._operation
         headers = {name: value for name, value in scope["headers"] if name in _READ_HEADERS}
-        owner = self._keyring.owner(_text(headers.get(b"authorization")))
-        if op.beta and b"assistants=v2" not in headers.get(b"openai-beta", b""):
+        owner = self._keyring.owner(_credentials(headers))
+        # Azure's assistants have no such header.
+        if op.beta and b"assistants=v2" not in headers.get(b"openai-beta", b"") and "deployment" not in scope:
             raise missing_beta()
         limited = core.parts.limits.admit(owner)
         planned = core.service_batches.faults.request(self._batch_request) if self._batch_request else None
@@ -194,7 +195,7 @@ class OperationEndpoint:
             reply = op.function(call)
             reply.headers |= limited
             return reply if planned is None else Dropped(reply=reply)
-        arguments = self._arguments(call, received)
+        arguments = self._arguments(call, received, scope.get("deployment"))
         fault = core.faults.draw(arguments[-1])
         refusal = core.faults.refuse(fault) if fault is not None else None
         if refusal is not None:
@@ -212,16 +213,18 @@ class OperationEndpoint:
 
     def _owner(self, scope: Scope) -> str:
         """Return the owner, before an upload is read, so that a client without a key cannot fill the disk."""
-        for name, value in scope["headers"]:
-            if name == b"authorization":
-                return self._keyring.owner(value.decode("latin-1"))
-        return self._keyring.owner(None)
+        return self._keyring.owner(_credentials(dict(scope["headers"])))
 
-    def _arguments(self, call: Call, received: bytes | Upload) -> tuple[Any, ...]:
+    def _arguments(self, call: Call, received: bytes | Upload, deployment: str | None) -> tuple[Any, ...]:
         if isinstance(received, Upload):
             return call, received
         model = self._operation.model
-        return (call,) if model is None else (call, validate(model, parse_json(received)))
+        if model is None:
+            return (call,)
+        data = parse_json(received)
+        if deployment is not None and "model" in model.model_fields:
+            data["model"] = deployment
+        return call, validate(model, data)
 
     def _once(self, call: Call, key: str, digest: bytes, arguments: tuple[Any, ...]) -> HttpReply:
         """Return the reply that is recorded for this key; without one, call the operation and record its reply."""
@@ -308,7 +311,13 @@ _BATCH_REQUESTS: dict[tuple[str, str], Request] = {
 }
 """The requests that a script can make fail."""
 
-_READ_HEADERS = frozenset({b"authorization", b"openai-beta", b"idempotency-key", b"last-event-id"})
+_READ_HEADERS = frozenset({b"authorization", b"api-key", b"openai-beta", b"idempotency-key", b"last-event-id"})
+
+
+def _credentials(headers: Mapping[bytes, bytes]) -> str | None:
+    """Return the `Authorization` header, or Azure's `api-key` in its form."""
+    authorization, key = headers.get(b"authorization"), headers.get(b"api-key")
+    return _text(authorization) if authorization is not None or key is None else f"Bearer {_text(key)}"
 
 
 def _text(value: bytes | None) -> str | None:
@@ -317,6 +326,8 @@ def _text(value: bytes | None) -> str | None:
 
 def _digest(scope: Scope, received: bytes | Upload) -> bytes:
     head = f"{scope['method']} {scope['path']}?".encode() + scope["query_string"] + b"\n"
+    if scope.get("deployment") is not None:
+        head += scope["deployment"].encode("utf-8", "replace") + b"\n"
     body = received.digest if isinstance(received, Upload) else received
     return hashlib.sha256(head + body).digest()
 
