@@ -1,4 +1,4 @@
-"""The execution of chat completions. They are stored only if an idempotency key has to repeat them."""
+"""The execution of chat completions. They are stored with `store: true`, or for an idempotency key."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from batchrun.server.execution.kept_replies import free_unfinished_keys, keep_re
 from batchrun.server.execution.supervisor import Live, Supervisor
 from batchrun.server.replies.encoding import dumps
 from batchrun.server.responders.base import ResponderError, TokenCount
+from batchrun.server.store.kinds import STORED_COMPLETION
 
 if TYPE_CHECKING:
     from batchrun.server.protocol.bodies import Body
     from batchrun.server.responders.base import Conversation, ToolCallDelta
 
-__all__ = ["Chats", "LiveChat", "chat_usage"]
+__all__ = ["STORED_PREFIX", "Chats", "LiveChat", "chat_usage"]
+
+STORED_PREFIX = "stored/"
+"""The part of a stored completion's key before its id."""
 
 
 def chat_usage(count: TokenCount) -> Body:
@@ -44,6 +48,8 @@ class LiveChat(Live):
         created: seconds since 1970-01-01 UTC.
         is_stream: write chunks as they come; otherwise the log's `result` is set at the end.
         has_usage: end the stream with a chunk that holds the usage.
+        completion: the whole completion, when it is finished and needed.
+        stored_messages: messages of the request, to be stored with the completion; None if it is not to be stored.
         is_kept: store events and result for an idempotency key; the caller has called `add_kept_reply`.
     """
 
@@ -54,6 +60,8 @@ class LiveChat(Live):
     is_stream: bool
     has_usage: bool
     is_kept: bool
+    stored_messages: list[Body] | None = None
+    completion: Body | None = field(default=None, init=False)
     _head: str = field(init=False)
     _calls: dict[str, int] = field(default_factory=dict)
 
@@ -100,13 +108,15 @@ class LiveChat(Live):
         """Write the finish reason and the usage, or the whole completion."""
         reason = "tool_calls" if answer.calls and answer.finish.reason == "stop" else answer.finish.reason
         usage = chat_usage(answer.usage)
+        if self.stored_messages is not None or not self.is_stream:
+            self.completion = self._completion(answer, usage, reason)
         if self.is_stream:
             self._open()
             self._append_chunk({}, reason)
             if self.has_usage:
                 self.log.append(f'{self._head}"choices":[],"usage":{dumps(usage)}}}\n\n'.encode())
         else:
-            self.log.result = dumps(self._completion(answer, usage, reason))
+            self.log.result = dumps(self.completion)
 
     def _completion(self, answer: Answer, usage: Body, reason: str) -> Body:
         calls: list[Body] = [
@@ -156,10 +166,25 @@ class Chats(Supervisor[LiveChat]):
             live.fail(_api_error(failure) if isinstance(failure, ResponderError) else server_error())
         is_finished = failure is None
         try:
+            if is_finished and live.stored_messages is not None:
+                self._store(live, live.stored_messages)
             if live.is_kept:
                 keep_reply(self._parts, live.owner, live.log, is_finished=is_finished)
         finally:
             live.log.close(done=is_finished)
+
+    def _store(self, live: LiveChat, messages: list[Body]) -> None:
+        assert live.completion is not None
+        body = live.completion | {"metadata": dict(live.conversation.metadata)}
+        with self._parts.database.transaction():
+            self._parts.objects.add(
+                STORED_COMPLETION,
+                live.owner,
+                body,
+                key=f"{STORED_PREFIX}{body['id']}",
+                run=body["model"],
+                hidden={"messages": messages},
+            )
 
     def recover(self) -> None:
         """Free the keys of completions and searches that the last process did not finish."""

@@ -64,12 +64,25 @@ async def _docs(_: Request) -> HTMLResponse:
     return HTMLResponse(docs_page())
 
 
+_ELSEWHERE = {
+    "completions": "legacy completions have no responder; use /v1/chat/completions or /v1/responses",
+    "moderations": "it has no moderation model; send the request to a service that has one",
+    **dict.fromkeys(("audio", "realtime"), "it has no model for sound; send the request to a service that has one"),
+    **dict.fromkeys(("images", "videos"), "it has no model for pictures; send the request to a service that has one"),
+    "fine_tuning": "it trains no models; train at a service and name the model here",
+    "evals": "run `batchrun score` over the answers of a batch",
+}
+"""Path of another part of the API → what to do."""
+
+
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     """Return the error of an unknown path or method in the protocol's form."""
     assert isinstance(error, HTTPException)
     method, path = request.method, request.scope.get("full_path", request.url.path)
     if error.status_code == 405:
         refusal = ApiError(405, f"Not allowed to {method} on {path}.", code="method_not_supported")
+    elif (hint := _ELSEWHERE.get(request.scope["path"].split("/")[1])) is not None:
+        refusal = ApiError(404, f"This server does not offer {path}: {hint}.", code="unsupported_endpoint")
     else:
         refusal = ApiError(error.status_code, f"Invalid URL ({method} {path})", code="unknown_url")
     return JSONResponse(refusal.body(), status_code=error.status_code, headers=error.headers)

@@ -129,3 +129,13 @@ class ServiceBatchHidden(TypedDict):
     number: int
     file_life_s: int | None
     expired: bool
+
+
+class CompletionHidden(TypedDict):
+    """The hidden part of a stored chat completion.
+
+    Attributes:
+        messages: those of its request, as they are listed.
+    """
+
+    messages: list[Body]

@@ -21,6 +21,7 @@ __all__ = [
     "RUN",
     "SERVICE_BATCH",
     "STEP",
+    "STORED_COMPLETION",
     "THREAD",
     "UNSTORED_RESPONSE",
     "VECTOR_STORE",
@@ -62,5 +63,7 @@ CONTAINER: Kind[Body] = Kind("container")
 """The files of the code interpreter of one or more responses: `{id, file_ids}`."""
 SERVICE_BATCH: Kind[Body] = Kind("batch")
 """A batch of the Batch API."""
+STORED_COMPLETION: Kind[Body] = Kind("stored_completion")
+"""A chat completion with `store: true`; its key is `stored/id`, because `COMPLETION` may have the same id."""
 COMPLETION: Kind[Body] = Kind("completion")
 """The kept reply of a chat completion or search; see `execution/kept_replies.py`."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from batchrun.server.protocol.bodies import Body
-    from batchrun.server.store.hidden import ResponseHidden, RunHidden, ServiceBatchHidden, StepHidden
+    from batchrun.server.store.hidden import CompletionHidden, ResponseHidden, RunHidden, ServiceBatchHidden, StepHidden
     from batchrun.server.store.kinds import BodyT, Kind
 
 __all__ = ["Objects", "Page"]
@@ -134,6 +134,11 @@ class Objects:
     def service_batch_hidden(self, batch_id: str) -> ServiceBatchHidden:
         """Return the hidden part of a service batch that exists."""
         hidden: ServiceBatchHidden = self._hidden(batch_id)
+        return hidden
+
+    def completion_hidden(self, key: str) -> CompletionHidden:
+        """Return the hidden part of a stored chat completion that exists."""
+        hidden: CompletionHidden = self._hidden(key)
         return hidden
 
     def _hidden(self, object_id: str) -> Any:

@@ -13,6 +13,7 @@ from batchrun.server.http.routes import (
     runs,
     service_batches,
     steps,
+    stored_chats,
     threads,
     vector_stores,
 )
@@ -28,6 +29,7 @@ OPERATIONS = (
     *threads.OPERATIONS,
     *assistants.OPERATIONS,
     *models.OPERATIONS,
+    *stored_chats.OPERATIONS,
     *conversations.OPERATIONS,
     *files.OPERATIONS,
     *service_batches.OPERATIONS,

@@ -10,6 +10,7 @@ from batchrun.server.execution.chats import LiveChat
 from batchrun.server.execution.kept_replies import add_kept_reply
 from batchrun.server.http.endpoint import operation
 from batchrun.server.http.routes.resources import refuse_other_tools
+from batchrun.server.http.routes.stored_chats import stored_messages
 from batchrun.server.protocol.bodies import Body
 from batchrun.server.protocol.ids import new_id
 from batchrun.server.protocol.requests.chat import ChatMessage, CreateChatCompletion
@@ -53,6 +54,7 @@ def create_chat_completion(call: Call, request: CreateChatCompletion) -> HttpRep
         is_stream=bool(request.stream),
         has_usage=bool(options and options.include_usage),
         is_kept=call.keyed,
+        stored_messages=stored_messages(log.stream, request.messages) if request.store else None,
         is_charged=not call.is_line,
     )
     call.after.append(partial(call.core.chats.start, chat))

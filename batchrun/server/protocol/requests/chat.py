@@ -7,7 +7,14 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import AllowInfNan, Discriminator, Field, Tag
 
 from batchrun.server.protocol.bodies import Body
-from batchrun.server.protocol.requests.base import Metadata, OpenModel, Probability, RequestModel, Temperature
+from batchrun.server.protocol.requests.base import (
+    Metadata,
+    MetadataUpdate,
+    OpenModel,
+    Probability,
+    RequestModel,
+    Temperature,
+)
 from batchrun.server.protocol.requests.threads import ImageAddress, ModelName, ReasoningEffort
 from batchrun.server.protocol.requests.tools import (
     FunctionChoice,
@@ -20,7 +27,7 @@ from batchrun.server.protocol.requests.tools import (
     tool_tag,
 )
 
-__all__ = ["ChatMessage", "CreateChatCompletion"]
+__all__ = ["ChatMessage", "CreateChatCompletion", "UpdateChatCompletion"]
 
 
 class ChatImageUrl(RequestModel):
@@ -132,3 +139,7 @@ class CreateChatCompletion(OpenModel):
     service_tier: str | None = None
     prompt_cache_key: str | None = None
     safety_identifier: str | None = None
+
+
+class UpdateChatCompletion(RequestModel):
+    metadata: MetadataUpdate | None
