@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from batchrun.server.protocol.bodies import Body
     from batchrun.server.responders.base import Conversation, ToolCallDelta
 
-__all__ = ["STORED_PREFIX", "Chats", "LiveChat", "chat_usage"]
+__all__ = ["STORED_PREFIX", "Chats", "LiveChat", "api_error", "chat_usage"]
 
 STORED_PREFIX = "stored/"
 """The part of a stored completion's key before its id."""
@@ -163,7 +163,7 @@ class Chats(Supervisor[LiveChat]):
 
     def _settle(self, live: LiveChat, failure: BaseException | None) -> None:
         if isinstance(failure, Exception):
-            live.fail(_api_error(failure) if isinstance(failure, ResponderError) else server_error())
+            live.fail(api_error(failure) if isinstance(failure, ResponderError) else server_error())
         is_finished = failure is None
         try:
             if is_finished and live.stored_messages is not None:
@@ -200,7 +200,8 @@ _ERROR_TYPES = {
 }
 
 
-def _api_error(error: ResponderError) -> ApiError:
+def api_error(error: ResponderError) -> ApiError:
+    """Return a responder's error as the reply of a request."""
     status = error.status_code
     if error.code == "rate_limit_exceeded":
         status = 429

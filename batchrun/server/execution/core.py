@@ -1,4 +1,4 @@
-"""A started server: its shared parts and the workers that execute runs, responses, completions and searches."""
+"""A started server: its shared parts and the workers that execute runs and all other work."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from batchrun.server.execution.chats import Chats
+from batchrun.server.execution.embedding_calls import EmbeddingCalls
 from batchrun.server.execution.hosted_tools import HostedTools
 from batchrun.server.execution.ingestion import Ingestion
 from batchrun.server.execution.responses import Responses
 from batchrun.server.execution.runs import Runs
-from batchrun.server.execution.searches import Searches
 from batchrun.server.execution.service_batches import ServiceBatches
 from batchrun.server.replies.planned_faults import PlannedFaults
 
@@ -37,7 +37,7 @@ class Core:
     runs: Runs
     responses: Responses
     chats: Chats
-    searches: Searches
+    embedding_calls: EmbeddingCalls
     ingestion: Ingestion
     service_batches: ServiceBatches
     faults: PlannedFaults
@@ -52,7 +52,7 @@ class Core:
             runs=Runs(parts, tools),
             responses=Responses(parts, tools),
             chats=Chats(parts),
-            searches=Searches(parts),
+            embedding_calls=EmbeddingCalls(parts),
             ingestion=ingestion,
             service_batches=ServiceBatches(parts),
             faults=PlannedFaults(plan),
@@ -72,4 +72,4 @@ class Core:
 
     @property
     def _replying(self) -> tuple[Mapping[str, Live], ...]:
-        return (self.runs.live, self.responses.live, self.chats.live, self.searches.live)
+        return (self.runs.live, self.responses.live, self.chats.live, self.embedding_calls.live)

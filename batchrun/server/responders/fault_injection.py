@@ -172,6 +172,7 @@ class FaultyResponder:
         self.models = responder.models
         self.own_model = getattr(responder, "own_model", None)
         self.batch_faults = getattr(responder, "batch_faults", None)
+        self.embed = getattr(responder, "embed", None)
         self._responder = responder
         self._plan = plan
         self._sequence = itertools.count()

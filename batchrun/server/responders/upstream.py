@@ -94,6 +94,23 @@ class UpstreamResponder:
         for part in answer.end():
             yield part
 
+    async def embed(self, body: Mapping[str, Any]) -> str:
+        """Return the endpoint's reply to a request for embeddings, as JSON text.
+
+        Raises:
+            ResponderError: as in `respond`.
+        """
+        try:
+            response = await self._client.post("/embeddings", cast_to=httpx2.Response, body=body)
+        except FAILURES as exc:
+            raise responder_error(exc, self._key, "embeddings") from exc
+        reply = _decoded(response.content)
+        if not isinstance(reply.get("data"), list):
+            raise ResponderError(
+                "The upstream endpoint answered without embeddings; check its URL and the model.", status_code=502
+            )
+        return response.content.decode()
+
     async def aclose(self) -> None:
         """Close all connections."""
         await self._client.close()

@@ -19,6 +19,7 @@ from openai import OpenAI
 
 from batchrun.server import EmbeddedServer, ServerSettings
 from batchrun.server.responders.base import Conversation, Finish, Part, TextDelta, ToolCall
+from batchrun.server.responders.upstream import UpstreamResponder
 from batchrun.server.search.embeddings import UpstreamEmbedder
 from batchrun.server.search.file_search import Embedder
 from tests.integration.server.scripted import Script, Scripted, echo
@@ -359,3 +360,50 @@ def test_embeddings_need_an_upstream(tmp_path: Path) -> None:
     done = batchrun(tmp_path, "serve", "--embeddings", "small")
     assert done.returncode == 2
     assert done.stderr.endswith("--embeddings needs --upstream\n")
+
+
+def test_embeddings_of_the_servers_embedder(endpoint: ScriptedHttp, serve: Serve) -> None:
+    """/embeddings returns the embedder's vectors in both encodings, and refuses what it cannot apply."""
+    client = serve(by(endpoint))
+    texts = [NOTES, BILLS]
+    packed = client.embeddings.create(model="any", input=texts)  # the SDK asks for base64 by itself
+    plain = client.embeddings.create(model="any", input=texts, encoding_format="float")
+    assert (
+        [each.embedding for each in packed.data]
+        == [each.embedding for each in plain.data]
+        == [[1, 1, 0, 1], [0, 0, 2, 1]]
+    )
+    assert packed.usage.prompt_tokens > 0
+    with pytest.raises(openai.BadRequestError, match="reads texts, not tokens"):
+        client.embeddings.create(model="any", input=[1, 2])
+    with pytest.raises(openai.BadRequestError, match="'dimensions' is not supported"):
+        client.embeddings.create(model="any", input="x", dimensions=3)
+    with pytest.raises(openai.NotFoundError, match="no embedding model"):
+        serve(None).embeddings.create(model="any", input="x")
+
+
+def test_embeddings_of_the_upstream(endpoint: ScriptedHttp) -> None:
+    """Behind an upstream, /embeddings passes the whole request on, and an idempotency key repeats its reply."""
+    responder = UpstreamResponder(endpoint.url, KEY)
+    with (
+        EmbeddedServer(ServerSettings(shutdown_grace_s=0), responder) as server,
+        OpenAI(base_url=server.url, api_key="any", max_retries=0) as client,
+    ):
+        for _ in range(2):
+            reply = client.embeddings.create(
+                model="m", input=[NOTES], dimensions=4, encoding_format="float", extra_headers={"Idempotency-Key": "k"}
+            )
+            assert reply.data[0].embedding == [1, 1, 0, 1]
+    (request,) = endpoint.requests
+    assert request.body == {"model": "m", "input": [NOTES], "dimensions": 4, "encoding_format": "float"}
+
+
+def test_a_refused_embedding_has_the_upstreams_reason() -> None:
+    """A refusal of the upstream's embeddings endpoint comes back without the key."""
+    with (
+        ScriptedHttp(refused) as endpoint,
+        EmbeddedServer(ServerSettings(shutdown_grace_s=0), UpstreamResponder(endpoint.url, KEY)) as server,
+        OpenAI(base_url=server.url, api_key="any", max_retries=0) as client,
+        pytest.raises(openai.InternalServerError, match="answered 503: no model for …"),
+    ):
+        client.embeddings.create(model="m", input="x")

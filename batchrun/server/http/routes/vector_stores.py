@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 from batchrun.server.errors import bad_value, no_such
 from batchrun.server.execution.file_filters import passes
-from batchrun.server.execution.kept_replies import add_kept_reply
-from batchrun.server.execution.searches import LiveSearch
 from batchrun.server.execution.vector_stores import (
     DAY_S,
     add_store,
@@ -19,6 +17,7 @@ from batchrun.server.execution.vector_stores import (
     refresh_store,
     use_store,
 )
+from batchrun.server.http.embedding_call import embedding_reply
 from batchrun.server.http.endpoint import operation
 from batchrun.server.protocol.ids import new_id
 from batchrun.server.protocol.metadata import merged_metadata
@@ -31,8 +30,7 @@ from batchrun.server.protocol.requests.vector_stores import (
     UpdateVectorStore,
 )
 from batchrun.server.replies.encoding import dumps
-from batchrun.server.replies.event_log import EventLog
-from batchrun.server.replies.replies import HttpReply, Json, Waiting, json_reply
+from batchrun.server.replies.replies import HttpReply, Json, json_reply
 from batchrun.server.store.kinds import ASSISTANT, FILE, FILE_BATCH, VECTOR_STORE, VECTOR_STORE_FILE
 
 if TYPE_CHECKING:
@@ -260,14 +258,15 @@ def search_store(call: Call, request: SearchVectorStore) -> HttpReply:
     parts, store = call.parts, _store(call)
     use_store(parts, store)
     results = partial(_results, parts, call.owner, store["id"], request)
-    if parts.embedded is None:
+    embedded = parts.embedded
+    if embedded is None:
         return Json(text=results(None))
-    log = EventLog(new_id("req_"), 0)
-    if call.keyed:
-        add_kept_reply(parts, call.owner, log)
-    search = LiveSearch(log, call.owner, " ".join(_queries(request)), parts.embedded, results, is_kept=call.keyed)
-    call.after.append(partial(call.core.searches.start, search))
-    return Waiting(log=log)
+
+    async def answer() -> str:
+        vector = await embedded.query_vector(" ".join(_queries(request)))
+        return results(vector)  # synchronous, so that it sees one state of the store
+
+    return embedding_reply(call, answer)
 
 
 def _queries(request: SearchVectorStore) -> list[str]:

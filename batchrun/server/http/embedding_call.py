@@ -1,0 +1,29 @@
+"""The way from a request that waits for embeddings to its reply."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from batchrun.server.execution.embedding_calls import LiveEmbeddingCall
+from batchrun.server.execution.kept_replies import add_kept_reply
+from batchrun.server.protocol.ids import new_id
+from batchrun.server.replies.event_log import EventLog
+from batchrun.server.replies.replies import Waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from batchrun.server.http.endpoint import Call
+
+__all__ = ["embedding_reply"]
+
+
+def embedding_reply(call: Call, answer: Callable[[], Awaitable[str]]) -> Waiting:
+    """Return the reply that `answer` gives, after the commit, as JSON text."""
+    log = EventLog(new_id("req_"), 0)
+    if call.keyed:
+        add_kept_reply(call.parts, call.owner, log)
+    live = LiveEmbeddingCall(log, call.owner, answer, is_kept=call.keyed)
+    call.after.append(partial(call.core.embedding_calls.start, live))
+    return Waiting(log=log)
