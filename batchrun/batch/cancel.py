@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypedDict
+from typing import Final, TypedDict
+
+import anyio
 
 from batchrun.batch.batch_api import collecting_engine, desk_of
 from batchrun.batch.cleanup import service_endpoint
@@ -14,7 +16,9 @@ from batchrun.batch.lock import hold
 from batchrun.batch.output import write_output
 from batchrun.batch.paths import Paths, paths_of_output
 from batchrun.batch.recorded_plan import recorded_plan
+from batchrun.batch.run_summary import SUBMITTED
 from batchrun.batch.service_batch_text import news_facts
+from batchrun.batch.waves import CANCEL_AGAIN_S
 from batchrun.batch.work import due_work
 from batchrun.batch.written_output import WrittenOutput
 from batchrun.clock import WallClock, utc_now
@@ -27,23 +31,30 @@ from batchrun.journal.database import no_journal
 from batchrun.services.batch_api.watching import BatchNews
 from batchrun.services.client import Endpoint
 from batchrun.services.wire import Wire
+from batchrun.shell_hint import command
 from batchrun.tables import InputWatch
 from batchrun.wording import rows_text, shown_path
 
-__all__ = ["CancelFacts", "cancel_batch", "cancel_lines"]
+__all__ = ["CancelFacts", "cancel_batch", "cancel_exit_code", "cancel_lines"]
+
+CANCELLING_TIMEOUT_S: Final = 900.0
+"""The longest wait for the end of what was cancelled: OpenAI takes up to 10 minutes."""
+_POLL_S: Final = 15.0
+"""Maximum seconds between two polls of a service batch that is being cancelled."""
 
 
 class CancelFacts(TypedDict):
     """What `cancel` did, as `cancel --json` prints it.
 
-    `cancelled` counts the batches at the service that were open; `answers` and `errors` the results that they gave.
-    The rows are those of the whole batch, None if its input is missing; `uncollected` is why results are in the journal
-    only, None if they are in the output.
+    `cancelled` counts the batches at the service that were open and have ended, `open` those that the service is still
+    cancelling; `answers` and `errors` the results that they gave. The rows are those of the whole batch, None if its
+    input is missing; `uncollected` is why results are in the journal only, None if they are in the output.
     """
 
     event: str
     output: str
     cancelled: int
+    open: int
     answers: int
     errors: int
     completed: int | None
@@ -67,6 +78,7 @@ async def cancel_batch(
     *,
     show: Callable[[str], None] | None = None,
     clock: WallClock = utc_now,
+    patience_s: float = CANCELLING_TIMEOUT_S,
 ) -> CancelFacts:
     """Cancel the open service batches of an output, wait until they have ended, and write what they have answered.
 
@@ -75,6 +87,7 @@ async def cancel_batch(
     Args:
         job: credentials and other options of the connection; its table and prompt do not matter.
         show: called with each thing that happens to a service batch.
+        patience_s: the longest wait for the end of the service batches; those that take longer stay open.
 
     Raises:
         OutputHeld: a batch is writing this output.
@@ -92,13 +105,15 @@ async def cancel_batch(
             raise OutputError(f"{paths.journal}: this journal holds no batch")
         before = {batch.number for batch in journal.service_batches.open(place_of(manifest))}
         endpoint = stack.enter_context(service_endpoint(journal, paths, job, environment))
-        await _cancel_all(journal, job, endpoint, clock, show)
+        await _cancel_all(journal, job, endpoint, clock, show, patience_s)
         collected = await _collect(journal, paths, job, endpoint, clock)
         ended = [batch for batch in journal.service_batches.all() if batch.number in before]
+        left = sum(batch.is_open for batch in ended)
         return {
             "event": "cancel",
             "output": str(paths.output),
-            "cancelled": len(before),
+            "cancelled": len(before) - left,
+            "open": left,
             "answers": sum(batch.answers for batch in ended),
             "errors": sum(batch.errors for batch in ended),
             "completed": collected.completed,
@@ -108,7 +123,12 @@ async def cancel_batch(
 
 
 async def _cancel_all(
-    journal: Journal, job: Job, endpoint: Endpoint, clock: WallClock, show: Callable[[str], None] | None
+    journal: Journal,
+    job: Job,
+    endpoint: Endpoint,
+    clock: WallClock,
+    show: Callable[[str], None] | None,
+    patience_s: float,
 ) -> None:
     """Cancel all open service batches, and wait until the results of each are in the journal."""
 
@@ -116,14 +136,14 @@ async def _cancel_all(
         if show is not None:
             show(news_facts(news)["text"])
 
+    deadline_s = anyio.current_time() + patience_s
     async with AsyncExitStack() as stack:
         wire = _wire(job, endpoint, stack)
-        desk = desk_of(job, journal, wire, clock, report)
+        desk = desk_of(replace(job, batch_poll=min(job.batch_poll, _POLL_S)), journal, wire, clock, report)
         await desk.watch(once=True)  # what has ended meanwhile is only collected
-        open_batches = await desk.cancel_all()
-        while open_batches:
-            await desk.watch()
-            open_batches = desk.open()
+        while await desk.cancel_all() and (now_s := anyio.current_time()) < deadline_s:
+            # A cancellation without effect is requested again.
+            await desk.watch(until_s=min(deadline_s, now_s + CANCEL_AGAIN_S))
 
 
 async def _collect(journal: Journal, paths: Paths, job: Job, endpoint: Endpoint, clock: WallClock) -> _Collected:
@@ -146,23 +166,34 @@ async def _collect(journal: Journal, paths: Paths, job: Job, endpoint: Endpoint,
     return _Collected(totals.by_status["completed"], left, None)
 
 
+def cancel_exit_code(facts: CancelFacts) -> int:
+    """Return the exit code of `cancel`."""
+    return SUBMITTED if facts["open"] else 0
+
+
 def cancel_lines(facts: CancelFacts) -> list[str]:
     """Return what `cancel` did, for people."""
-    if not facts["cancelled"]:
-        first = "no batch of this output was open at the service"
-    else:
-        number = "1 batch" if facts["cancelled"] == 1 else f"{facts['cancelled']:,} batches"
-        first = (
-            f"cancelled {number} at the service: {facts['answers']:,} answers and {facts['errors']:,} errors came back"
-        )
-    lines = [first]
+    lines = []
+    if facts["cancelled"]:
+        came = f"{facts['answers']:,} answers and {facts['errors']:,} errors came back"
+        lines.append(f"cancelled {_batches(facts['cancelled'])} at the service: {came}")
+    elif not facts["open"]:
+        lines.append("no batch of this output was open at the service")
+    if facts["open"]:
+        again = command("cancel", Path(facts["output"]))
+        lines.append(f"the service is still cancelling {_batches(facts['open'])}: collect what is done with {again}")
     if facts["uncollected"] is not None:
         lines.append(f"not written to the output: {facts['uncollected']}")
     else:
-        pending = f", {facts['pending']:,} pending; the next run asks these" if facts["pending"] else ""
-        lines.append(f"{rows_text(facts['completed'] or 0)} completed{pending}")
+        left = f", {facts['pending']:,} pending" if facts["pending"] else ""
+        then = "; the next run asks these" if left and not facts["open"] else ""
+        lines.append(f"{rows_text(facts['completed'] or 0)} completed{left}{then}")
         lines.append(f"written: {shown_path(Path(facts['output']))}")
     return lines
+
+
+def _batches(number: int) -> str:
+    return "1 batch" if number == 1 else f"{number:,} batches"
 
 
 def _wire(job: Job, endpoint: Endpoint, stack: AsyncExitStack) -> Wire:

@@ -99,6 +99,7 @@ CANCEL: Final[tuple[ExitCode, ...]] = (
     _FAILED_ROWS.says("a batch at the service could not be cancelled"),
     _REFUSED.says("the service refused the request or could not be reached"),
     _HELD.says("a batch is writing this output"),
+    _SUBMITTED.says("the service is still cancelling; the same command collects what is done"),
     _INTERRUPTED._replace(code="130", detail="by SIGINT"),
 )
 """The exit codes of `cancel`."""

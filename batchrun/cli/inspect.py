@@ -230,11 +230,11 @@ def cleanup(target: str, *, in_flight: bool, dry_run: bool, quiet: bool, as_json
 def cancel(target: str, *, quiet: bool, as_json: bool, **options: Any) -> int:
     """Cancel what a batch has at the service's Batch API.
 
-    This cancels the service's batches that --batch-api made for this output, waits until they have ended, and writes
-    the answers that came back. Rows without an answer are pending; the next run asks them. Other batches at the
-    service are not touched. If a job file is given, its headers and other connection options are used.
+    This cancels the service's batches that --batch-api made for this output, waits up to 15 minutes until they have
+    ended, and writes the answers that came back. Rows without an answer are pending; the next run asks them. Other
+    batches at the service are not touched. If a job file is given, its headers and other connection options are used.
     """
-    from batchrun.batch.cancel import cancel_batch, cancel_lines
+    from batchrun.batch.cancel import cancel_batch, cancel_exit_code, cancel_lines
     from batchrun.errors import BatchRefused, ServiceFault
 
     job, output = _connection(target, options)
@@ -248,7 +248,7 @@ def cancel(target: str, *, quiet: bool, as_json: bool, **options: Any) -> int:
         print_summary(facts_line(facts))
     elif not quiet:
         note(*cancel_lines(facts))
-    return 0
+    return cancel_exit_code(facts)
 
 
 def _connection(target: str, options: dict[str, Any]) -> tuple[Job, Path]:

@@ -13,7 +13,7 @@ import openai
 import pytest
 
 import batchrun
-from batchrun.batch.cancel import cancel_batch, cancel_lines
+from batchrun.batch.cancel import cancel_batch, cancel_exit_code, cancel_lines
 from batchrun.batch.cleanup import clean_up
 from batchrun.batch.plan import make_plan
 from batchrun.batch.progress import BatchView, Watch
@@ -208,6 +208,22 @@ async def test_cancel_keeps_what_is_done(tmp_path: Path) -> None:
         summary = await run(tmp_path, url)
         assert (summary.exit_code, summary.statistics.created_again) == (0, 0)
         assert [each["request_counts"]["total"] for each in _service_batches(url)] == [2, 6, 6]
+
+
+@pytest.mark.anyio
+async def test_cancel_does_not_wait_for_ever(tmp_path: Path) -> None:
+    """`cancel` leaves a batch that the service does not end in time open, with exit code 8; the same command collects
+    what is done later."""
+    slow = '[[batch_api]]\nkind = "hold"\nstatus = "cancelling"\nretrievals = 2\n'
+    with serving(tmp_path, PLAIN + FOREVER + slow) as url:
+        await run(tmp_path, url, no_wait=True)
+        facts = await cancel_batch(tmp_path / "out.csv", make_job({}), KEY, patience_s=0.0)
+        assert (facts["cancelled"], facts["open"], cancel_exit_code(facts)) == (0, 1, 8)
+        assert f"collect what is done with batchrun cancel {tmp_path / 'out.csv'}" in "\n".join(cancel_lines(facts))
+        assert statuses(tmp_path) == ["in_flight"] * 6
+        facts = await cancel_batch(tmp_path / "out.csv", make_job({}), KEY)
+        assert (facts["cancelled"], facts["open"], cancel_exit_code(facts)) == (1, 0, 0)
+        assert statuses(tmp_path) == ["pending"] * 2 + ["completed"] * 4
 
 
 @pytest.mark.anyio

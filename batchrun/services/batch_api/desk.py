@@ -13,7 +13,7 @@ from pathlib import Path
 import anyio
 
 from batchrun.clock import WallClock
-from batchrun.errors import PermanentFault, ServiceFault, TransientFault
+from batchrun.errors import ServiceFault, TransientFault
 from batchrun.journal.row_records import stamp
 from batchrun.journal.service_batches import UNSENT, ServiceBatch, ServiceBatches
 from batchrun.services.batch_api.batch_client import BatchClient
@@ -28,6 +28,9 @@ from batchrun.services.batch_api.watching import ENDED, BatchNews, Pace
 from batchrun.services.wire import Wire
 
 __all__ = ["Desk"]
+
+_ENDED_MEANWHILE = (400, 404, 409)
+"""Statuses of a refusal to cancel that services give for a batch that has ended: the next poll shows whether it has."""
 
 
 class Desk:
@@ -66,6 +69,7 @@ class Desk:
         self._place = place
         self._clock = clock
         self._pace = pace = pace or Pace()
+        self._report = report
         scratch = beside(journal_path)
         removed(scratch)  # of a process that was killed
         self._submitter = Submitter(
@@ -141,16 +145,19 @@ class Desk:
         while True:
             try:
                 await self._client.cancel(str(batch.batch_id))
-            except TransientFault as fault:
+            except ServiceFault as fault:
+                if fault.status_code in _ENDED_MEANWHILE:
+                    return
+                if not isinstance(fault, TransientFault):
+                    if fault.status_code in (401, 403, 407):
+                        raise
+                    self._report(BatchNews("trouble", batch, str(fault)))
+                    return
                 failures += 1
                 if failures == MAX_SUBMISSIONS:
                     raise
                 await anyio.sleep(max(fault.retry_after_s or 0.0, self._pace.wait_s(failures)))
                 continue
-            except PermanentFault as fault:
-                if fault.status_code in (401, 403, 407):
-                    raise
-                # It has ended meanwhile, which the next poll shows.
             return
 
     async def cancel_all(self) -> list[ServiceBatch]:

@@ -301,6 +301,24 @@ async def test_a_cancelled_batch_gives_what_it_has_done(service: ForeignBatchApi
         }  # fmt: skip
 
 
+@pytest.mark.parametrize("status", [400, 404, 409])
+async def test_a_batch_that_ends_before_its_cancellation_is_collected(
+    service: ForeignBatchApi, tmp_path: Path, status: int
+) -> None:
+    """A batch that ends between the look at it and its cancellation, which the service then refuses, is collected: the
+    cancellation is not repeated."""
+    service.statuses = ("in_progress", "completed")
+    refusal = {"error": {"message": "Cannot cancel a batch with status 'completed'."}}
+    service.planned["POST /batches/*/cancel"] = [Planned(status, refusal)] * 2
+    async with office(service.url, tmp_path) as desk:
+        await desk.ask(range(2))
+        await desk.desk.submit()
+        assert len(await desk.desk.cancel_all()) == 1
+        await desk.desk.watch()
+        assert texts(await desk.ask(range(2))) == named(range(2))
+    assert service.count("POST /batches/*/cancel") == 1
+
+
 async def test_the_partial_results_of_an_expired_batch_are_kept(service: ForeignBatchApi, tmp_path: Path) -> None:
     """An expired batch is collected like every other; its other rows are asked again."""
     service.statuses = ("in_progress", "expired")
