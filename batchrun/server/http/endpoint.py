@@ -103,7 +103,8 @@ class Operation(Generic[BodyT]):
         path: path without /v1, in Starlette's form.
         model: the request model that validates the body; None if the operation takes no body.
         beta: the header `OpenAI-Beta: assistants=v2` is required.
-        upload: the body is a form with a file, and the function gets an `Upload`.
+        upload: the body is a form with a file, in the part of this name, and the function gets an `Upload`; None for
+            any other body.
     """
 
     method: str
@@ -111,7 +112,7 @@ class Operation(Generic[BodyT]):
     function: Callable[..., HttpReply]
     model: type[BodyT] | None = None
     beta: bool = True
-    upload: bool = False
+    upload: str | None = None
 
 
 def operation(
@@ -121,7 +122,7 @@ def operation(
     model: type[BaseModel] | None = None,
     *,
     beta: bool = True,
-    upload: bool = False,
+    upload: str | None = None,
 ) -> Operation[BaseModel]:
     """Return an `Operation`."""
     return Operation(method, path, function, model, beta, upload)
@@ -143,9 +144,9 @@ class OperationEndpoint:
         began_s = time.monotonic()
         try:
             settings = self._core.parts.settings
-            if self._operation.upload:
+            if self._operation.upload is not None:
                 self._owner(scope)
-                async with read_upload(scope, receive, settings.max_upload_bytes) as upload:
+                async with read_upload(scope, receive, settings.max_upload_bytes, self._operation.upload) as upload:
                     reply = self._decide(scope, upload)
             elif self._operation.method == "POST":
                 body = await read_body(scope, receive, settings.max_body_bytes)

@@ -42,8 +42,8 @@ class Upload:
 
 
 @asynccontextmanager
-async def read_upload(scope: Scope, receive: Receive, limit: int) -> AsyncIterator[Upload]:
-    """Yield the file of a form, its part `file`. The content can be read inside the context.
+async def read_upload(scope: Scope, receive: Receive, limit: int, part: str) -> AsyncIterator[Upload]:
+    """Yield the file of a form, which is in this part. The content can be read inside the context.
 
     Raises:
         ApiError: 413: the file exceeds `limit` bytes. 400: the form cannot be read or has no file.
@@ -61,7 +61,7 @@ async def read_upload(scope: Scope, receive: Receive, limit: int) -> AsyncIterat
 
     request = Request(scope, bounded)
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-        raise ApiError(400, "Invalid body: expected multipart/form-data with the parts 'file' and 'purpose'.")
+        raise ApiError(400, f"Invalid body: expected multipart/form-data with the part '{part}'.")
     try:
         form = await request.form(max_files=1, max_fields=20)
     except HTTPException as exc:
@@ -69,17 +69,17 @@ async def read_upload(scope: Scope, receive: Receive, limit: int) -> AsyncIterat
             raise too_large(limit) from None
         raise ApiError(400, f"The form cannot be read: {exc.detail}") from exc
     try:
-        yield _upload(form, limit)
+        yield _upload(form, limit, part)
     finally:
         await form.close()
 
 
-def _upload(form: FormData, limit: int) -> Upload:
-    file = form.get("file")
+def _upload(form: FormData, limit: int, part: str) -> Upload:
+    file = form.get(part)
     if not isinstance(file, UploadFile):
-        raise ApiError(400, "Missing required parameter: 'file'.", param="file", code="missing_required_parameter")
+        raise ApiError(400, f"Missing required parameter: '{part}'.", param=part, code="missing_required_parameter")
     if not file.filename:
-        raise bad_value("file", "Invalid 'file': expected a part with a file name.")
+        raise bad_value(part, f"Invalid '{part}': expected a part with a file name.")
     if (file.size or 0) > limit:
         raise too_large(limit)
     fields = {name: value for name, value in form.multi_items() if isinstance(value, str)}

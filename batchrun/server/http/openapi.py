@@ -15,15 +15,23 @@ __all__ = ["OpenApiDocument", "PathItem", "openapi_document"]
 
 _REFERENCE = "#/components/schemas/{model}"
 
-_UPLOAD = {
-    "type": "object",
-    "properties": {
-        "file": {"type": "string", "format": "binary"},
-        "purpose": {"type": "string"},
-        "expires_after[seconds]": {"type": "integer"},
+_UPLOADS = {
+    "file": {
+        "type": "object",
+        "properties": {
+            "file": {"type": "string", "format": "binary"},
+            "purpose": {"type": "string"},
+            "expires_after[seconds]": {"type": "integer"},
+        },
+        "required": ["file", "purpose"],
     },
-    "required": ["file", "purpose"],
+    "data": {
+        "type": "object",
+        "properties": {"data": {"type": "string", "format": "binary"}},
+        "required": ["data"],
+    },
 }
+"""Part with the file → schema of the form."""
 
 
 class PathItem(TypedDict, total=False):
@@ -78,8 +86,8 @@ def openapi_document() -> OpenApiDocument:
         if operation.model is not None:
             schema = references[operation.model, "validation"]
             item["requestBody"] = {"content": {"application/json": {"schema": schema}}}
-        elif operation.upload:
-            item["requestBody"] = {"content": {"multipart/form-data": {"schema": _UPLOAD}}}
+        elif operation.upload is not None:
+            item["requestBody"] = {"content": {"multipart/form-data": {"schema": _UPLOADS[operation.upload]}}}
         paths.setdefault(path, {})[operation.method.lower()] = item
     return {
         "openapi": "3.1.0",

@@ -9,7 +9,7 @@ __all__ = ["Prefix", "new_id", "new_item_id", "response_of_item"]
 
 Prefix = Literal[
     "asst_", "thread_", "msg_", "run_", "step_", "call_", "file-", "vs_", "vsfb_", "resp_", "conv_", "chatcmpl-",
-    "fc_", "fs_", "ci_", "rs_", "ctc_", "item_", "cntr_", "req_", "batch_", "batch_req_",
+    "fc_", "fs_", "ci_", "rs_", "ctc_", "item_", "cntr_", "req_", "batch_", "batch_req_", "upload_", "part_",
 ]  # fmt: skip
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"

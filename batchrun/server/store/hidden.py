@@ -139,3 +139,13 @@ class CompletionHidden(TypedDict):
     """
 
     messages: list[Body]
+
+
+class UploadHidden(TypedDict):
+    """The hidden part of an upload.
+
+    Attributes:
+        file_life_s: seconds after which the file expires; None for never.
+    """
+
+    file_life_s: int | None

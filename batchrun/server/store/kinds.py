@@ -24,6 +24,8 @@ __all__ = [
     "STORED_COMPLETION",
     "THREAD",
     "UNSTORED_RESPONSE",
+    "UPLOAD",
+    "UPLOAD_PART",
     "VECTOR_STORE",
     "VECTOR_STORE_FILE",
     "BodyT",
@@ -50,6 +52,9 @@ MESSAGE: Kind[MessageBody] = Kind("message")
 RUN: Kind[RunBody] = Kind("run")
 STEP: Kind[StepBody] = Kind("step")
 FILE: Kind[FileBody] = Kind("file")
+UPLOAD: Kind[Body] = Kind("upload")
+UPLOAD_PART: Kind[Body] = Kind("upload_part")
+"""A part of an upload that is not complete; its content has the same id."""
 VECTOR_STORE: Kind[Body] = Kind("vector_store")
 VECTOR_STORE_FILE: Kind[Body] = Kind("vector_store_file")
 """A file in a vector store; its key is `store id/file id`."""

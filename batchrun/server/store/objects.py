@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from batchrun.server.protocol.bodies import Body
-    from batchrun.server.store.hidden import CompletionHidden, ResponseHidden, RunHidden, ServiceBatchHidden, StepHidden
+    from batchrun.server.store.hidden import (
+        CompletionHidden,
+        ResponseHidden,
+        RunHidden,
+        ServiceBatchHidden,
+        StepHidden,
+        UploadHidden,
+    )
     from batchrun.server.store.kinds import BodyT, Kind
 
 __all__ = ["Objects", "Page"]
@@ -139,6 +146,11 @@ class Objects:
     def completion_hidden(self, key: str) -> CompletionHidden:
         """Return the hidden part of a stored chat completion that exists."""
         hidden: CompletionHidden = self._hidden(key)
+        return hidden
+
+    def upload_hidden(self, upload_id: str) -> UploadHidden:
+        """Return the hidden part of an upload that exists."""
+        hidden: UploadHidden = self._hidden(upload_id)
         return hidden
 
     def _hidden(self, object_id: str) -> Any:

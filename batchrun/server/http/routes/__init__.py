@@ -16,6 +16,7 @@ from batchrun.server.http.routes import (
     steps,
     stored_chats,
     threads,
+    uploads,
     vector_stores,
 )
 
@@ -34,6 +35,7 @@ OPERATIONS = (
     *stored_chats.OPERATIONS,
     *conversations.OPERATIONS,
     *files.OPERATIONS,
+    *uploads.OPERATIONS,
     *service_batches.OPERATIONS,
     *vector_stores.OPERATIONS,
 )

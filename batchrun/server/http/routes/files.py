@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from batchrun.server.errors import ApiError, bad_value
 from batchrun.server.execution.stored_files import add_file
 from batchrun.server.execution.vector_stores import drop_from_store
 from batchrun.server.http.endpoint import operation
+from batchrun.server.protocol.requests.uploads import Purpose
 from batchrun.server.replies.replies import Json, Pieces, json_reply
 from batchrun.server.store.kinds import FILE, VECTOR_STORE_FILE
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OPERATIONS"]
 
-PURPOSES = ("assistants", "vision", "user_data", "batch", "fine-tune", "evals")
+PURPOSES = get_args(Purpose)
 
 
 def upload_file(call: Call, upload: Upload) -> Json:
@@ -78,7 +79,7 @@ def delete_file(call: Call) -> Json:
 
 
 OPERATIONS = (
-    operation("POST", "/files", upload_file, beta=False, upload=True),
+    operation("POST", "/files", upload_file, beta=False, upload="file"),
     operation("GET", "/files", list_files, beta=False),
     operation("GET", "/files/{file_id}", retrieve_file, beta=False),
     operation("GET", "/files/{file_id}/content", retrieve_content, beta=False),
