@@ -95,7 +95,7 @@ class LiveScores:
                 tally.labels[column][position] = labels[place]
         return scores
 
-    def clusters(self) -> list[str] | None:
+    def clusters(self) -> Sequence[str] | None:
         """Return the cluster of each row; None if all rows are independent."""
         return clusters_of(self._tally)
 

@@ -1,4 +1,4 @@
-"""Lists of one kind of value that take 1 or 8 bytes an entry, for the columns of a scored table."""
+"""Lists of one kind of value that take 1 or 8 bytes an entry, or those of a text, for the columns of a scored table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Generic, Self, TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Choices", "Flags", "Numbers"]
+__all__ = ["Choices", "Flags", "Numbers", "Texts"]
 
 T = TypeVar("T")
 
@@ -95,6 +95,12 @@ class Numbers(_Compact["float | None"]):
         """A copy of the numbers, with NaN for None."""
         return np.array(self._stored, dtype=np.float64)
 
+    @property
+    def known(self) -> npt.NDArray[np.float64]:
+        """A copy of the numbers, without None."""
+        numbers = self.array
+        return numbers[~np.isnan(numbers)]
+
     def _number(self, value: float | None) -> float:
         return math.nan if value is None else value
 
@@ -150,3 +156,55 @@ class Choices(_Compact[T]):
 
     def _empty(self) -> Choices[T]:
         return Choices(self._choices)
+
+
+class Texts(Sequence[str]):
+    """A list of texts that only grows; each takes its bytes in UTF-8 and 8 more.
+
+    Mutable state: the bytes of all texts, and where each of them ends.
+
+    Example:
+        >>> texts = Texts(["one", "two"])
+        >>> texts.append("three")
+        >>> texts[2], len(texts), list(texts)
+        ('three', 3, ['one', 'two', 'three'])
+    """
+
+    def __init__(self, texts: Iterable[str] = ()) -> None:
+        self._bytes = bytearray()
+        self._ends = array("q", [0])
+        for text in texts:
+            self.append(text)
+
+    def append(self, text: str) -> None:
+        """Add a text."""
+        self._bytes += text.encode("utf-8", "surrogatepass")
+        self._ends.append(len(self._bytes))
+
+    def part(self, positions: Iterable[int]) -> Texts:
+        """Return the texts at these positions."""
+        return Texts(self[position] for position in positions)
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __iter__(self) -> Iterator[str]:
+        return map(self.__getitem__, range(len(self)))
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Texts: ...
+
+    def __getitem__(self, index: int | slice) -> str | Texts:
+        if isinstance(index, slice):
+            return self.part(range(*index.indices(len(self))))
+        place = range(len(self))[index]
+        return self._bytes[self._ends[place] : self._ends[place + 1]].decode("utf-8", "surrogatepass")
+
+    def __eq__(self, other: object) -> bool:
+        return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
+
+    def __repr__(self) -> str:
+        return f"Texts({list(self)})"

@@ -10,7 +10,8 @@ from itertools import combinations
 from batchrun.errors import InputError
 from batchrun.scoring.contender import Contender, total_costs
 from batchrun.scoring.matrix import Matrix, matrices_of
-from batchrun.scoring.pairing import DETECTABLE, MAX_GROUPS, Pairing, mismatches, pair
+from batchrun.scoring.paired_tables import PairedTables
+from batchrun.scoring.pairing import DETECTABLE, MAX_GROUPS, Pairing, pair
 from batchrun.scoring.score_facts import ComparisonFacts
 from batchrun.scoring.score_options import FailedAs
 from batchrun.scoring.score_tally import ScoreTally
@@ -122,8 +123,8 @@ def compare_parts(
     values = list(positions)
     values.sort(key=lambda value: value != baseline)
     parts = [(value or "(empty)", tally.part(positions[value])) for value in values]
-    columns = _varying_columns(table.own_columns, [part for _, part in parts])
-    contenders = [Contender(name, columns, part, summarize(part, failed_as), total_costs(part)) for name, part in parts]
+    _drop_constant_columns([part for _, part in parts])
+    contenders = [Contender(name, part, summarize(part, failed_as), total_costs(part)) for name, part in parts]
     first, *others = contenders
     pairs = list(combinations(contenders, 2))
     notes = []
@@ -144,16 +145,16 @@ def _filled(cells: Sequence[str]) -> list[int]:
     return [position for position, cell in enumerate(cells) if not is_missing(cell)]
 
 
-def _varying_columns(columns: Sequence[str], parts: Sequence[ScoreTally]) -> tuple[str, ...]:
-    """Return the columns with several values within a part, and reduce the parts' `content_hashes` to them."""
-    places = [
-        place
-        for place in range(len(columns))
-        if any(len({row[place] for row in part.content_hashes}) > 1 for part in parts)
-    ]
+def _drop_constant_columns(parts: Sequence[ScoreTally]) -> None:
+    """Reduce the parts' `content_hashes` to the columns with several values within a part."""
+    varying = {
+        column
+        for part in parts
+        for column, hashes in part.content_hashes.items()
+        if any(each != hashes[0] for each in hashes)
+    }
     for part in parts:
-        part.content_hashes = [tuple(row[place] for place in places) for row in part.content_hashes]
-    return tuple(columns[place] for place in places)
+        part.content_hashes = {name: hashes for name, hashes in part.content_hashes.items() if name in varying}
 
 
 def _comparison(
@@ -167,12 +168,15 @@ def _comparison(
         for each in contenders
         if (duplicate := duplicate_epoch(each.tally)) is not None
     ]
-    for first, second in pairs:
-        warnings += mismatches(first, second)
+    by_pair = []
+    for two in pairs:
+        tables = PairedTables.of(*two)
+        warnings += tables.mismatches()
+        by_pair.append([pair(tables, scorer, failed_as, detectable) for scorer in two[0].tally.values])
     for column, labels in contenders[0].tally.labels.items():
         if (values := len(set(labels))) > MAX_GROUPS:
             warnings.append(f"{column!r} has {values:,} values; differences are broken down by up to {MAX_GROUPS}")
-    pairings = [pair(*two, scorer, failed_as, detectable) for scorer in contenders[0].tally.values for two in pairs]
+    pairings = [pairing for of_scorer in zip(*by_pair, strict=True) for pairing in of_scorer]
     # The groups are another family of tests: a look into groups does not change the result over all rows.
     groups = [each for pairing in pairings for labels in pairing.groups.values() for each in labels.values()]
     pairings, tests = _corrected(pairings)

@@ -42,14 +42,12 @@ class Contender:
 
     Attributes:
         name: the file as given; for a part, its value in the column that splits the table.
-        columns: the columns that batchrun did not add, in the order of the tally's `content_hashes`.
         tally: the rows' scores and costs; its keys are filled.
         summaries: one per scorer.
         costs: costs over all rows.
     """
 
     name: str
-    columns: tuple[str, ...]
     tally: ScoreTally
     summaries: Sequence[ScoreSummary]
     costs: TotalCosts
@@ -80,20 +78,19 @@ def contender(table: ScoredTable, failed_as: FailedAs, tally: ScoreTally | None 
         InputError: a row has no key, or a scorer refuses the table.
     """
     tally = table.tally(for_comparison=True) if tally is None else tally
-    return Contender(table.source.name, table.own_columns, tally, summarize(tally, failed_as), total_costs(tally))
+    return Contender(table.source.name, tally, summarize(tally, failed_as), total_costs(tally))
 
 
 def total_costs(tally: ScoreTally) -> TotalCosts:
     """Return the costs over all rows of a tally."""
-    costs = [each.cost_usd for each in tally.costs if each.cost_usd is not None]
-    durations = [each.duration_s for each in tally.costs if each.duration_s is not None]
-    tokens = [each.tokens for each in tally.costs if each.tokens is not None]
-    median_s, p95_s = np.quantile(durations, [0.5, 0.95]).tolist() if durations else (None, None)
+    durations_s = tally.costs.duration_s.known
+    median_s, p95_s = np.quantile(durations_s, [0.5, 0.95]).tolist() if len(durations_s) else (None, None)
+    priced, with_tokens = len(tally.costs.cost_usd.known), len(tally.costs.tokens.known)
     return TotalCosts(
         rows=len(tally.kinds) - tally.kinds.count("skipped"),
-        cost_usd=sum(costs) if costs else None,
-        priced=len(costs),
+        cost_usd=sum(each for each in tally.costs.cost_usd if each is not None) if priced else None,
+        priced=priced,
         median_s=median_s,
         p95_s=p95_s,
-        tokens=sum(tokens) if tokens else None,
+        tokens=sum(each for each in tally.costs.tokens if each is not None) if with_tokens else None,
     )

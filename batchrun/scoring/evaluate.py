@@ -19,6 +19,7 @@ from batchrun.scoring.grading.grading import Grading, grade, reports_of, scoring
 from batchrun.scoring.grading.grading_cost import ScoringCosts
 from batchrun.scoring.labels.hand_labels import hand_labels
 from batchrun.scoring.labels.label_report import LabelReport, label_lines, label_report
+from batchrun.scoring.paired_tables import PairedTables
 from batchrun.scoring.pairing import DETECTABLE, pair
 from batchrun.scoring.score_columns import ScoreColumns
 from batchrun.scoring.score_facts import EvaluationFacts
@@ -281,9 +282,8 @@ def evaluation_of(
     if bars.fail_under is not None:
         results = floor_bars(summaries, bars.fail_under, bars.on, bars.min_scored)
     if baseline is not None:
-        before = contender(baseline, failed_as)
-        after = contender(table, failed_as, tally)
-        pairings = [pair(before, after, each.name, failed_as) for each in summaries]
+        tables = PairedTables.of(contender(baseline, failed_as), contender(table, failed_as, tally))
+        pairings = [pair(tables, each.name, failed_as) for each in summaries]
         results += no_worse_bars(pairings, summaries, bars.margin, bars.on, bars.min_scored)
     labels = hand_labels(table.columns, tally)
     reports = [] if labels is None else [label_report(named, tally, labels) for named in table.scorers]

@@ -1,7 +1,6 @@
 """Two tables by one scorer, compared row by row: difficult rows are difficult for both.
 
-Rows are paired if they have the same key; in a batch with several settings also the same values on its other axes,
-and with repeated rows the same epoch. The pairs of one key enter the figures with their mean.
+The pairs of one key enter the figures with their mean.
 """
 
 from __future__ import annotations
@@ -13,19 +12,19 @@ from statistics import fmean as mean
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from batchrun.errors import InputError
-from batchrun.scoring.contender import Contender
 from batchrun.scoring.intervals import Floats
+from batchrun.scoring.paired_tables import PairedTables
 from batchrun.scoring.power import Needs, RowsNeeded, needs
+from batchrun.scoring.row_codes import Codes, first_places
 from batchrun.scoring.score_facts import PairingFacts
 from batchrun.scoring.score_options import FailedAs
-from batchrun.scoring.score_tally import PairKey
 from batchrun.scoring.statistics import Difference, difference
-from batchrun.scoring.summary import estimate_facts, scored_values
-from batchrun.wording import rows_text
+from batchrun.scoring.summary import estimate_facts, members_of, scored_values
 
-__all__ = ["DETECTABLE", "MAX_GROUPS", "Pairing", "mismatches", "pair"]
+__all__ = ["DETECTABLE", "MAX_GROUPS", "Pairing", "pair"]
 
 DETECTABLE = (0.01, 0.02, 0.05)
 
@@ -103,9 +102,7 @@ class Pairing:
         }
 
 
-def pair(
-    first: Contender, second: Contender, scorer: str, failed_as: FailedAs, detectable: Sequence[float] = DETECTABLE
-) -> Pairing:
+def pair(tables: PairedTables, scorer: str, failed_as: FailedAs, detectable: Sequence[float] = DETECTABLE) -> Pairing:
     """Compare two tables by one scorer, over the rows that have a score in both; and within each group of `--by`.
 
     A row belongs to the group of the first table.
@@ -118,80 +115,115 @@ def pair(
     Raises:
         InputError: the tables share no row.
     """
-    first_keys, second_keys = _pair_keys(first, second)
-    if not set(first_keys) & set(second_keys):
-        raise InputError(_no_shared_row(first, second))
-    rows = _PairedRows(
-        first=_means_by_key(first_keys, scored_values(first.tally, scorer, failed_as)),
-        second=_means_by_key(second_keys, scored_values(second.tally, scorer, failed_as)),
-        expected={each for place, each in enumerate(second_keys) if second.tally.is_expected(scorer, place)},
-        clusters=dict(zip(first.tally.keys, first.tally.clusters, strict=True)) if first.tally.clusters else None,
-    )
-
-    def compared(some: _PairedRows, sizes: Sequence[float] = ()) -> Pairing:
-        return _pairing(first.name, second.name, scorer, some, sizes)
-
+    if not tables.share_a_row:
+        raise InputError(_no_shared_row(tables))
+    rows = _ScoredPairs.of(tables, scorer, failed_as)
     groups: dict[str, dict[str, Pairing]] = {}
-    for column, labels in first.tally.labels.items():
-        members: dict[str, set[PairKey]] = defaultdict(set)
-        for pair_key, label in zip(first_keys, labels, strict=True):
-            members[label].add(pair_key)
-        if len(members) <= MAX_GROUPS:
-            groups[column] = {label: compared(rows.part(pair_keys)) for label, pair_keys in members.items()}
-    return replace(compared(rows, detectable), groups=groups)
+    for column, labels in tables.first.tally.labels.items():
+        if len(set(labels)) <= MAX_GROUPS:
+            groups[column] = {
+                label: rows.compared(tables.are_in_first(positions), ()) for label, positions in members_of(labels)
+            }
+    return replace(rows.compared(None, detectable), groups=groups)
 
 
 @dataclass(frozen=True, slots=True)
-class _PairedRows:
-    """The rows of two tables by their pair keys.
+class _ScoredPairs:
+    """The rows of two tables by one scorer; each array has an entry for each pair key.
 
     Attributes:
-        first, second: means of the rows with a score.
-        expected: rows of the second table that should have a score.
-        clusters: row id → cluster; None without clusters.
+        scorer: name of the scorer.
+        order: the pair keys with a score in the first table, by their first occurrence.
+        first, second: means of the rows with a score; NaN for others.
+        expected: which are of a row of the second table that should have a score.
     """
 
-    first: Mapping[PairKey, float]
-    second: Mapping[PairKey, float]
-    expected: set[PairKey]
-    clusters: Mapping[str, str] | None
+    tables: PairedTables
+    scorer: str
+    order: Codes
+    first: Floats
+    second: Floats
+    expected: npt.NDArray[np.bool_]
 
-    def part(self, pair_keys: set[PairKey]) -> _PairedRows:
-        """Return some of the rows."""
+    @classmethod
+    def of(cls, tables: PairedTables, scorer: str, failed_as: FailedAs) -> _ScoredPairs:
+        """Return the rows of two tables."""
+        first, second = (scored_values(each.tally, scorer, failed_as).array for each in (tables.first, tables.second))
+        scored = tables.first_codes[~np.isnan(first)]
+        expected = np.zeros(tables.size, dtype=np.bool_)
+        expected[tables.second_codes[tables.second.tally.expected(scorer)]] = True
+        return cls(
+            tables=tables,
+            scorer=scorer,
+            order=scored[first_places(scored, tables.size)],
+            first=_means(tables.first_codes, first, tables.size),
+            second=_means(tables.second_codes, second, tables.size),
+            expected=expected,
+        )
 
-        def selected(means: Mapping[PairKey, float]) -> dict[PairKey, float]:
-            return {each: mean for each, mean in means.items() if each in pair_keys}
+    def compared(self, members: npt.NDArray[np.bool_] | None, sizes: Sequence[float]) -> Pairing:
+        """Return the pairing of some rows.
 
-        return _PairedRows(selected(self.first), selected(self.second), self.expected & pair_keys, self.clusters)
+        Args:
+            members: the pair keys; None for all.
+            sizes: differences for which the required number of rows is computed.
+        """
+        order, expected = self.order, self.expected
+        if members is not None:
+            order, expected = order[members[order]], expected & members
+        shared = order[~np.isnan(self.second[order])]
+        keys, a, b = self._by_key(shared)
+        tally = self.tables.first.tally
+        rows = self.tables.rows_of_keys[keys]
+        clusters = [tally.clusters[row] for row in rows.tolist()] if tally.clusters else None
+        paired_difference = difference(a, b, clusters)
+        needed = needs(a, b, paired_difference, clusters, sizes) if sizes else Needs()
+        change = b - a
+        return Pairing(
+            first=self.tables.first.name,
+            second=self.tables.second.name,
+            scorer=self.scorer,
+            pairs=len(keys),
+            expected=int(np.count_nonzero(expected)),
+            unpaired=int(np.count_nonzero(expected & (np.isnan(self.first) | np.isnan(self.second)))),
+            means=(float(a.mean()), float(b.mean())) if len(keys) else None,
+            difference=paired_difference,
+            corrected_p=paired_difference.p_value,
+            correlation=_correlation(a, b),
+            better=[tally.keys[row] for row in rows[change > 0].tolist()],
+            worse=[tally.keys[row] for row in rows[change < 0].tolist()],
+            rows_needed=needed.rows,
+            detectable=needed.detectable,
+        )
+
+    def _by_key(self, shared: Codes) -> tuple[Codes, Floats, Floats]:
+        """Return the keys of pairs, in their order, and the means of the pairs of each."""
+        of_pairs, size = self.tables.keys_of_pairs, self.tables.key_count
+        if of_pairs is None:
+            return shared, self.first[shared], self.second[shared]
+        of_shared = of_pairs[shared]
+        keys = of_shared[first_places(of_shared, size)]
+        first, second = (_means(of_shared, each[shared], size) for each in (self.first, self.second))
+        return keys, first[keys], second[keys]
 
 
-def _pairing(first: str, second: str, scorer: str, rows: _PairedRows, sizes: Sequence[float]) -> Pairing:
-    shared: dict[str, list[PairKey]] = defaultdict(list)
-    for pair_key in rows.first:
-        if pair_key in rows.second:
-            shared[pair_key.key].append(pair_key)
-    keys = list(shared)
-    a = np.asarray([mean(rows.first[each] for each in shared[key]) for key in keys], dtype=np.float64)
-    b = np.asarray([mean(rows.second[each] for each in shared[key]) for key in keys], dtype=np.float64)
-    clusters = None if rows.clusters is None else [rows.clusters[key] for key in keys]
-    paired_difference = difference(a, b, clusters)
-    needed = needs(a, b, paired_difference, clusters, sizes) if sizes else Needs()
-    return Pairing(
-        first=first,
-        second=second,
-        scorer=scorer,
-        pairs=len(keys),
-        expected=len(rows.expected),
-        unpaired=sum(each not in rows.first or each not in rows.second for each in rows.expected),
-        means=(float(a.mean()), float(b.mean())) if keys else None,
-        difference=paired_difference,
-        corrected_p=paired_difference.p_value,
-        correlation=_correlation(a, b),
-        better=[key for key, change in zip(keys, b - a, strict=True) if change > 0],
-        worse=[key for key, change in zip(keys, b - a, strict=True) if change < 0],
-        rows_needed=needed.rows,
-        detectable=needed.detectable,
-    )
+def _means(codes: Codes, values: Floats, size: int) -> Floats:
+    """Return the mean of the values of each number, without NaN; NaN for a number without values.
+
+    Args:
+        codes: the number of each value.
+        size: one more than the largest number.
+    """
+    scored = np.flatnonzero(~np.isnan(values))
+    means = np.full(size, np.nan)
+    means[codes[scored]] = values[scored]
+    repeated = np.bincount(codes[scored], minlength=size) > 1
+    groups: dict[int, list[float]] = defaultdict(list)
+    for place in scored[repeated[codes[scored]]].tolist():
+        groups[int(codes[place])].append(float(values[place]))
+    for code, some in groups.items():
+        means[code] = mean(some)  # of exact sums, in any order
+    return means
 
 
 def _correlation(a: Floats, b: Floats) -> float | None:
@@ -201,58 +233,8 @@ def _correlation(a: Floats, b: Floats) -> float | None:
     return float(np.corrcoef(a, b)[0, 1])
 
 
-def _pair_keys(first: Contender, second: Contender) -> tuple[list[PairKey], list[PairKey]]:
-    """Return the pair keys of both tables. If no row is repeated, an epoch column means something else."""
-    tallies = (first.tally, second.tally)
-    repeated = any(len(set(tally.pair_keys(with_epochs=False))) < len(tally.keys) for tally in tallies)
-    both = all(tally.epochs for tally in tallies)
-    first_keys, second_keys = (tally.pair_keys(with_epochs=repeated and both) for tally in tallies)
-    return first_keys, second_keys
-
-
-def _no_shared_row(first: Contender, second: Contender) -> str:
-    if set(first.tally.keys) & set(second.tally.keys):
+def _no_shared_row(tables: PairedTables) -> str:
+    first, second = tables.first, tables.second
+    if not set(first.tally.keys).isdisjoint(second.tally.keys):
         return f"{first.name} and {second.name} share keys, but no epoch or combination of settings of a key"
     return f"{first.name} and {second.name} share no key; is --key the right column?"
-
-
-def _means_by_key(pair_keys: Sequence[PairKey], values: Sequence[float | None]) -> dict[PairKey, float]:
-    """Return the mean score of the rows of each pair key; rows without a score are left out."""
-    scores: dict[PairKey, list[float]] = defaultdict(list)
-    for pair_key, value in zip(pair_keys, values, strict=True):
-        if value is not None:
-            scores[pair_key].append(value)
-    return {pair_key: mean(values) for pair_key, values in scores.items()}
-
-
-def mismatches(first: Contender, second: Contender) -> list[str]:
-    """Return a line for each way in which the tables do not match: missing rows, and columns with different cells."""
-    first_keys, second_keys = _pair_keys(first, second)
-    first_rows = dict(zip(first_keys, first.tally.content_hashes, strict=True))
-    second_rows = dict(zip(second_keys, second.tally.content_hashes, strict=True))
-    lines = []
-    for one, other, missing in (
-        (first, second, first_rows.keys() - second_rows.keys()),
-        (second, first, second_rows.keys() - first_rows.keys()),
-    ):
-        if missing:
-            example = _row_name(min(missing))
-            lines.append(f"{rows_text(len(missing))} of {one.name} not in {other.name}, such as {example}")
-    shared = [pair_key for pair_key in first_rows if pair_key in second_rows]
-    for place, column in enumerate(first.columns):
-        if column not in second.columns:
-            continue
-        other_place = second.columns.index(column)
-        differing = [each for each in shared if first_rows[each][place] != second_rows[each][other_place]]
-        if differing:
-            lines.append(
-                f"{column!r} differs between {first.name} and {second.name} in {rows_text(len(differing))}, such as "
-                f"{_row_name(differing[0])}: these rows did not answer the same question"
-            )
-    return lines
-
-
-def _row_name(pair_key: PairKey) -> str:
-    key, variant, epoch = pair_key
-    details = [*variant, *([f"epoch {epoch}"] if epoch else [])]
-    return f"{key} ({', '.join(details)})" if details else key

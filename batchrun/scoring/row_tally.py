@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from batchrun.errors import InputError
 from batchrun.records import Row, Value
 from batchrun.scoring.score_columns import ScoreColumns
-from batchrun.scoring.score_tally import RowCosts, RowKind, ScoreTally
+from batchrun.scoring.score_tally import RowKind, ScoreTally
 from batchrun.scoring.scorers.base import as_text, is_missing
 
 __all__ = ["RowTally", "row_status"]
@@ -64,6 +65,8 @@ class RowTally:
         self._own = own_columns
         self._axes = axes
         self._for_comparison = for_comparison
+        if for_comparison:
+            tally.content_hashes.update({name: array("q") for name in own_columns if name != columns.key})
         self._ids: dict[tuple[int, ...], str] = {}
         self._texts: dict[str, str] = {}
 
@@ -102,8 +105,11 @@ class RowTally:
         if columns.labels is not None:
             tally.labels_by_hand.append(self._label(values))
         if self._for_comparison:
-            tally.costs.append(RowCosts(*(_float(values.get(name)) for name in self._costs)))
-            tally.content_hashes.append(self._content_hashes(row))
+            costs = tally.costs
+            for name, numbers in zip(self._costs, (costs.cost_usd, costs.duration_s, costs.tokens), strict=True):
+                numbers.append(_float(values.get(name)))
+            for name, hashes in tally.content_hashes.items():
+                hashes.append(hash(as_text(values[name])))
         return kind
 
     def _label(self, values: Mapping[str, Value]) -> str | None:

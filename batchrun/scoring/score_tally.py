@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, TypeAlias, TypeVar, get_args
+from typing import Literal, NamedTuple, TypeAlias, TypeVar, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from batchrun.scoring.compact import Choices, Flags, Numbers
+from batchrun.scoring.compact import Choices, Flags, Numbers, Texts
 
-__all__ = ["PairKey", "RowCosts", "RowKind", "ScoreTally"]
+__all__ = ["PairKey", "PairKeys", "RowCosts", "RowKind", "ScoreTally"]
 
 
 RowKind: TypeAlias = Literal["answered", "failed", "unfinished", "skipped"]
@@ -34,12 +35,57 @@ class PairKey(NamedTuple):
     epoch: str
 
 
-class RowCosts(NamedTuple):
-    """The costs of one row; None if unknown."""
+@dataclass(frozen=True, slots=True)
+class RowCosts:
+    """The costs of the rows, each list with one entry per row; None if unknown.
 
-    cost_usd: float | None
-    duration_s: float | None
-    tokens: float | None
+    Mutable state: the lists.
+    """
+
+    cost_usd: Numbers = field(default_factory=Numbers)
+    duration_s: Numbers = field(default_factory=Numbers)
+    tokens: Numbers = field(default_factory=Numbers)
+
+    def part(self, positions: Sequence[int]) -> RowCosts:
+        """Return the costs of some rows; nothing if none are kept."""
+        if not self.cost_usd:
+            return RowCosts()
+        return RowCosts(*(each.part(positions) for each in (self.cost_usd, self.duration_s, self.tokens)))
+
+
+class PairKeys(Sequence[PairKey]):
+    """The pair keys of a table's rows, each made when it is asked for."""
+
+    def __init__(self, tally: ScoreTally, *, with_epochs: bool) -> None:
+        self._tally = tally
+        self._with_epochs = with_epochs and len(tally.epochs) > 0
+
+    @property
+    def has_more_than_key(self) -> bool:
+        """Whether two rows with the same key may have different pair keys."""
+        return self._with_epochs or len(self._tally.variants) > 0
+
+    def __len__(self) -> int:
+        return len(self._tally.keys)
+
+    def __iter__(self) -> Iterator[PairKey]:
+        return map(self.__getitem__, range(len(self)))
+
+    @overload
+    def __getitem__(self, position: int) -> PairKey: ...
+
+    @overload
+    def __getitem__(self, position: slice) -> Sequence[PairKey]: ...
+
+    def __getitem__(self, position: int | slice) -> PairKey | Sequence[PairKey]:
+        if isinstance(position, slice):
+            return [self[each] for each in range(*position.indices(len(self)))]
+        tally = self._tally
+        return PairKey(
+            tally.keys[position],
+            tally.variants[position] if tally.variants else (),
+            tally.epochs[position] if self._with_epochs else "",
+        )
 
 
 @dataclass(slots=True)
@@ -65,14 +111,14 @@ class ScoreTally:
             without them.
         cut_short: positions of rows whose answer was cut short; these are scored like the others.
         costs: costs of the rows; only for comparisons.
-        content_hashes: hashes of the cells in the columns that batchrun did not add, in column order; only for
-            comparisons.
+        content_hashes: column that batchrun did not add → hashes of its cells; without the key column, whose cells
+            are equal in a pair; only for comparisons.
     """
 
     kinds: Choices[RowKind] = field(default_factory=lambda: Choices(get_args(RowKind)))
     values: dict[str, Numbers] = field(default_factory=dict)
     reasons: dict[str, dict[int, str]] = field(default_factory=dict)
-    keys: list[str] = field(default_factory=list)
+    keys: Texts = field(default_factory=Texts)
     epochs: list[str] = field(default_factory=list)
     axes: tuple[str, ...] = ()
     variants: list[tuple[str, ...]] = field(default_factory=list)
@@ -83,8 +129,8 @@ class ScoreTally:
     needs_target: set[str] = field(default_factory=set)
     labels_by_hand: list[str | None] = field(default_factory=list)
     cut_short: set[int] = field(default_factory=set)
-    costs: list[RowCosts] = field(default_factory=list)
-    content_hashes: list[tuple[int, ...]] = field(default_factory=list)
+    costs: RowCosts = field(default_factory=RowCosts)
+    content_hashes: dict[str, array[int]] = field(default_factory=dict)
 
     @property
     def incomplete(self) -> int:
@@ -133,15 +179,8 @@ class ScoreTally:
 
     def pair_keys(self, positions: Iterable[int] | None = None, *, with_epochs: bool = True) -> list[PairKey]:
         """Return the pair keys of some rows; of all rows if `positions` is None."""
-        chosen = range(len(self.keys)) if positions is None else positions
-        return [
-            PairKey(
-                self.keys[position],
-                self.variants[position] if self.variants else (),
-                self.epochs[position] if self.epochs and with_epochs else "",
-            )
-            for position in chosen
-        ]
+        keys = PairKeys(self, with_epochs=with_epochs)
+        return list(keys) if positions is None else [keys[position] for position in positions]
 
     def part(self, positions: Sequence[int]) -> ScoreTally:
         """Return the tally of some rows.
@@ -161,7 +200,7 @@ class ScoreTally:
                 name: {places[position]: reason for position, reason in reasons.items() if position in places}
                 for name, reasons in self.reasons.items()
             },
-            keys=selected(self.keys),
+            keys=self.keys.part(positions if self.keys else ()),
             epochs=selected(self.epochs),
             axes=self.axes,
             variants=selected(self.variants),
@@ -172,6 +211,9 @@ class ScoreTally:
             needs_target=self.needs_target,
             labels_by_hand=selected(self.labels_by_hand),
             cut_short={places[position] for position in self.cut_short if position in places},
-            costs=selected(self.costs),
-            content_hashes=selected(self.content_hashes),
+            costs=self.costs.part(positions),
+            content_hashes={
+                column: array("q", (hashes[position] for position in positions))
+                for column, hashes in self.content_hashes.items()
+            },
         )

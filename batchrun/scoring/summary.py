@@ -13,6 +13,7 @@ import numpy.typing as npt
 from batchrun.errors import InputError
 from batchrun.scoring.compact import Numbers
 from batchrun.scoring.intervals import Floats
+from batchrun.scoring.row_codes import has_repeats
 from batchrun.scoring.score_facts import EstimateFacts, FiguresFacts, ScoreFacts
 from batchrun.scoring.score_options import FailedAs
 from batchrun.scoring.score_tally import PairKey, RowKind, ScoreTally
@@ -26,6 +27,7 @@ __all__ = [
     "ScoreSummary",
     "clusters_of",
     "duplicate_epoch",
+    "members_of",
     "scored_values",
     "summarize",
 ]
@@ -217,7 +219,16 @@ def summarize(tally: ScoreTally, failed_as: FailedAs = "skip") -> list[ScoreSumm
     """
     clusters = clusters_of(tally)
     duplicate = duplicate_epoch(tally)
-    return [_summary(tally, name, clusters, duplicate, failed_as) for name in tally.values]
+    is_repeated = clusters is tally.keys or (bool(tally.clusters) and has_repeats(tally.keys))
+    return [
+        _summary(
+            _ScoredRows.of(tally, name, scored_values(tally, name, failed_as), clusters, is_repeated=is_repeated),
+            name,
+            duplicate,
+            failed_as,
+        )
+        for name in tally.values
+    ]
 
 
 def duplicate_epoch(tally: ScoreTally) -> str | None:
@@ -233,14 +244,14 @@ def duplicate_epoch(tally: ScoreTally) -> str | None:
     return None
 
 
-def clusters_of(tally: ScoreTally) -> list[str] | None:
+def clusters_of(tally: ScoreTally) -> Sequence[str] | None:
     """Return the cluster of each row; None if all rows are independent.
 
     Raises:
         InputError: the epochs of one row are in two clusters.
     """
     if not tally.clusters:
-        return tally.keys if len(set(tally.keys)) < len(tally.keys) else None
+        return tally.keys if has_repeats(tally.keys) else None
     cluster_of: dict[str, str] = {}
     for key, cluster in zip(tally.keys, tally.clusters, strict=False):
         if cluster_of.setdefault(key, cluster) != cluster:
@@ -250,10 +261,8 @@ def clusters_of(tally: ScoreTally) -> list[str] | None:
     return tally.clusters
 
 
-def _summary(
-    tally: ScoreTally, name: str, clusters: Sequence[str] | None, duplicate: str | None, failed_as: FailedAs
-) -> ScoreSummary:
-    rows = _ScoredRows.of(tally, name, scored_values(tally, name, failed_as), clusters)
+def _summary(rows: _ScoredRows, name: str, duplicate: str | None, failed_as: FailedAs) -> ScoreSummary:
+    tally = rows.tally
     return ScoreSummary(
         name=name,
         failed_as=failed_as,
@@ -261,7 +270,7 @@ def _summary(
         groups={
             column: {
                 label: _figures(rows, members)
-                for label, members in _members(labels)
+                for label, members in members_of(labels)
                 if not rows.kinds["skipped"][members].all()
             }
             for column, labels in tally.labels.items()
@@ -271,7 +280,7 @@ def _summary(
     )
 
 
-def _members(labels: Sequence[str]) -> Iterator[tuple[str, Positions]]:
+def members_of(labels: Sequence[str]) -> Iterator[tuple[str, Positions]]:
     """Yield each label and the positions of the rows that have it, in order of first occurrence."""
     codes: dict[str, int] = {}
     of_rows = np.fromiter((codes.setdefault(label, len(codes)) for label in labels), np.int32, len(labels))
@@ -291,6 +300,7 @@ class _ScoredRows:
         judgeable, expected: see `ScoreTally`.
         cut_short: which answers were cut short.
         clusters: of the rows; None if all are independent.
+        is_repeated: whether two rows have the same key.
     """
 
     tally: ScoreTally
@@ -302,9 +312,12 @@ class _ScoredRows:
     expected: Flagged
     cut_short: Flagged
     clusters: Sequence[str] | None
+    is_repeated: bool
 
     @classmethod
-    def of(cls, tally: ScoreTally, name: str, entered: Numbers, clusters: Sequence[str] | None) -> _ScoredRows:
+    def of(
+        cls, tally: ScoreTally, name: str, entered: Numbers, clusters: Sequence[str] | None, *, is_repeated: bool
+    ) -> _ScoredRows:
         cut_short = np.zeros(len(entered), dtype=np.bool_)
         cut_short[list(tally.cut_short)] = True
         own = tally.values[name]
@@ -319,6 +332,7 @@ class _ScoredRows:
             expected=tally.expected(name),
             cut_short=cut_short,
             clusters=clusters,
+            is_repeated=is_repeated,
         )
 
 
@@ -332,7 +346,7 @@ def _figures(rows: _ScoredRows, members: Positions | None) -> Figures:
     unscored = expected & ~is_scored
     listed: list[int] = []
     scored: list[int] = []
-    if tally.keys or rows.clusters is not None:
+    if rows.is_repeated or rows.clusters is not None:
         listed = list(range(len(values))) if members is None else members.tolist()
         scored = [index for index, has_score in zip(listed, is_scored.tolist(), strict=True) if has_score]
     clusters = None if rows.clusters is None else _repeated([rows.clusters[index] for index in scored])
@@ -354,8 +368,8 @@ def _figures(rows: _ScoredRows, members: Positions | None) -> Figures:
                 "cut_short": expected & is_scored & cut_short,
             }
         ),
-        epochs=_epochs(tally, rows.entered, listed) if tally.keys else None,
-        variance=_variance(tally, values[is_scored], scored) if tally.keys else None,
+        epochs=_epochs(tally, rows.entered, listed) if rows.is_repeated else None,
+        variance=_variance(tally, values[is_scored], scored) if rows.is_repeated else None,
     )
 
 

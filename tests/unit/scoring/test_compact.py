@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from batchrun.scoring.compact import Choices, Flags, Numbers
+from batchrun.scoring.compact import Choices, Flags, Numbers, Texts
+from batchrun.scoring.comparison import compare
+from batchrun.scoring.contender import contender
 from batchrun.scoring.score_columns import ScoreColumns
 from batchrun.scoring.score_tally import ScoreTally
 from batchrun.scoring.scorers.registry import make_scorers
@@ -26,6 +28,16 @@ def test_compact_lists_are_lists() -> None:
     assert kinds.are("b").tolist() == [True, True, False]
     with pytest.raises(KeyError):
         kinds.append("c")
+
+
+def test_texts_come_back() -> None:
+    """Texts of any characters, also half a surrogate pair and the empty text, come back in loops, slices and parts."""
+    given = ["q1", "", "ключ", "\ud800", "\0"]
+    texts = Texts(given)
+    assert list(texts) == given
+    assert (texts[-1], list(texts[1:3]), list(texts.part([3, 0]))) == ("\0", ["", "ключ"], ["\ud800", "q1"])
+    with pytest.raises(IndexError):
+        texts[5]
 
 
 def peak_bytes(path: Path, rows: int) -> int:
@@ -48,3 +60,30 @@ def test_a_scored_row_takes_few_bytes(tmp_path: Path) -> None:
     """Twice as many rows take at most 150 bytes of memory more for each, the figures included."""
     peak_bytes(tmp_path / "a.csv", 10)
     assert peak_bytes(tmp_path / "a.csv", 4_000) - peak_bytes(tmp_path / "a.csv", 2_000) < 2_000 * 150
+
+
+def kept_bytes(path: Path, rows: int) -> int:
+    """Return the most memory that the comparison of two tables of so many rows takes, without reading them."""
+    lines = (
+        f"question-{number},{number % 7},0.001,1.5,{number % 90},completed,{number % 8}\n" for number in range(rows)
+    )
+    path.write_text("id,response,cost_usd,duration_s,total_tokens,status,target\n" + "".join(lines), encoding="utf-8")
+    columns = ScoreColumns(target="target", key="id")
+    tables = [open_scored(str(path), make_scorers(["numeric"]), columns) for _ in range(2)]
+    tallies = [ScoreTally(), ScoreTally()]
+    tracemalloc.start()
+    for table, tally in zip(tables, tallies, strict=True):
+        for _ in table.scored(tally, for_comparison=True):
+            pass
+    tracemalloc.reset_peak()  # of the reader, which reads many rows at once
+    compare([contender(table, "skip", tally) for table, tally in zip(tables, tallies, strict=True)], "skip")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak
+
+
+def test_a_compared_row_takes_few_bytes(tmp_path: Path) -> None:
+    """Twice as many rows of two tables take at most 130 bytes of memory more for each, the pairing included."""
+    kept_bytes(tmp_path / "a.csv", 10)
+    more = kept_bytes(tmp_path / "a.csv", 6_000) - kept_bytes(tmp_path / "a.csv", 3_000)
+    assert more < 2 * 3_000 * 130, more / 6_000
