@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
@@ -19,7 +19,7 @@ from batchrun.job.option_values import seconds_of
 from batchrun.job.options import Job
 from batchrun.journal import Journal, RowHistory
 from batchrun.journal.histories import KEYS_AT_ONCE
-from batchrun.journal.service_batches import is_custom_id
+from batchrun.journal.service_batches import LineState, is_custom_id
 from batchrun.prompts.templates import PromptError
 from batchrun.records import Completed, Failed, Prompt, RunEnd
 
@@ -66,19 +66,23 @@ def work_of(plan: Plan, journal: Journal, clock: WallClock, cache: CachedAnswers
 
 
 def due_work(plan: Plan, journal: Journal, clock: WallClock, due: Container[str]) -> Iterator[RowTask]:
-    """Yield the task of each row in `due`, which an earlier pass of this process deferred; the other rows cost next to
-    nothing."""
+    """Yield the task of each row in `due`, which an earlier pass of this process deferred; many rows share a look-up,
+    and the other rows cost next to nothing."""
     stale_before = oldest_valid_answer(plan.job, clock)
     may_fall_back = plan.job.fallback_model is not None or journal.exchanges.has_fallbacks()
-    for row in plan.asked.rows():
-        row_key = plan.prompter.row_key(row)
-        history = journal.history(row_key) if row_key in due else None
-        if history is None:
-            continue
-        task = _task(plan, journal, plan.prompter.render(row), history, stale_before, may_fall_back=may_fall_back)
-        work = deferred_work(task, journal, clock) if task is not None else None
-        if isinstance(work, RowTask):
-            yield work
+    keyed = ((plan.prompter.row_key(row), row) for row in plan.asked.rows())
+    wanted = (each for each in keyed if each[0] in due)
+    while chunk := list(islice(wanted, KEYS_AT_ONCE)):
+        histories = journal.histories.of([row_key for row_key, _ in chunk])
+        deferred = _Deferred(journal, histories)
+        for row_key, row in chunk:
+            history = histories.get(row_key)
+            if history is None:
+                continue
+            task = _task(plan, journal, plan.prompter.render(row), history, stale_before, may_fall_back=may_fall_back)
+            work = deferred.work(task, clock) if task is not None else None
+            if isinstance(work, RowTask):
+                yield work
 
 
 def deferred_work(task: RowTask, journal: Journal, clock: WallClock) -> RowTask | SkippedRow:
@@ -87,14 +91,53 @@ def deferred_work(task: RowTask, journal: Journal, clock: WallClock) -> RowTask 
     if last is None or last.run_ended or not is_custom_id(last.run_id):
         return task
     state = journal.service_batches.line_state(last.run_id)
+    return _continued(task, state, journal, clock)
+
+
+def _continued(
+    task: RowTask,
+    state: LineState | None,
+    journal: Journal,
+    clock: WallClock,
+    past: tuple[int, datetime | None] | None = None,
+) -> RowTask | SkippedRow:
+    """Return the work that is left for a row whose last request is a request line.
+
+    Args:
+        past: of the row since its earlier outcome; None if it was not looked up.
+    """
     if state is None:
         return task
     if state == "open":
         return SkippedRow.DEFERRED
-    after = max((end.attempt for end in task.ends), default=0)
-    counted, began_at = journal.deferred_rows.past(task.prompt.row_key, after, NEVER_TRIED)
+    if past is None or task.ends:
+        after = max((end.attempt for end in task.ends), default=0)
+        past = journal.deferred_rows.past(task.prompt.row_key, after, NEVER_TRIED)
+    counted, began_at = past
     waited_s = (clock() - began_at).total_seconds() if began_at is not None else 0.0
     return replace(task, is_deferred=True, counted=counted, waited_s=max(0.0, waited_s))
+
+
+class _Deferred:
+    """What some rows with request lines have behind them, looked up at once."""
+
+    def __init__(self, journal: Journal, histories: Mapping[str, RowHistory]) -> None:
+        """
+        Args:
+            histories: of at most `KEYS_AT_ONCE` rows.
+        """
+        self._journal = journal
+        last = (history.last for history in histories.values())
+        self._states = journal.service_batches.line_states(each.run_id for each in last if each is not None)
+        self._pasts = journal.deferred_rows.pasts([*histories], NEVER_TRIED)
+
+    def work(self, task: RowTask, clock: WallClock) -> RowTask | SkippedRow:
+        """Return what `deferred_work` returns."""
+        last = task.last
+        if last is None or last.run_ended or last.run_id is None:
+            return task
+        past = self._pasts.get(task.prompt.row_key)
+        return _continued(task, self._states.get(last.run_id), self._journal, clock, past)
 
 
 def _with_histories(

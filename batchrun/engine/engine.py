@@ -11,7 +11,7 @@ import logging
 import random
 import traceback
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TypeAlias
@@ -24,6 +24,7 @@ from batchrun.clock import WallClock, loop_time, utc_now
 from batchrun.engine.budget import Budget
 from batchrun.engine.ended_rows import Callback, EndedRow, EndedRows
 from batchrun.engine.limits import Lease, Limits
+from batchrun.engine.pass_limits import ROWS_AT_ONCE
 from batchrun.engine.reservations import Reservations
 from batchrun.engine.retry import GiveUp, RetryPolicy
 from batchrun.engine.row import RowRun
@@ -42,6 +43,8 @@ __all__ = ["Engine", "Forget", "RowWork", "SkippedRow", "Stop"]
 
 FAILURES_CHECKED_AFTER = 20
 SKIPPED_ROWS_A_TURN = 200
+ROWS_A_TURN = 20
+"""Rows of a pass that one turn of the event loop runs, if they wait for nothing."""
 GRACE_AFTER_REFUSAL_S = 30.0
 PREPARE_ATTEMPTS = 3
 REFUSALS_IN_A_ROW = 5
@@ -200,7 +203,10 @@ class Engine:
             async with anyio.create_task_group() as tasks:
                 with self._admission:
                     if await self._prepare():
-                        await self._admit_rows(work, tasks)
+                        if self._defers and self._reservations.budget is None:
+                            tasks.start_soon(self._run_in_turn, iter(work), tasks, ROWS_AT_ONCE)
+                        else:
+                            await self._admit_rows(work, tasks)
             beside.cancel_scope.cancel()
 
     def request_stop(self, stop: Stop, grace_s: float) -> None:
@@ -277,24 +283,54 @@ class Engine:
                         continue
                     self._stop_for_budget(prompt_chars)
                     return
-                self._tally.deferred -= item.is_deferred
-                lease = await self._context.limits.admit(prompt_chars)
-                self._tally.in_flight[item.prompt.row_key] = Flight(loop_time())
-                tasks.start_soon(self._row, item, lease, reserved_usd)
-            elif isinstance(item, Failed):
-                self._context.journal.finish(item, fingerprint="")
-                self._ended.add(EndedRow(item, "input"))
-            elif isinstance(item, CachedRow):
-                self._context.journal.finish(item.outcome, item.fingerprint, ends=item.ends)
-                self._ended.add(EndedRow(item.outcome, "cache"))
-            elif item is SkippedRow.DUPLICATE:
-                self._tally.asked_alike += 1
-            elif item is SkippedRow.DEFERRED:
-                self._tally.deferred += 1
+                tasks.start_soon(self._row, item, await self._admitted(item), reserved_usd)
             else:
-                self._tally.finished_before += 1
+                self._without_request(item)
             if number % SKIPPED_ROWS_A_TURN == 0:
                 await anyio.lowlevel.checkpoint()  # rows that never wait must not block the event loop
+
+    async def _run_in_turn(self, work: Iterator[RowWork], tasks: anyio.abc.TaskGroup, others: int) -> None:
+        """Run rows of a pass one after the other: few of them wait, so that most need no task of their own.
+
+        Args:
+            work: shared with `others` more tasks, which begin while rows of this one wait.
+        """
+        is_first = others > 0
+        for number, item in enumerate(work):
+            if isinstance(item, RowTask):
+                if is_first:
+                    tasks.start_soon(self._run_in_turn, work, tasks, others - 1)
+                    is_first = False
+                if self.stop_after_pass is None or item.is_deferred:
+                    await self._row(item, await self._admitted(item), 0.0)
+            else:
+                self._without_request(item)
+            if number % ROWS_A_TURN == 0:
+                await anyio.lowlevel.checkpoint()
+            if self.stop is not None:
+                return
+
+    async def _admitted(self, task: RowTask) -> Lease:
+        """Wait for the limits, and count the row as one in flight."""
+        self._tally.deferred -= task.is_deferred
+        lease = await self._context.limits.admit(task.prompt.chars)
+        self._tally.in_flight[task.prompt.row_key] = Flight(loop_time())
+        return lease
+
+    def _without_request(self, item: Failed | CachedRow | SkippedRow) -> None:
+        """Record or count a row that is not sent."""
+        if isinstance(item, Failed):
+            self._context.journal.finish(item, fingerprint="")
+            self._ended.add(EndedRow(item, "input"))
+        elif isinstance(item, CachedRow):
+            self._context.journal.finish(item.outcome, item.fingerprint, ends=item.ends)
+            self._ended.add(EndedRow(item.outcome, "cache"))
+        elif item is SkippedRow.DUPLICATE:
+            self._tally.asked_alike += 1
+        elif item is SkippedRow.DEFERRED:
+            self._tally.deferred += 1
+        else:
+            self._tally.finished_before += 1
 
     def _stop_for_budget(self, prompt_chars: int) -> None:
         budget = self._reservations.budget

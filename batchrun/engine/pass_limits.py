@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from types import TracebackType
+from typing import Final, Literal
 
-from batchrun.engine.limits import NEVER_TRIED, Lease, Limits
+import anyio
+
+from batchrun.clock import loop_time
+from batchrun.engine.limits import NEVER_TRIED, Lease, Limits, Stopwatch
 from batchrun.errors import ServiceFault
 from batchrun.token_usage import Usage
 
@@ -15,20 +19,44 @@ ROWS_AT_ONCE: Final = 100
 """Rows in memory at once during a pass."""
 
 
+class _Untimed(Stopwatch):
+    """Measures the seconds of a row without a time limit: no cancel scope is entered."""
+
+    def __init__(self, never_cancelled: anyio.CancelScope) -> None:
+        super().__init__(math.inf)
+        self._never_cancelled = never_cancelled
+
+    def __enter__(self) -> anyio.CancelScope:
+        self._lap_started_s = loop_time()
+        return self._never_cancelled
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Literal[False]:
+        self.elapsed_s += loop_time() - self._lap_started_s
+        return False
+
+
 class PassLimits(Limits):
     """Limits for rows whose requests are deferred.
 
     A fault that such a row meets is hours old: it shows nothing about the service now, and holds no other row back.
     Requests that are sent during a pass, such as uploads, pass the limits of the HTTP client.
+
+    Mutable state: `_never_cancelled`, a scope that no row enters; None before the first row.
     """
 
     def __init__(self) -> None:
         super().__init__(concurrency=ROWS_AT_ONCE, row_timeout_s=math.inf)
+        self._never_cancelled: anyio.CancelScope | None = None
 
     async def admit(self, prompt_chars: int) -> Lease:
         """Wait for a slot."""
         lease = await super().admit(prompt_chars)
         lease.prepaid = False
+        if self._never_cancelled is None:  # it can only be made while an event loop runs
+            self._never_cancelled = anyio.CancelScope()
+        lease.stopwatch = _Untimed(self._never_cancelled)
         return lease
 
     async def readmit(self, lease: Lease, usage: Usage, prompt_chars: int) -> None:

@@ -139,6 +139,8 @@ class RowContext:
             return True
         self.journal.begin_attempt(prompt, attempts.current, self.clock(), turn, redo_from_turn=redo_from_turn)
         attempts.start()
+        if self.defers:
+            return True  # the pass is committed before anything is sent
         await self.journal.committed()
         if not self.limits.step_back(lease) or await self.limits.next_attempt(lease):
             return True

@@ -112,13 +112,14 @@ class Database:
         """Number of rows that this connection has written so far."""
         return self._connection.total_changes
 
-    def write(self, sql: str, values: tuple[Any, ...] | JsonObject = ()) -> None:
-        """Execute a statement. A fault rolls back the transaction that it is part of."""
+    def write(self, sql: str, values: tuple[Any, ...] | JsonObject = ()) -> int:
+        """Execute a statement; return the number of rows that it has changed. A fault rolls back the transaction that
+        it is part of."""
         groups = self._groups
         try:
             if groups is not None:
                 groups.begin()
-            self._connection.execute(sql, values)
+            return self._connection.execute(sql, values).rowcount
         except sqlite3.Error as exc:
             raise self._failed(exc) from exc
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from batchrun.journal.database import Database
@@ -36,6 +36,19 @@ class DeferredRows(JournalPart):
             (after, *faults, row_key),
         )[0]
         return int(failed), datetime.fromisoformat(started_at) if started_at is not None else None
+
+    def pasts(self, row_keys: Sequence[str], uncounted: Iterable[str]) -> dict[str, tuple[int, datetime | None]]:
+        """Return row → its `past`, for rows of which no run has ended since their earlier outcome; at most some
+        hundreds."""
+        faults = tuple(uncounted)
+        rows = self._read(
+            f"SELECT row_key, total(fault_type IS NOT NULL AND fault_type NOT IN ({', '.join('?' * len(faults))})), "
+            f"min(started_at) FROM attempts WHERE row_key IN ({', '.join('?' * len(row_keys))}) "
+            "AND number > coalesce((SELECT attempts FROM outcomes WHERE outcomes.row_key = attempts.row_key), 0) "
+            "GROUP BY row_key",
+            (*faults, *row_keys),
+        )
+        return {row_key: (int(failed), datetime.fromisoformat(started_at)) for row_key, failed, started_at in rows}
 
     def waiting(self) -> int:
         """Return the number of rows whose last request was not sent yet."""

@@ -287,9 +287,8 @@ class Journal:
         if outcome.extras and not outcome.extras.keys() <= self._carried:
             self._carried |= outcome.extras.keys()
             self.write_manifest({"carried": sorted(self._carried)})
-        if not self._has_history and not ends:
-            self._write(INSERT_OUTCOME, values)
-            return
+        if not ends and self._write(INSERT_OUTCOME, values):
+            return  # the row had none before
         with self._db.transaction():
             if ends:
                 self.exchanges.replace(outcome.row_key, fingerprint, ends, mark=stamp(outcome.completed_at))

@@ -26,7 +26,10 @@ OUTCOME_COLUMNS = (
     "completion_tokens, total_tokens, cached_tokens, reasoning_tokens, raw_usage, cost_usd, attempts, "
     "duration_s, completed_at, extras"
 )
-INSERT_OUTCOME = f"INSERT INTO outcomes ({OUTCOME_COLUMNS}, own_ids) VALUES ({', '.join('?' * 21)})"
+INSERT_OUTCOME = (
+    f"INSERT INTO outcomes ({OUTCOME_COLUMNS}, own_ids) VALUES ({', '.join('?' * 21)}) ON CONFLICT (row_key) DO NOTHING"
+)
+"""Writes nothing if the row has an outcome."""
 
 
 def stamp(moment: datetime) -> str:

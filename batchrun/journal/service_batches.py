@@ -322,6 +322,22 @@ class ServiceBatches(JournalPart):
         found = self.find(custom_id)
         return None if found is None else found.state
 
+    def line_states(self, custom_ids: Iterable[str | None]) -> dict[str, LineState]:
+        """Return custom id → how far its request line is, for those that the journal has."""
+        found: dict[str, LineState] = {}
+        wanted = {line_of(custom_id): custom_id for custom_id in custom_ids} if self._database.version >= _SINCE else {}
+        lines = [line for line in wanted if line is not None]
+        for start in range(0, len(lines), _CHUNK):
+            some = lines[start : start + _CHUNK]
+            rows = self._read(
+                "SELECT line, custom_id, CASE WHEN result IS NOT NULL OR collected_at IS NOT NULL THEN 'ended' "
+                "WHEN batch IS NULL THEN 'waiting' ELSE 'open' END FROM request_lines "
+                f"LEFT JOIN service_batches ON number = batch WHERE line IN ({', '.join('?' * len(some))})",
+                tuple(some),
+            )
+            found.update((custom_id, state) for line, custom_id, state in rows if wanted[line] == custom_id)
+        return found
+
     def waiting(self, lines: Sequence[int]) -> Iterator[WaitingLine]:
         """Yield those of the lines that are in no service batch, in the order of their numbers."""
         ordered = sorted(set(lines))
