@@ -17,7 +17,7 @@ from batchrun.batch.output import write_output
 from batchrun.batch.paths import Paths, paths_of_output
 from batchrun.batch.recorded_plan import recorded_plan
 from batchrun.batch.run_summary import SUBMITTED
-from batchrun.batch.service_batch_text import news_facts
+from batchrun.batch.service_batch_text import news_facts, results_text
 from batchrun.batch.waves import CANCEL_AGAIN_S
 from batchrun.batch.work import due_work
 from batchrun.batch.written_output import WrittenOutput
@@ -175,7 +175,7 @@ def cancel_lines(facts: CancelFacts) -> list[str]:
     """Return what `cancel` did, for people."""
     lines = []
     if facts["cancelled"]:
-        came = f"{facts['answers']:,} answers and {facts['errors']:,} errors came back"
+        came = results_text(facts["answers"], facts["errors"])
         lines.append(f"cancelled {_batches(facts['cancelled'])} at the service: {came}")
     elif not facts["open"]:
         lines.append("no batch of this output was open at the service")

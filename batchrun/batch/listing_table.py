@@ -44,7 +44,12 @@ def listing_lines(
 def _cells(batch: ListedBatch, now: datetime, *, is_terminal: bool) -> dict[str, str]:
     ended = batch["completed"] + batch["incomplete"] + batch["failed"]
     rows, tokens = batch["rows"], batch["prompt_tokens"] + batch["completion_tokens"]
-    state = "running" if batch["running"] else "finished" if ended >= rows else "stopped"
+    if batch["running"]:
+        state = "running"
+    elif batch["service_batches"]:
+        state = "submitted"
+    else:
+        state = "finished" if ended >= rows else "stopped"
     return {
         "OUTPUT": visible_line(shown_path(Path(batch["output"]))),
         "STATE": f"{state} {ended / rows:.0%}" if state != "finished" and rows else state,

@@ -281,7 +281,7 @@ def _this_run_text(summary: Summary) -> str:
     """Return the rows and the cost of this run, apart from those of earlier runs."""
     now, sent = summary.statistics, summary.rows_sent
     if not sent:
-        return "this run: nothing sent"
+        return "this run: no answers yet" if summary.service_batches else "this run: nothing sent"
     is_unpriced = now.cost_usd is None and now.prompt_tokens + now.completed + now.incomplete > 0
     cost = cost_text(now.cost_usd, unpriced=sent if is_unpriced else 0, embedded=summary.embedded)
     parts = [f"this run: {rows_text(sent)}", f"{now.prompt_tokens:,} tokens in, {now.completion_tokens:,} out", cost]

@@ -16,6 +16,7 @@ __all__ = [
     "ServiceBatchFacts",
     "news_facts",
     "news_text",
+    "results_text",
     "service_batch_facts",
     "service_batch_lines",
     "service_batch_text",
@@ -75,7 +76,7 @@ def service_batch_facts(batch: ServiceBatch) -> ServiceBatchFacts:
 
 def service_batch_text(facts: ServiceBatchFacts, now: datetime) -> str:
     """Return a service batch for people: what it is doing and since when, such as
-    `batch_1: in_progress since 14:05 (3 h 2 min), 120 of 500 requests`."""
+    `batch_1: in_progress since 14:05 (3:02:10), 120 of 500 requests`."""
     since = datetime.fromisoformat(facts["since"])
     age = duration(max(0.0, (now - since).total_seconds()))
     done = (facts["completed"] or 0) + (facts["failed"] or 0)
@@ -95,6 +96,12 @@ def service_batch_lines(batches: Sequence[ServiceBatchFacts], now: datetime) -> 
     return lines
 
 
+def results_text(answers: int, errors: int) -> str:
+    """Return how many requests have an answer and how many ended without one: with an error, cancelled or expired."""
+    text = f"{answers:,} {'answer' if answers == 1 else 'answers'}"
+    return f"{text}; {errors:,} {'request' if errors == 1 else 'requests'} ended without one" if errors else text
+
+
 def news_text(news: BatchNews) -> str:
     """Return a line about what happened to a service batch."""
     batch = news.batch
@@ -108,6 +115,6 @@ def news_text(news: BatchNews) -> str:
         case "collected" if not news.text:
             missing = f", {batch.missing:,} without a result" if batch.missing else ""
             unknown = f", {batch.unknown:,} unknown results" if batch.unknown else ""
-            return f"{name}: {batch.status}, {batch.answers:,} answers and {batch.errors:,} errors{missing}{unknown}"
+            return f"{name}: collected {results_text(batch.answers, batch.errors)}{missing}{unknown}"
         case _:
             return f"{name}: {news.text}"

@@ -192,10 +192,10 @@ def show(output: Path, row: str, *, as_json: bool) -> None:
 def cleanup(target: str, *, in_flight: bool, dry_run: bool, quiet: bool, as_json: bool, **options: Any) -> int:
     """Delete the objects that a batch created at the service.
 
-    These are threads, conversations, responses and the batch's assistant. The answers are kept. Objects that rows in
-    flight need are kept too, so that the batch can be resumed. Run the same command again to continue an interrupted
-    cleanup. If a job file is given, its headers and other connection options are used. OUTPUT may also be a journal
-    that --fresh set aside.
+    These are threads, conversations, responses, files (also those of the Batch API) and the batch's assistant. The
+    answers are kept. Objects that rows in flight need are kept too, so that the batch can be resumed. Run the same
+    command again to continue an interrupted cleanup. If a job file is given, its headers and other connection options
+    are used. OUTPUT may also be a journal that --fresh set aside.
     """
     from batchrun.batch.cleanup import clean_up
     from batchrun.batch.cleanup_summary import cleanup_facts, cleanup_line

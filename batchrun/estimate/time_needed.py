@@ -66,5 +66,6 @@ def time_of_waves(job: Job) -> TimeNeeded:
 def time_text(time: TimeNeeded, basis: Literal["assumed", "measured"]) -> str:
     """Return the time, what limits it, and the latency that it is based on."""
     if time.bound == "--batch-api":
-        return f"up to {duration(time.seconds)}: each wave of requests may take up to {duration(WAVE_S)} (--batch-api)"
+        hours = f"{time.seconds / 3600:,.0f}"
+        return f"up to {hours} h: each wave of requests may take up to {WAVE_S / 3600:.0f} h (--batch-api)"
     return f"about {duration(time.seconds)}, limited by {time.bound} ({duration(time.latency_s)} per row, {basis})"

@@ -104,7 +104,8 @@ def unused_limits(job: Job) -> Iterator[str]:
     given = [_flag(name) for name in _ORDINARY if getattr(job, name) is not None]
     if job.batch_api and given:
         does = "does" if len(given) == 1 else "do"
-        yield f"{', '.join(given)} {does} not hold for requests of the Batch API, only for ordinary requests"
+        names = " and ".join(filter(None, (", ".join(given[:-1]), given[-1])))
+        yield f"{names} {does} not hold for requests of the Batch API, only for ordinary requests"
 
 
 def _flag(name: str) -> str:

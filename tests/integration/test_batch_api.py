@@ -267,7 +267,7 @@ def test_before_the_start(tmp_path: Path) -> None:
     lines = "\n".join(dry_run_lines(both[0]))
     assert "up to 2 waves of requests (turns), each of which may take up to 24 h" in lines
     assert "--rpm does not hold for requests of the Batch API" in lines
-    assert "time: up to 48:00:00: each wave of requests may take up to 24:00:00" in lines
+    assert "time: up to 48 h: each wave of requests may take up to 24 h" in lines
     assert "Batch API)" in lines
     assert both[0].cost is not None
     assert both[1].cost == 2 * both[0].cost

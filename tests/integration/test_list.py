@@ -20,6 +20,7 @@ from batchrun.batch.listing import ListedBatch
 from batchrun.batch.listing_table import listing_lines
 from batchrun.batch.lock import held
 from batchrun.batch.paths import paths_for
+from batchrun.batch.service_batch_text import ServiceBatchFacts
 from batchrun.journal import Journal
 from tests.integration.test_earlier_versions import BATCHES, laid_out
 from tests.support.command import Result, batchrun
@@ -265,6 +266,23 @@ def test_a_terminal_shows_short_times_and_counts() -> None:
     partly: ListedBatch = {**BATCH, "cost_usd": 0.0, "unpriced": 1_200}
     assert "$0.0000 + 1,200 unknown" in listing_lines([partly], [], now=NOW)[1]
     assert "2025-03" in lines[3]
+
+
+def test_a_batch_at_the_service_is_submitted() -> None:
+    """A batch whose requests are at the Batch API is neither stopped nor finished."""
+    service_batch: ServiceBatchFacts = {
+        "batch_id": "batch_1",
+        "status": "in_progress",
+        "since": NOW.isoformat(),
+        "created_at": NOW.isoformat(),
+        "endpoint": "/v1/responses",
+        "model": "gpt-5-mini",
+        "requests": 37,
+        "completed": 0,
+        "failed": 0,
+    }
+    line = listing_lines([{**BATCH, "service_batches": [service_batch]}], [], now=NOW, width=100)[1]
+    assert line.split()[:3] == ["out.csv", "submitted", "97%"]
 
 
 def test_a_pipe_gets_whole_values() -> None:

@@ -78,6 +78,6 @@ def test_limits_of_ordinary_requests_are_named() -> None:
     """A limit that does not hold for requests of the Batch API is said."""
     job = make_job({"batch_api": True, "rpm": 60, "row_timeout": 5})
     assert list(unused_limits(job)) == [
-        "--rpm, --row-timeout do not hold for requests of the Batch API, only for ordinary requests"
+        "--rpm and --row-timeout do not hold for requests of the Batch API, only for ordinary requests"
     ]
     assert list(unused_limits(make_job({"rpm": 60}))) == []
