@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from batchrun.api.parameters import in_python
 from batchrun.batch.plan import Plan
 from batchrun.batch.run_summary import Summary, summary_lines, warning_lines
+from batchrun.job.batch_api_rules import waves_notice
 
 __all__ = ["Caller"]
 
@@ -56,9 +57,11 @@ class Caller:
         """
         if plan.destination.why_embedded:
             (logger.info if is_chosen else self.warn)(plan.destination.why_embedded)
+        as_asked = {*waves_notice(plan.job)}
+        if plan.selection is not None and not plan.selection.is_short:
+            as_asked.add(plan.selection.note)
         for notice in plan.notices:
-            is_as_asked = plan.selection is not None and notice == plan.selection.note and not plan.selection.is_short
-            (logger.info if is_as_asked else self.warn)(notice)
+            (logger.info if notice in as_asked else self.warn)(notice)
 
     def report(self, summary: Summary) -> None:
         """Log how a batch ended, and warn of everything that its table of answers lacks."""
