@@ -19,7 +19,7 @@ from batchrun.clock import WallClock
 from batchrun.engine import Engine, EngineStatistics, Limits
 from batchrun.engine.pass_limits import PassLimits
 from batchrun.engine.service import Service
-from batchrun.errors import InputError
+from batchrun.errors import InputError, OutputError
 from batchrun.job.options import Job
 from batchrun.journal import Journal, place_of
 from batchrun.journal.service_batches import ServiceBatch
@@ -40,6 +40,7 @@ __all__ = [
     "open_service_batches",
     "reading_results",
     "refuse_open_batches",
+    "refuse_to_leave_batches",
 ]
 
 log = logging.getLogger("batchrun.batch_api")
@@ -90,12 +91,40 @@ def refuse_open_batches(plan: Plan, journal: Journal) -> None:
     """
     open_batches = [] if plan.job.batch_api else open_service_batches(journal)
     if open_batches:
-        number = len(open_batches)
-        are = "1 batch of this output is" if number == 1 else f"{number:,} batches of this output are"
         raise InputError(
-            f"{are} at the service's Batch API: add --batch-api to collect the answers, or cancel with "
-            f"{command('cancel', plan.paths.output)}"
+            f"{_batches_are(len(open_batches))} at the service's Batch API: add --batch-api to collect the answers, or "
+            f"cancel with {command('cancel', plan.paths.output)}"
         )
+
+
+def refuse_to_leave_batches(plan: Plan) -> None:
+    """Refuse a run that would pay for rows again whose answers are still to come: with --fresh, or at another service.
+
+    Raises:
+        InputError: names what to do.
+    """
+    job, path = plan.job, plan.paths.journal
+    if not (job.fresh or job.accept_changes) or not path.is_file() or not path.stat().st_size:
+        return
+    try:
+        with Journal(path, read_only=True) as journal:
+            batches = [
+                each
+                for each in journal.service_batches.all()
+                if each.is_open and (each.batch_id is not None or each.status == "creating")
+            ]
+    except OutputError:
+        return  # --fresh replaces a journal that cannot be read; otherwise, opening it reports the problem
+    if batches and (job.fresh or any(each.place != place_of(plan.manifest()) for each in batches)):
+        option = "--fresh" if job.fresh else "--accept-changes with another service"
+        raise InputError(
+            f"{option}: {_batches_are(len(batches))} at the service's Batch API, whose rows would be paid for twice: "
+            f"cancel with {command('cancel', plan.paths.output)}, or name another output (--output)"
+        )
+
+
+def _batches_are(number: int) -> str:
+    return "1 batch of this output is" if number == 1 else f"{number:,} batches of this output are"
 
 
 def open_service_batches(journal: Journal) -> list[ServiceBatch]:
@@ -146,6 +175,15 @@ def open_batch_api(
     desk_wire = wire_of(plan, endpoint, desk_limits)
     stack.push_async_callback(desk_wire.aclose)
 
+    ended: set[str] = set()
+
+    def note(outcome: Outcome) -> None:
+        ended.add(outcome.row_key)
+        if on_outcome is not None:
+            on_outcome(outcome)
+
+    take = on_outcome if plan.job.budget is None else note
+
     def report(news: BatchNews) -> None:
         facts = news_facts(news)
         log.info("%s", facts["text"])
@@ -156,10 +194,10 @@ def open_batch_api(
 
     def engine(made: Limits, *, asks: bool, shares: Engine | None = None) -> Engine:
         wrap = _deferring(wire, journal, desk.due, asks=asks)
-        return engine_of(plan, journal, wire, made, clock, on_outcome, notices, wrap=wrap, defers=asks, shares=shares)
+        return engine_of(plan, journal, wire, made, clock, take, notices, wrap=wrap, defers=asks, shares=shares)
 
     passes = engine(PassLimits(), asks=True)
-    waves = Waves(plan, journal, passes, desk, clock, lambda: engine(limits, asks=False, shares=passes))
+    waves = Waves(plan, journal, passes, desk, clock, lambda: engine(limits, asks=False, shares=passes), ended)
     opened = BatchApi(passes, waves, limits, desk_limits, desk.open())
     return opened
 

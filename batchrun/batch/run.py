@@ -22,6 +22,7 @@ from batchrun.batch.batch_api import (
     open_service_batches,
     reading_results,
     refuse_open_batches,
+    refuse_to_leave_batches,
 )
 from batchrun.batch.cache_plan import kept_on_request
 from batchrun.batch.cached_answers import CachedAnswers, open_answers
@@ -149,6 +150,7 @@ def _open_journal(plan: Plan, stack: AsyncExitStack, clock: WallClock, notify: C
 
     A journal that opens has accepted the batch, so the copy of standard input replaces that of an earlier run.
     """
+    refuse_to_leave_batches(plan)
     journal = stack.enter_context(
         open_journal(
             plan.paths.journal,

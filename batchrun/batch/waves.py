@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterator, Sequence
 from datetime import datetime
 from typing import Final, TypeAlias
 
@@ -59,11 +59,13 @@ class Waves:
         desk: Desk,
         clock: WallClock,
         make_ordinary: Callable[[], Engine],
+        ended: Container[str],
     ) -> None:
         """
         Args:
             engine: its service defers every request to the desk.
             make_ordinary: returns an engine for rows to ask in the ordinary way.
+            ended: keys of the rows that have ended in this run, if a budget may leave rows to a later pass.
         """
         self._plan = plan
         self._journal = journal
@@ -71,6 +73,7 @@ class Waves:
         self._desk = desk
         self._clock = clock
         self._make_ordinary = make_ordinary
+        self._ended = ended
         self._deadline_s = batch_deadline_s(plan.job)
         self._given_up: set[int] = set(journal.read_manifest().get(_GIVEN_UP, []))
         self._asked_s: dict[int, float] = {}
@@ -97,6 +100,7 @@ class Waves:
         pending = while_unchanged(self._for_pass(work(False)))
         while not self._is_stopped():
             await engine.run(pending)
+            rows_left = engine.rows_left
             self._journal.look_back()
             await self._ask_given_up(while_unchanged)
             desk.tidy()
@@ -111,9 +115,9 @@ class Waves:
                     engine.request_stop(Stop(submitted_text(desk.open()), SUBMITTED), 0.0)
                     return
                 await self._unless_stopped(self._watch)
-            elif not engine.rows_left:
+            elif not rows_left:
                 return
-            if engine.rows_left:
+            if rows_left:
                 pending = while_unchanged(self._for_pass(work(True), again=True))
             else:
                 due = self._journal.service_batches.due_rows() - self._unanswered()
@@ -141,12 +145,14 @@ class Waves:
         """Yield the work of a pass over all rows, without the rows to ask in the ordinary way.
 
         Args:
-            again: rows without a task were counted by an earlier pass.
+            again: rows without a task were counted by an earlier pass, and rows that have ended in this run are not
+                asked once more (--retry-failed, --max-age).
         """
         ordinary = self._unanswered()
         for item in work:
             if isinstance(item, RowTask) and item.prompt.row_key not in ordinary:
-                yield item
+                if not (again and item.prompt.row_key in self._ended):
+                    yield item
             elif not again:
                 yield SkippedRow.DEFERRED if isinstance(item, RowTask) else item
 

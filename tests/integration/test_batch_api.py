@@ -29,6 +29,7 @@ from batchrun.job.validation import make_job
 from batchrun.server import EmbeddedServer, ServerSettings
 from batchrun.server.responders.script import ScriptResponder
 from tests.support.command import batchrun as command
+from tests.support.foreign_batch_api import ForeignBatchApi
 from tests.support.rows import read_csv, write_csv
 
 KEY = Environment(api_key="sk-test-0123456789")
@@ -227,6 +228,29 @@ async def test_cancel_does_not_wait_for_ever(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
+async def test_cancel_ends_when_a_batch_fails_meanwhile(tmp_path: Path) -> None:
+    """A batch at the service that fails as a whole while it is cancelled is not made once more, nor waited for."""
+    with ForeignBatchApi(statuses=("validating", "failed")) as service:
+        await run(tmp_path, service.url, api="chat", no_wait=True, batch_size=3)
+        facts = await cancel_batch(tmp_path / "out.csv", make_job({"batch_poll": 0.05}), KEY)
+        assert (facts["cancelled"], facts["pending"], len(service.batches)) == (2, 6, 2)
+
+
+@pytest.mark.anyio
+async def test_fresh_leaves_no_paid_batch_behind(tmp_path: Path) -> None:
+    """--fresh, and another service, are refused while a batch is at the service, whose answers nobody would collect."""
+    with serving(tmp_path, PLAIN + FOREVER) as url:
+        await run(tmp_path, url, no_wait=True)
+        with pytest.raises(InputError, match=r"^--fresh: 1 batch of this output is at the service.* batchrun cancel "):
+            await run(tmp_path, url, no_wait=True, fresh=True)
+        with pytest.raises(InputError, match=r"^--accept-changes with another service: 1 batch"):
+            await run(tmp_path, url.replace("127.0.0.1", "localhost"), no_wait=True, accept_changes=True)
+        assert len(_service_batches(url)) == 1
+        await cancel_batch(tmp_path / "out.csv", make_job({}), KEY)
+        assert (await run(tmp_path, url, no_wait=True, fresh=True)).totals.by_status["in_flight"] == 6
+
+
+@pytest.mark.anyio
 async def test_cleanup_deletes_the_files(tmp_path: Path) -> None:
     """`cleanup` deletes the stored responses and the files of the service batches, once their answers are there."""
     with serving(tmp_path, PLAIN) as url:
@@ -254,6 +278,30 @@ async def test_the_budget_holds_over_waves(tmp_path: Path) -> None:
         short = await run(tmp_path, url, name="short.csv", budget=15.0, **options)
         assert short.exit_code == 4
         assert short.totals.by_status["completed"] == 2
+
+
+@pytest.mark.anyio
+async def test_a_budget_asks_no_failed_row_twice_in_a_run(tmp_path: Path) -> None:
+    """With --retry-failed, the later waves of a budget ask the rows that are left, and not those that have just
+    failed."""
+    refused = '[[rule]]\npattern = "question [01]"\nfault = { code = "invalid_prompt" }\n'
+    prices = {"m": {"input": 0.0, "output": 1_000_000.0}}
+    with serving(tmp_path, refused + PLAIN) as url:
+        summary = await run(
+            tmp_path, url, api="chat", prices=prices, max_completion_tokens=10, budget=45.0, retry_failed=True
+        )
+    assert (summary.exit_code, summary.stop) == (3, None)
+    assert [row["attempts"] for row in read_csv(tmp_path / "out.csv")] == ["1"] * 6
+
+
+@pytest.mark.anyio
+async def test_a_budget_and_a_deadline_leave_no_row(tmp_path: Path) -> None:
+    """Rows that waited for money of others are asked when a deadline has sent these in the ordinary way."""
+    prices = {"m": {"input": 0.0, "output": 1_000_000.0}}
+    options: dict[str, Any] = {"prices": prices, "max_completion_tokens": 10, "api": "chat"}
+    with serving(tmp_path, PLAIN + FOREVER) as url:
+        summary = await run(tmp_path, url, TABLE[:3], budget=25.0, batch_deadline="0.1s", **options)
+    assert (summary.exit_code, statuses(tmp_path)) == (0, ["completed"] * 3)
 
 
 def test_before_the_start(tmp_path: Path) -> None:

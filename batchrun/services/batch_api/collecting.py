@@ -18,13 +18,17 @@ from batchrun.services.batch_api.results import stored
 from batchrun.services.batch_api.scratch import readable_errors, removed
 from batchrun.services.reply_fields import loaded
 
-__all__ = ["Collector", "Incomplete", "Patience"]
+__all__ = ["GONE", "Collector", "Incomplete", "Patience"]
 
 CHUNK_LINES = 500
 CHUNK_BYTES = 4_000_000
 """Result lines in one transaction, and in memory at once."""
 MAX_FETCHES = 5
 """Downloads of files that hold fewer results than there are requests; then the rest is given up."""
+
+
+GONE = frozenset({404, 410})
+"""HTTP statuses for something that the service no longer has."""
 
 
 class Incomplete(Exception):
@@ -119,7 +123,7 @@ class Collector:
         except ServiceFault as fault:
             if fault.status_code in (401, 403, 407):
                 raise
-            if fault.status_code == 404 and has_settled and not isinstance(fault, TransientFault):
+            if fault.status_code in GONE and has_settled and not isinstance(fault, TransientFault):
                 return False
             raise Incomplete(f"the result file {file_id} cannot be downloaded: {fault}") from fault
         problem = _problem(self._scratch)
@@ -212,7 +216,7 @@ def _may_be_missing(batch: ServiceBatch) -> int:
 def _lacking(batch: ServiceBatch, gone: list[str]) -> tuple[str, str | None]:
     """Return (error type, reason) of the request lines without a result."""
     if gone:
-        return "result_file_gone", f"the service no longer has the result file {' and '.join(gone)} (404)"
+        return "result_file_gone", f"the service no longer has the result file {' and '.join(gone)}"
     if batch.status == "completed":
         return "result_missing", None
     if batch.status == "failed":

@@ -14,7 +14,7 @@ from batchrun.journal.row_records import stamp
 from batchrun.journal.service_batches import UNSENT, ServiceBatch, ServiceBatches
 from batchrun.records import JsonObject
 from batchrun.services.batch_api.batch_client import BatchClient
-from batchrun.services.batch_api.collecting import Collector, Incomplete, Patience
+from batchrun.services.batch_api.collecting import GONE, Collector, Incomplete, Patience
 from batchrun.services.batch_api.outgoing import Outgoing
 from batchrun.services.batch_api.results import failed_line
 from batchrun.services.batch_api.watching import (
@@ -162,7 +162,7 @@ class Incoming:
         if fault.status_code in (401, 403, 407):
             raise _as_refusal(fault) from fault
         watched.schedule.polled(anyio.current_time(), retry_after_s=fault.retry_after_s)
-        watched.gone = watched.gone + 1 if fault.status_code == 404 else 0
+        watched.gone = watched.gone + 1 if fault.status_code in GONE else 0
         self._report(BatchNews("trouble", batch, str(fault)))
         if watched.gone < MAX_GONE or self._age_s(batch) < self._pace.unknown_s:
             return None

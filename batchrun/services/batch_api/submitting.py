@@ -221,6 +221,7 @@ class Submitter:
 
     async def _create(self, batch: ServiceBatch, file_id: str) -> ServiceBatch:
         failures = refusals = 0
+        may_exist = batch.status == "creating"  # a request that was not confirmed may have created one after all
         deadline_s = anyio.current_time() + self._pace.settle_s
         while True:
             if batch.status == "creating" and (found := await self.find(batch)) is not None:
@@ -232,12 +233,17 @@ class Submitter:
             try:
                 made = await self._client.create(file_id, batch.endpoint, metadata, key)
             except RateLimited as fault:
+                if may_exist and (found := await self.find(batch)) is not None:
+                    return found
                 self._lines.record(batch.number, self._clock(), status="uploaded")
                 raise Full(fault) from fault
             except TransientFault as fault:
                 failures += 1
-                batch = await self._after_failure(batch, fault, failures, "uploaded", "creation")
+                may_exist = may_exist or not _did_nothing(fault)
+                batch = await self._after_failure(batch, fault, failures, None if may_exist else "uploaded", "creation")
             except PermanentFault as fault:
+                if may_exist and (found := await self.find(batch)) is not None:
+                    return found
                 batch = self._lines.record(batch.number, self._clock(), status="uploaded")
                 if fault.status_code == 413:
                     raise TooLarge(fault) from fault
@@ -247,7 +253,7 @@ class Submitter:
                 self._report(BatchNews("trouble", batch, str(fault)))
                 await anyio.sleep(self._pace.wait_s(refusals))
             else:
-                if failures:
+                if may_exist:
                     await self._cancel_others(batch, made)
                 return self._created(batch, made)
 

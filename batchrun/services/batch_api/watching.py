@@ -133,7 +133,10 @@ class Problem:
 def status_of(batch: JsonObject) -> str | None:
     """Return the status of a batch object, None if it has none."""
     status = name(batch.get("status"))
-    return status if status is None else _SPELLINGS.get(status, status)
+    if status is None:
+        return None
+    known = _SPELLINGS.get(status.lower(), status.lower())  # some services write them in capitals
+    return known if known in ENDED or known == "cancelling" else status
 
 
 def problems_of(batch: JsonObject, secrets: tuple[str, ...] = ()) -> list[Problem]:

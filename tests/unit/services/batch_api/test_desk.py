@@ -256,9 +256,10 @@ async def test_azures_habits(tmp_path: Path) -> None:
     assert {line["url"] for line in azure.lines_of("batch_1")} == {"/chat/completions"}
 
 
-async def test_both_spellings_of_cancelled_are_an_end(service: ForeignBatchApi, tmp_path: Path) -> None:
-    """A batch that is `canceled` has ended."""
-    service.statuses = ("in_progress", "canceled")
+@pytest.mark.parametrize("status", ["canceled", "CANCELLED"])
+async def test_every_spelling_of_cancelled_is_an_end(service: ForeignBatchApi, tmp_path: Path, status: str) -> None:
+    """A batch that is `canceled` has ended, and so has one whose status is in capitals."""
+    service.statuses = ("in_progress", status)
     async with office(service.url, tmp_path) as desk:
         await desk.ask([0])
         await desk.desk.submit()

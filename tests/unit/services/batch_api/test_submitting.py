@@ -232,6 +232,21 @@ async def test_a_second_batch_that_appears_late_is_cancelled(service: ForeignBat
     assert set(service.asked.values()) == {1}
 
 
+@pytest.mark.parametrize("reply", [FULL, Planned(400, {"error": {"message": "no", "code": "billing"}})])
+async def test_a_refusal_after_a_lost_request_is_not_believed(
+    service: ForeignBatchApi, tmp_path: Path, reply: Planned
+) -> None:
+    """If a list shows too late what a lost request has created, and the next one is refused, its lines do not go into
+    another batch."""
+    service.planned = {
+        "POST /batches": [LOST, reply],
+        "GET /batches": [Planned(200, {"object": "list", "data": [], "has_more": False})] * 2,
+    }
+    async with office(service.url, tmp_path) as desk:
+        assert texts(await desk.run(range(2))) == named(range(2))
+    assert set(service.asked.values()) == {1}
+
+
 @pytest.mark.parametrize("status", ["prepared", "uploading", "uploaded", "creating"])
 async def test_a_batch_that_was_not_created_is_cancelled(service: ForeignBatchApi, tmp_path: Path, status: str) -> None:
     """Lines of a service batch that stopped before its creation wait again, and are sent by the next run."""
