@@ -10,7 +10,7 @@ from batchrun.prompts.conversations import CONVERSATION_COLUMNS, ends_with_answe
 from batchrun.prompts.placeholders import DEFAULT_COLUMNS
 from batchrun.records import Value
 from batchrun.shell_hint import command
-from batchrun.tables import Source
+from batchrun.tables import Source, cells_of
 from batchrun.wording import rows_text, shown_path
 
 __all__ = ["MessageColumn", "answers_notice", "default_conversation"]
@@ -62,7 +62,7 @@ def _column_of_prompts(source: Source, column: str) -> MessageColumn | None:
     """
     is_named = column in CONVERSATION_COLUMNS
     has_texts = has_conversations = False
-    for cell in (row.values[column] for row in source.rows()):
+    for cell in cells_of(source, column):
         if _is_empty(cell):
             continue
         if not is_conversation(cell, column):

@@ -11,7 +11,7 @@ from batchrun.prompts.templates import Prompter, PromptError
 from batchrun.records import OUTPUT_COLUMNS, JsonDict, Prompt, Row
 from batchrun.tables import Source
 
-__all__ = ["UNASKED", "pending_cells", "prompts_of", "result_cells"]
+__all__ = ["UNASKED", "pending_cells", "prompt_of", "prompts_of", "result_cells"]
 
 UNASKED = ""
 """The fingerprint in the journal of a row without a prompt, since its prompt could not be made."""
@@ -20,12 +20,16 @@ UNASKED = ""
 def prompts_of(source: Source, prompter: Prompter) -> Iterator[tuple[str, Row, Prompt | PromptError]]:
     """Yield (row_key, row, prompt or the error that prevents one) for each input row, in order."""
     for row in source.rows():
-        try:
-            prompt = prompter.render(row)
-        except PromptError as exc:
-            yield prompter.row_key(row), row, exc
-        else:
-            yield prompt.row_key, row, prompt
+        prompt = prompt_of(row, prompter)
+        yield prompter.row_key(row) if isinstance(prompt, PromptError) else prompt.row_key, row, prompt
+
+
+def prompt_of(row: Row, prompter: Prompter) -> Prompt | PromptError:
+    """Return the prompt of a row, or the error that prevents one."""
+    try:
+        return prompter.render(row)
+    except PromptError as exc:
+        return exc
 
 
 def result_cells(

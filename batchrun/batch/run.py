@@ -42,7 +42,7 @@ from batchrun.batch.standard_input import keep_standard_input
 from batchrun.batch.work import count_changed_rows, oldest_valid_answer, work_of
 from batchrun.batch.written_output import WrittenOutput
 from batchrun.clock import WallClock, utc_now
-from batchrun.engine import Engine, EngineStatistics, RowTask, RowWork, Stop
+from batchrun.engine import Engine, EngineStatistics, RowTask, RowWork, SkippedRow, Stop
 from batchrun.engine.slots import CEILING
 from batchrun.errors import InputError, unwrapped
 from batchrun.interrupts import Interrupts
@@ -62,6 +62,7 @@ __all__ = ["INPUT_CHANGED", "keep_checkpoints", "run_batch"]
 log = logging.getLogger("batchrun")
 
 CHECKPOINT_EVERY_S = 2.0
+SKIPPED_ROWS_A_CHECK = 256
 CHECKPOINT_LOOKS = 8
 """How often in that time the size of the log is looked at: a large log is moved at once."""
 INPUT_CHANGED = Stop(
@@ -360,10 +361,11 @@ def _with_first_task(work: Iterator[RowWork], begin: Callable[[], object]) -> It
 
 
 def _while_unchanged(work: Iterator[RowWork], input_watch: InputWatch) -> Iterator[RowWork]:
-    """Yield the work until the input changes: rows that no check has seen are not sent."""
+    """Yield the work until the input changes: rows that no check has seen are not sent, and of rows that send nothing
+    one in `SKIPPED_ROWS_A_CHECK` is checked."""
     try:
-        for item in work:
-            if input_watch.changed():
+        for number, item in enumerate(work):
+            if (number % SKIPPED_ROWS_A_CHECK == 0 or not isinstance(item, SkippedRow)) and input_watch.changed():
                 return
             yield item
     except InputError:

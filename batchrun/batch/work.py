@@ -10,7 +10,7 @@ from typing import Literal
 
 from batchrun.batch.cached_answers import CachedAnswers
 from batchrun.batch.plan import Plan
-from batchrun.batch.results import UNASKED, prompts_of
+from batchrun.batch.results import UNASKED, prompt_of, prompts_of
 from batchrun.clock import WallClock
 from batchrun.engine import RowTask, RowWork, SkippedRow
 from batchrun.engine.fallback import NO_ANSWER, first_end
@@ -46,8 +46,12 @@ def work_of(plan: Plan, journal: Journal, clock: WallClock, cache: CachedAnswers
     if job.dedupe:
         journal.duplicates.begin(stale_before)
     keeps_answers = stale_before is None and not may_fall_back and not job.dedupe
-    for row_key, prompt, history in _with_histories(plan, journal, keeps_answers=keeps_answers):
-        if isinstance(prompt, PromptError):
+    for row_key, prompt, history in _with_histories(
+        plan, journal, keeps_answers=keeps_answers, needs_prompts=cache is not None
+    ):
+        if prompt is None:
+            yield SkippedRow.FINISHED_BEFORE
+        elif isinstance(prompt, PromptError):
             # The same failure is not recorded twice: an unchanged row counts as finished.
             if isinstance(history, RowHistory) and history.status == "failed" and history.fingerprint == UNASKED:
                 yield SkippedRow.FINISHED_BEFORE
@@ -141,27 +145,35 @@ class _Deferred:
 
 
 def _with_histories(
-    plan: Plan, journal: Journal, *, keeps_answers: bool
-) -> Iterator[tuple[str, Prompt | PromptError, RowHistory | Literal["answered"] | None]]:
+    plan: Plan, journal: Journal, *, keeps_answers: bool, needs_prompts: bool
+) -> Iterator[tuple[str, Prompt | PromptError | None, RowHistory | Literal["answered"] | None]]:
     """Yield the key, the prompt and the history of each row to ask; many rows share a look-up.
 
     Args:
         keeps_answers: a row whose prompt has an answer is finished, whatever else its history is: it gets "answered".
+        needs_prompts: otherwise a row that gets "answered" may have None in place of its prompt.
     """
-    prompts = prompts_of(plan.asked, plan.prompter)
+    prompter = plan.prompter
     if not journal.has_history:
-        yield from ((row_key, prompt, None) for row_key, _, prompt in prompts)
+        yield from ((row_key, prompt, None) for row_key, _, prompt in prompts_of(plan.asked, prompter))
         return
-    while chunk := list(islice(prompts, KEYS_AT_ONCE)):
-        answered = journal.histories.answered([key for key, _, _ in chunk]) if keeps_answers else {}
-        open_keys = [
-            key
-            for key, _, prompt in chunk
-            if isinstance(prompt, PromptError) or answered.get(key) != prompt.fingerprint
-        ]
+    rows = plan.asked.rows()
+    while chunk := list(islice(rows, KEYS_AT_ONCE)):
+        keys = list(map(prompter.row_key, chunk))
+        answered = journal.histories.answered(keys) if keeps_answers else {}
+        prompts: list[Prompt | PromptError | None] = []
+        open_keys = []
+        for row_key, row in zip(keys, chunk, strict=True):
+            prompt = None
+            fingerprint = answered.get(row_key)
+            if needs_prompts or fingerprint is None or prompter.plain_fingerprint(row) != fingerprint:
+                prompt = prompt_of(row, prompter)
+                if isinstance(prompt, PromptError) or prompt.fingerprint != fingerprint:
+                    open_keys.append(row_key)
+            prompts.append(prompt)
         histories = journal.histories.of(open_keys) if open_keys else {}
         is_open = {*open_keys}
-        for row_key, _, prompt in chunk:
+        for row_key, prompt in zip(keys, prompts, strict=True):
             yield row_key, prompt, histories.get(row_key) if row_key in is_open else "answered"
 
 

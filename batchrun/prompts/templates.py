@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,9 @@ from batchrun.prompts.attachments import AttachmentError, attachments_in
 from batchrun.prompts.combinations import Combination, combinations_of
 from batchrun.prompts.conversations import is_conversation
 from batchrun.prompts.placeholders import placeholder_hint
+from batchrun.prompts.plain_template import PlainTemplate
 from batchrun.prompts.prompt_error import PromptError, check_unicode
+from batchrun.prompts.prompt_fingerprint import fingerprint_of, hashed
 from batchrun.prompts.row_conversation import conversation_turn
 from batchrun.prompts.row_settings import SettingTemplates, setting_templates
 from batchrun.prompts.template_engine import template_environment, template_value
@@ -108,8 +109,14 @@ class Prompter:
         digested, columns_used = self._digested(combination, turns, used, own)
         used |= own.names if own is not None else set()
         uses_cells = bool(used & ({*columns, "row", "debug"} - set(combination.cells)))
+        is_plain = conversation is None and own is None and len(turns) == 1 and self._thread_column is None
         return _CombinationTemplates(
             combination=combination,
+            plain=(
+                PlainTemplate.of(turns[0]["prompt"], columns)
+                if is_plain and combination.epoch <= 1 and not settings.get("attach")
+                else None
+            ),
             names=tuple(names),
             varies=uses_cells or self._thread_column is not None or bool(settings.get("attach")),
             settings_digest=digest(*digested),
@@ -253,13 +260,30 @@ class Prompter:
             row_key=self.row_key(row),
             row_index=row.row_index,
             first=first,
-            fingerprint=_fingerprint(templates, first, values, thread_id, own),
+            fingerprint=fingerprint_of(
+                templates.settings_digest,
+                first,
+                [values[column] for column in templates.columns_used],
+                thread_id,
+                combination.epoch,
+                own,
+            ),
             later=_LaterTurns(self, templates, values) if len(templates.names) > 1 else None,
             thread_id=thread_id or None,
             variant=combination.variant,
             model=combination.settings.get("model") if own is None or own.model is None else own.model,
             own=own,
         )
+
+    def plain_fingerprint(self, row: Row) -> str | None:
+        """Return the fingerprint of a row's prompt without making the prompt, where that is possible: the template is
+        text with the names of columns, and their cells are texts. None otherwise.
+        """
+        templates = self._templates[row.row_index % len(self._templates)]
+        if templates.plain is None:
+            return None
+        text = templates.plain.text(row.values)
+        return None if text is None else hashed(templates.settings_digest, [text])
 
     def _own_settings(self, templates: SettingTemplates, values: Mapping[str, Value]) -> RowSettings:
         own = templates.render({"row": values, **values})
@@ -342,6 +366,7 @@ class _CombinationTemplates:
             message of the cells that are texts.
         examples: messages before each question.
         own: the settings that are templates; None if there are none.
+        plain: the template, if the text of the first turn is all that differs between rows and the template is plain.
     """
 
     combination: Combination
@@ -353,6 +378,7 @@ class _CombinationTemplates:
     conversation: str | None
     examples: tuple[JsonObject, ...]
     own: SettingTemplates | None = None
+    plain: PlainTemplate | None = None
 
     def is_conversation(self, row: Row) -> bool:
         """Return whether a row is asked as a conversation."""
@@ -387,35 +413,6 @@ class _LaterTurns:
             return Turn(self.prompter.text(name, self.values, responses), number)
         except PromptError as exc:
             raise PromptError(exc.error_type, f"turn {number}: {exc}") from None
-
-
-def _fingerprint(
-    templates: _CombinationTemplates,
-    first: Turn,
-    values: Mapping[str, Value],
-    thread_id: str,
-    own: RowSettings | None,
-) -> str:
-    """Return a hash (32 hex digits) of the settings and of everything that is sent.
-
-    The length of each part is written before it, so that different parts never give the same bytes.
-    """
-    whole = hashlib.blake2b(templates.settings_digest.encode(), digest_size=16)
-    parts = [f"messages {json.dumps(first.messages, sort_keys=True)}" if first.messages else first.text]
-    if templates.columns_used:
-        parts.append(json.dumps([values[column] for column in templates.columns_used], default=str))
-    if thread_id:
-        parts.append(f"thread {thread_id}")
-    parts += [f"attached {attachment.source}" for attachment in first.attachments]
-    if templates.combination.epoch > 1:
-        parts.append(f"epoch {templates.combination.epoch}")
-    if own is not None:
-        parts.append("settings " + json.dumps([own.model, own.instructions, own.param], sort_keys=True))
-    for part in parts:
-        text = part.encode("utf-8", "surrogatepass")
-        whole.update(b"%d:" % len(text))
-        whole.update(text)
-    return whole.hexdigest()
 
 
 def prompter_for(

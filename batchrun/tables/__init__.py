@@ -13,7 +13,7 @@ from batchrun.tables.expanded import expand
 from batchrun.tables.frame import to_frame
 from batchrun.tables.header import header_hint, header_refusal, longest_text_column
 from batchrun.tables.input_watch import InputWatch
-from batchrun.tables.open import has_answers, open_source, validate
+from batchrun.tables.open import cells_of, has_answers, open_source, validate
 from batchrun.tables.sink import check_output, write_table
 from batchrun.tables.source import PartOfSource, Source, notes_of
 from batchrun.tables.table_options import ReadOptions, WriteOptions, format_of
@@ -24,6 +24,7 @@ __all__ = [
     "ReadOptions",
     "Source",
     "WriteOptions",
+    "cells_of",
     "check_output",
     "expand",
     "format_of",

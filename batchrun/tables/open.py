@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from batchrun.errors import InputError
 from batchrun.local_paths import check_local
+from batchrun.records import Value
 from batchrun.tables.arrow_table import ArrowSource
 from batchrun.tables.atomic import replacing
 from batchrun.tables.columnar import ColumnarSource
 from batchrun.tables.compression import COMPRESSIONS
 from batchrun.tables.content import CALLED, Found, content_of
+from batchrun.tables.expanded import ExpandedSource
 from batchrun.tables.files import TextFile, check_readable
 from batchrun.tables.frame import FrameSource
 from batchrun.tables.jsonl import JsonlSource
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-__all__ = ["has_answers", "open_source", "validate"]
+__all__ = ["cells_of", "has_answers", "open_source", "validate"]
 
 
 _ANSWER_COLUMNS: Final = ("response", "status", "error_type", "run_id", "attempts", "completed_at")
@@ -160,7 +163,18 @@ def validate(source: Source) -> int:
     Raises:
         InputError: a row cannot be read.
     """
-    return sum(1 for _ in source.rows())
+    if isinstance(source, ExpandedSource):
+        return validate(source.source) * len(source.combinations)
+    return source.count() if isinstance(source, TextSource) else sum(1 for _ in source.rows())
+
+
+def cells_of(source: Source, column: str) -> Iterator[Value]:
+    """Yield the cells of a column.
+
+    Raises:
+        InputError: a row cannot be read.
+    """
+    return source.cells(column) if isinstance(source, TextSource) else (row.values[column] for row in source.rows())
 
 
 def _copy_stdin(spool: Path) -> None:

@@ -9,7 +9,7 @@ from itertools import chain
 from batchrun.errors import InputError
 from batchrun.records import Row
 from batchrun.tables.column_names import NO_HEADER, check_columns, looks_like_row, named, unnamed
-from batchrun.tables.dialect import find_delimiter, records
+from batchrun.tables.dialect import Record, find_delimiter, records
 from batchrun.tables.files import OfTextFile, TextFile
 from batchrun.tables.preamble import Preamble, preamble_of
 
@@ -99,14 +99,31 @@ class TextSource(OfTextFile):
     def rows(self) -> Iterator[Row]:
         """Yield the rows, streamed from the file."""
         columns = self.columns
-        row_index = -1 if self.has_header else 0
-        for batch in records(self.file, self.delimiter, len(columns), self.skip):
+        row_index = 0
+        for batch in self._records():
             for line, cells in batch:
-                # The first record is the header. `records` checks the width of each record.
-                if row_index >= 0:
-                    yield Row(row_index, dict(zip(columns, cells, strict=False)), line)
-                elif tuple(cells) != self.header:
+                # `records` checks the width of each record.
+                yield Row(row_index, dict(zip(columns, cells, strict=False)), line)
+                row_index += 1
+
+    def count(self) -> int:
+        """Return the number of rows after reading all of them."""
+        return sum(map(len, self._records()))
+
+    def cells(self, column: str) -> Iterator[str]:
+        """Yield the cells of a column."""
+        place = self.columns.index(column)
+        return (cells[place] for batch in self._records() for _, cells in batch)
+
+    def _records(self) -> Iterator[list[Record]]:
+        """Yield the records of the rows in lists; the first record of a file with a header is checked and left out."""
+        is_header = self.has_header
+        for batch in records(self.file, self.delimiter, len(self.columns), self.skip):
+            if is_header and batch:
+                line, cells = batch.pop(0)
+                if tuple(cells) != self.header:
                     raise InputError(
                         f"{self.name}, line {line}: the columns differ; the file changed while it was read"
                     )
-                row_index += 1
+                is_header = False
+            yield batch

@@ -1,0 +1,61 @@
+"""PlainTemplate: a template of text and names of columns alone, whose text is known without the template engine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from batchrun.records import Cells
+
+__all__ = ["PlainTemplate"]
+
+_NAME: Final = re.compile(r"\{\{ *([A-Za-z_][A-Za-z0-9_]*) *\}\}")
+_ENGINES_OWN: Final = frozenset({"true", "True", "false", "False", "none", "None", "not", "loop", "self", "debug"})
+"""Names that the template engine does not take from the row."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlainTemplate:
+    """A template such as `Translate {{ text }} into {{ language }}.`
+
+    Attributes:
+        texts: the texts before, between and after the columns.
+        columns: the columns.
+    """
+
+    texts: tuple[str, ...]
+    columns: tuple[str, ...]
+
+    @classmethod
+    def of(cls, template: str, columns: Sequence[str]) -> PlainTemplate | None:
+        """Return the template; None if only the engine knows its text.
+
+        Args:
+            columns: columns of the table.
+
+        >>> PlainTemplate.of("What is {{ question }}?", ["question"])
+        PlainTemplate(texts=('What is ', '?'), columns=('question',))
+        >>> PlainTemplate.of("{{ question|upper }}", ["question"])
+        """
+        parts = _NAME.split(template)
+        texts, names = tuple(parts[::2]), tuple(parts[1::2])
+        # The engine takes one line end away at the end.
+        is_plain = not any("{" in text for text in texts) and not template.endswith(("\n", "\r"))
+        return cls(texts, names) if is_plain and {*names} <= {*columns} - _ENGINES_OWN else None
+
+    def text(self, cells: Cells) -> str | None:
+        """Return the rendered text; None if a cell is not a text, the result is blank, or it cannot be encoded."""
+        text = self.texts[0]
+        for column, after in zip(self.columns, self.texts[1:], strict=True):
+            cell = cells[column]
+            if type(cell) is not str:
+                return None
+            text += cell + after
+        if not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                return None
+        return text if text and not text.isspace() else None
