@@ -19,6 +19,16 @@ __all__ = ["report", "view"]
 
 _MOST_ROWS = 100_000
 
+_rows_option = click.option(
+    "--rows",
+    "most_rows",
+    type=click.IntRange(min=0),
+    default=_MOST_ROWS,
+    show_default=True,
+    help="Maximum rows on the page; the figures cover all rows",
+    metavar="N",
+)
+
 
 @cli.command()
 @output_argument
@@ -37,15 +47,7 @@ _MOST_ROWS = 100_000
     metavar="BASELINE",
     help="Table to compare with, row by row; needs --key",
 )
-@click.option(
-    "--rows",
-    "most_rows",
-    type=click.IntRange(min=0),
-    default=_MOST_ROWS,
-    show_default=True,
-    help="Maximum rows on the page; the figures cover all rows",
-    metavar="N",
-)
+@_rows_option
 def report(output: Path, *, page: Path | None, baseline: str | None, most_rows: int, **flags: Any) -> None:
     """Write a report page about a batch or a table.
 
@@ -82,7 +84,8 @@ def report(output: Path, *, page: Path | None, baseline: str | None, most_rows: 
     help="Whether to open the page in a browser. Default: only if there is a display",
 )
 @scoring_flags("view")
-def view(output: Path, *, port: int, browser: bool | None, **flags: Any) -> None:
+@_rows_option
+def view(output: Path, *, port: int, browser: bool | None, most_rows: int, **flags: Any) -> None:
     """Serve a page that follows a batch live, until Ctrl-C.
 
     The page can be reached only from this machine and only at the address that the command prints. It works while the
@@ -102,7 +105,7 @@ def view(output: Path, *, port: int, browser: bool | None, **flags: Any) -> None
 
             webbrowser.open(url)
 
-    view_forever(output, port, utc_now, started, scoring_spec(parsed_options(flags)))
+    view_forever(output, port, utc_now, started, scoring_spec(parsed_options(flags)), most_rows)
 
 
 def _has_display() -> bool:

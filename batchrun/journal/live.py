@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from batchrun.journal.attempt_ids import attempts_with_ids
 from batchrun.journal.journal import Journal
@@ -22,6 +24,12 @@ _IDENTITY = (
     *("selection", "keep", "carried", "cache"),
 )
 """Entries of the manifest that identify a batch: its rows, their prompts and the columns of its output."""
+
+_PORTION: Final = 2_000
+"""Most outcomes in one portion of changes."""
+
+_CHUNK: Final = 250
+"""Rows whose past is read at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +118,17 @@ class Changes:
         is_new_batch: this is the first look, or the journal holds another batch than at the last one; everything read
             before is void.
         outcomes: outcomes since the last look.
-        attempts: row → its attempts, oldest first, for the rows in `outcomes` and all rows that have not ended; for
-            all rows if `is_new_batch`.
+        attempts: row → its attempts, oldest first, for the rows in `outcomes`, and all rows that have not ended unless
+            there is more.
         runs: row → its runs, oldest first, for the rows in `outcomes` that took more than one.
+        has_more: there are more outcomes, which the next look returns.
     """
 
     is_new_batch: bool
     outcomes: Sequence[RecordedOutcome]
     attempts: Mapping[str, Sequence[RecordedAttempt]]
     runs: Mapping[str, Sequence[RecordedRun]]
+    has_more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +148,18 @@ class Past:
 
 @dataclass(slots=True)
 class _Marks:
-    """How far the journal has been read: SQLite's data version, the last outcome, the last superseded outcome."""
+    """How far the journal has been read: SQLite's data version, the last outcome, the last superseded outcome.
+
+    Attributes:
+        hashes: for each row id of an outcome, the hash of its row's key.
+    """
 
     version: int | None = None
+    has_more: bool = False
     outcome: int = 0
     superseded: int = 0
     identity: JsonObject = field(default_factory=dict)
-    places: dict[str, int] = field(default_factory=dict)
+    hashes: array[int] = field(default_factory=lambda: array("q"))
 
 
 class FollowedJournal(Journal):
@@ -220,54 +235,69 @@ class FollowedJournal(Journal):
         )
 
     def changes(self) -> Changes | None:
-        """Return the changes since the last call, None if nothing was written meanwhile."""
+        """Return the changes since the last call, None if nothing was written meanwhile.
+
+        Many outcomes come in several portions.
+        """
         marks = self._marks
         version = self._one("PRAGMA data_version")[0]
-        if version == marks.version:
+        if version == marks.version and not marks.has_more:
             return None
         manifest = self.read_manifest()
         identity = {name: manifest.get(name) for name in _IDENTITY}
         is_new_batch = marks.version is None or identity != marks.identity
         if is_new_batch:
-            marks = self._marks = _Marks(identity=identity)
+            marks = self._marks = _Marks(identity=identity, superseded=self._last_superseded())
         marks.version = version
         outcomes = self._new_outcomes(marks)
-        if is_new_batch:
-            return Changes(True, outcomes, self.all_attempts(), self.all_runs())
-        attempts = _by_row(
-            self._all(
-                f"{self._tries} WHERE NOT EXISTS (SELECT 1 FROM outcomes WHERE outcomes.row_key = attempts.row_key) "
-                "ORDER BY row_key, number"
-            )
-        )
-        runs: dict[str, list[RecordedRun]] = {}
-        for outcome in outcomes:
-            attempts.update(_by_row(self._all(f"{self._tries} WHERE row_key = ? ORDER BY number", (outcome.row_key,))))
-            runs.update(self._runs("WHERE row_key = ?", (outcome.row_key,)))
-        return Changes(False, outcomes, attempts, runs)
+        attempts: dict[str, Sequence[RecordedAttempt]] = {}
+        runs: dict[str, Sequence[RecordedRun]] = {}
+        if not marks.has_more:
+            unfinished = "NOT EXISTS (SELECT 1 FROM outcomes WHERE outcomes.row_key = attempts.row_key)"
+            attempts.update(_by_row(self._all(f"{self._tries} WHERE {unfinished} ORDER BY row_key, number")))
+        for begin in range(0, len(outcomes), _CHUNK):
+            past = self.past([outcome.row_key for outcome in outcomes[begin : begin + _CHUNK]])
+            attempts.update(past.attempts)
+            runs.update(past.runs)
+        return Changes(is_new_batch, outcomes, attempts, runs, marks.has_more)
+
+    def _last_superseded(self) -> int:
+        return int(self._one("SELECT coalesce(max(rowid), 0) FROM superseded")[0])
 
     def _new_outcomes(self, marks: _Marks) -> list[RecordedOutcome]:
-        """Return the outcomes since the marks, and move the marks.
+        """Return the outcomes since the marks, at most a portion, and move the marks.
 
         Outcomes get growing row ids, except that SQLite may use an id again when the outcome with the largest one is
         superseded: then the ids of all rows are compared.
         """
-        superseded = self._one("SELECT coalesce(max(rowid), 0) FROM superseded")[0]
-        if superseded == marks.superseded:
-            rows = self._all(f"{_OUTCOMES} WHERE rowid > ? ORDER BY rowid", (marks.outcome,))
-        else:
+        rows = self._all(f"{_OUTCOMES} WHERE rowid > ? ORDER BY rowid LIMIT {_PORTION}", (marks.outcome,))
+        marks.has_more = len(rows) == _PORTION
+        superseded = self._last_superseded()
+        if superseded != marks.superseded:
             replaced = self._all("SELECT row_key FROM superseded WHERE rowid > ?", (marks.superseded,))
-            places: dict[str, int] = dict(self._all("SELECT row_key, rowid FROM outcomes"))
-            moved = (key for key, place in places.items() if marks.places.get(key) != place)
-            keys = dict.fromkeys([*moved, *(key for (key,) in replaced)])
-            rows = [row for key in keys for row in self._all(f"{_OUTCOMES} WHERE row_key = ?", (key,))]
+            keys = dict.fromkeys([*self._moved(marks), *(key for (key,) in replaced)])
+            earlier = f"{_OUTCOMES} WHERE row_key = ? AND rowid <= ?"
+            rows = [*(row for key in keys for row in self._all(earlier, (key, marks.outcome))), *rows]
             marks.superseded = superseded
         found = []
         for place, row_key, fingerprint, *cells in rows:
-            marks.places[row_key] = place
+            if place >= len(marks.hashes):
+                marks.hashes.extend(repeat(0, place + 1 - len(marks.hashes)))
+            marks.hashes[place] = hash(row_key)
+            marks.outcome = max(marks.outcome, place)
             found.append(RecordedOutcome(row_key, fingerprint, dict(zip(OUTPUT_COLUMNS, cells, strict=True))))
-        marks.outcome = max(marks.places.values(), default=0)
         return found
+
+    def _moved(self, marks: _Marks) -> list[str]:
+        """Return the rows whose outcome has got an id that was another row's at the last look."""
+        moved, after, most = list[str](), 0, marks.outcome
+        while places := self._all(
+            f"SELECT row_key, rowid FROM outcomes WHERE rowid > ? AND rowid <= ? ORDER BY rowid LIMIT {_PORTION}",
+            (after, most),
+        ):
+            moved += [row_key for row_key, place in places if marks.hashes[place] != hash(row_key)]
+            after = places[-1][1]
+        return moved
 
 
 def _by_row(rows: Iterable[Sequence[Any]]) -> dict[str, list[RecordedAttempt]]:

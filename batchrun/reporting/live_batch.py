@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -25,6 +26,7 @@ from batchrun.reporting.answer_fields import FoundFields, TableFields
 from batchrun.reporting.batch_record import batch_facts
 from batchrun.reporting.columns_json import packed
 from batchrun.reporting.facts import figures
+from batchrun.reporting.live_rows import LiveRows, ShownRows, needs_attention
 from batchrun.reporting.live_scores import LiveScores
 from batchrun.reporting.noted_rows import NotedRows
 from batchrun.reporting.page_facts import News, PageFacts, page_facts
@@ -36,6 +38,9 @@ from batchrun.scoring.evaluate import ScoringSpec
 
 __all__ = ["FollowedBatch"]
 
+MOST_ROWS: Final = 100_000
+"""Default maximum number of rows on the page."""
+
 _MAX_ROWS: Final = 5_000
 """Most rows in one portion of news."""
 
@@ -44,15 +49,15 @@ _MAX_ROWS: Final = 5_000
 class _LiveRows:
     """The rows of a batch as of the last look.
 
-    Mutable state: `generation`, `columns`, `rows`, `log`, the scores and the fields.
+    Mutable state: `generation`, `columns`, `rows`, `shown`, `log`, the scores and the fields.
 
     Attributes:
         generation: number of the batch, counted up whenever the journal holds another.
         columns: columns of the page.
-        rows: in input order.
-        fingerprints: fingerprints of their prompts; `UNASKED` for a row without a prompt.
-        places: row key → position.
-        log: positions of changed rows, in the order of their changes; its length is the version.
+        rows: in input order, with the fingerprints of their prompts; `UNASKED` for a row without a prompt.
+        shown: the rows that the page shows.
+        log: positions of rows that changed on the page, or left it, in the order of their changes; its length is the
+            version.
         listed: columns of the output.
         key: column with row ids; None if rows are numbered.
         prefix: prefix of the output columns.
@@ -65,10 +70,9 @@ class _LiveRows:
 
     generation: int = 0
     columns: RowColumns = field(default_factory=lambda: RowColumns(()))
-    rows: list[ReportRow] = field(default_factory=list)
-    fingerprints: list[str] = field(default_factory=list)
-    places: dict[str, int] = field(default_factory=dict)
-    log: list[int] = field(default_factory=list)
+    rows: LiveRows = field(default_factory=LiveRows)
+    shown: ShownRows | None = None
+    log: array[int] = field(default_factory=lambda: array("q"))
     listed: Sequence[str] = ()
     key: str | None = None
     prefix: str = ""
@@ -90,10 +94,29 @@ class _LiveRows:
         names = ColumnNames(f"{self.prefix}response", scorers, self.shown_fields)
         self.columns = columns_of(self.listed, self.prefix, names, self.key, target)
 
-    def table_row(self, position: int) -> Row:
+    def show(self, most: int) -> None:
+        """Choose the rows that the page shows, after all of the journal has been read."""
+        self.shown = ShownRows(bytearray(needs_attention(row) for row in self.rows), most)
+        self.log = array("q", self.shown.positions())
+
+    def note_change(self, position: int, row: ReportRow) -> None:
+        """Note that a row has changed, if the page shows it or will show it now."""
+        if self.shown is not None:
+            self.log.extend(self.shown.change(position, is_urgent=needs_attention(row)))
+
+    def table_row(self, position: int, row: ReportRow) -> Row:
         """Return a row as the output would have it."""
-        row = self.rows[position]
         return Row(position, {**row.values, **{self.prefix + name: cell for name, cell in row.cells.items()}})
+
+
+@dataclass(frozen=True, slots=True)
+class _TableRows:
+    """The rows of a batch as its output would have them, in any number of passes."""
+
+    live: _LiveRows
+
+    def __iter__(self) -> Iterator[Row]:
+        return (self.live.table_row(position, row) for position, row in enumerate(self.live.rows))
 
 
 class FollowedBatch:
@@ -102,12 +125,15 @@ class FollowedBatch:
     Mutable state: the open journal, the rows as of the last look, and the facts computed from them.
     """
 
-    def __init__(self, output: Path, clock: WallClock, spec: ScoringSpec | None = None) -> None:
+    def __init__(
+        self, output: Path, clock: WallClock, spec: ScoringSpec | None = None, most_rows: int = MOST_ROWS
+    ) -> None:
         """
         Args:
             output: the batch's output, or its journal.
             clock: the wall clock.
             spec: how to score the rows; None, or a spec without scorers, for no scores.
+            most_rows: maximum number of rows on the page; figures cover all rows. Rows that failed come first.
 
         Raises:
             OutputError: there is no journal, or it cannot be read.
@@ -117,6 +143,7 @@ class FollowedBatch:
             check_scoring(spec)
         self._spec = spec if spec is not None and spec.scorers else None
         self._output = output
+        self._most_rows = most_rows
         self._clock = clock
         self._paths = paths_for(Path(str(output).removesuffix(".journal")))
         self._notes = NotedRows(self._paths.notes)
@@ -145,8 +172,12 @@ class FollowedBatch:
         """
         self._reopen_if_replaced()
         changes = self._journal.changes()
-        if changes is not None:
+        while changes is not None:
             self._take(changes)
+            changes = self._journal.changes() if changes.has_more else None
+        if self._live.shown is None:
+            self._live.find_columns()
+            self._live.show(self._most_rows)
         self._notes.look(self._live.rows, (self._live.generation, len(self._live.log)))
 
     def _take(self, changes: Changes) -> None:
@@ -154,8 +185,8 @@ class FollowedBatch:
             self._start()
         self._apply(changes)
         live = self._live
-        if changes.is_new_batch:
-            live.log = list(range(len(live.rows)))
+        if live.shown is None:
+            return  # no page has seen this batch
         if not live.fields.columns().derived.keys() <= live.shown_fields.derived.keys():
             live.find_columns()
             live.generation += 1  # the page reads all rows again, with the new columns
@@ -184,6 +215,7 @@ class FollowedBatch:
         until = min(len(live.log), after + _MAX_ROWS)
         is_last = until == len(live.log)
         changed = dict.fromkeys(live.log[after:until])
+        shown: ShownRows | Sequence[int] = live.shown if live.shown is not None else ()
         return {
             "generation": live.generation,
             "version": until,
@@ -191,7 +223,15 @@ class FollowedBatch:
             "columns": live.columns.facts(),
             "facts": self._current_facts() if is_last else None,
             "row_notes": self._notes.facts if is_last and notes != self._notes.facts["version"] else None,
-            "rows": packed([{"i": position, **row_json(live.rows[position], live.columns)} for position in changed]),
+            "left_out": len(live.rows) - len(shown),
+            "gone": [position for position in changed if position not in shown],
+            "rows": packed(
+                [
+                    {"i": position, **row_json(live.rows[position], live.columns)}
+                    for position in changed
+                    if position in shown
+                ]
+            ),
         }
 
     # -- the journal
@@ -223,23 +263,18 @@ class FollowedBatch:
         live = _LiveRows(self._live.generation + 1, key=manifest.get("key"), prefix=prefix, added=added)
         empty = {prefix + name: None for name in added.types}
         live.selection = recorded_selection(manifest, source)
+        live.listed = (*source.columns, *options.added_columns)
+        live.fields = FoundFields(live.listed, prefix, added.field_columns)
         for position, (row_key, row, prompt) in enumerate(prompts_of(source, prompter)):
             text, messages = asked(prompt)
             cells = live.selected(position, pending_cells())
             key = str(position) if live.key is None else prompter.key_cell(row)
             values = {**row.values, **empty}
-            live.rows.append(ReportRow(key, values, cells, text, messages=messages, batch_key=row_key))
-            live.fingerprints.append(UNASKED if isinstance(prompt, PromptError) else prompt.fingerprint)
-            live.places[row_key] = position
-        live.listed = (*source.columns, *options.added_columns)
-        live.fields = FoundFields(live.listed, prefix, added.field_columns)
+            fingerprint = UNASKED if isinstance(prompt, PromptError) else prompt.fingerprint
+            live.rows.append(ReportRow(key, values, cells, text, messages=messages, batch_key=row_key), fingerprint)
         if self._spec is not None:
-            rows = [live.table_row(position) for position in range(len(live.rows))]
-            live.scores = LiveScores(self._spec, source.name, live.listed, rows)
-            numbers = cluster_numbers(live.scores.clusters())
-            if numbers is not None:
-                live.rows = [replace(row, cluster=number) for row, number in zip(live.rows, numbers, strict=True)]
-        live.find_columns()
+            live.scores = LiveScores(self._spec, source.name, live.listed, _TableRows(live))
+            live.rows.clusters = cluster_numbers(live.scores.clusters())
         if self._live.scores is not None:
             self._live.scores.close()
         self._live = live
@@ -249,11 +284,9 @@ class FollowedBatch:
         live = self._live
         ended = {outcome.row_key: outcome for outcome in changes.outcomes}
         to_score = []
-        for row_key in dict.fromkeys([*ended, *changes.attempts]):
-            position = live.places.get(row_key)
-            if position is None:
-                continue  # a row that the input no longer has
-            fingerprint, row = live.fingerprints[position], live.rows[position]
+        # Without those that the input no longer has.
+        for row_key, position in live.rows.places(dict.fromkeys([*ended, *changes.attempts])).items():
+            fingerprint, row = live.rows.fingerprint(position), live.rows[position]
             attempts = changes.attempts.get(row_key, ())
             outcome = ended.get(row_key)
             # An answer to another prompt than the row's current one is not its answer.
@@ -271,8 +304,8 @@ class FollowedBatch:
             updated = replace(row, values=values, cells=cells, attempts=tuple(attempts), runs=runs, fields=fields)
             if updated == row:
                 continue
-            live.rows[position] = updated
-            live.log.append(position)
+            live.rows.replace(position, updated, fingerprint)
+            live.note_change(position, updated)
             if (updated.values, updated.cells) != (row.values, row.cells):
                 to_score.append(position)
         self._score(to_score)
@@ -281,15 +314,16 @@ class FollowedBatch:
         live = self._live
         if live.scores is None or not positions:
             return
-        rows_scores = live.scores.update([live.table_row(position) for position in positions])
+        rows_scores = live.scores.update([live.table_row(position, live.rows[position]) for position in positions])
         for position, scores in zip(positions, rows_scores, strict=True):
             named = list(zip(live.scores.scorers, scores, strict=True))
-            live.rows[position] = replace(
+            scored = replace(
                 live.rows[position],
                 scores={name: None if score is None else score.value for name, score in named},
                 reads={name: None if score is None else score.read for name, score in named},
                 compared=labels_of(live.scores.scorers, scores),
             )
+            live.rows.replace(position, scored, live.rows.fingerprint(position))
 
     def _current_facts(self) -> PageFacts:
         """Return the facts of all rows; they are computed again only if a row or the lock has changed."""

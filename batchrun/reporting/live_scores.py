@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -26,7 +26,7 @@ class _RowsInMemory:
 
     name: str
     columns: tuple[str, ...]
-    loaded: Sequence[Row]
+    loaded: Iterable[Row]
 
     def rows(self) -> Iterator[Row]:
         return iter(self.loaded)
@@ -41,13 +41,13 @@ class LiveScores:
     Mutable state: the tally over all rows as of the last `update`, and the resources of the scorers.
     """
 
-    def __init__(self, spec: ScoringSpec, name: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    def __init__(self, spec: ScoringSpec, name: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
         """
         Args:
             spec: how to score, with at least one scorer.
             name: name of the table.
             columns: columns of the table, with those of batchrun.
-            rows: all rows, in order, as they are before any has ended.
+            rows: all rows, in order, as they are before any has ended; read more than once.
 
         Raises:
             InputError: see `batchrun.scoring.evaluate.ScoringSpec.open`; or a scorer asks models.
@@ -67,7 +67,8 @@ class LiveScores:
         with ExitStack() as stack:
             for named in self._table.scorers:
                 stack.enter_context(named.scorer)
-            self._tallied(rows, self._tally)
+            for _ in self._tallied(rows, self._tally):
+                pass
             self._open_scorers = stack.pop_all()
 
     def close(self) -> None:
@@ -77,7 +78,7 @@ class LiveScores:
     def update(self, rows: Sequence[Row]) -> list[Sequence[Score | None]]:
         """Score rows that have changed, identified by their positions; return one score per scorer for each."""
         part = ScoreTally()
-        scores = self._tallied(rows, part)
+        scores = list(self._tallied(rows, part))
         tally = self._tally
         for place, row in enumerate(rows):
             position = row.row_index
@@ -107,6 +108,6 @@ class LiveScores:
         """Return the figures of every scorer over all rows."""
         return [each.facts() for each in summarize(self._tally, self._failed_as)]
 
-    def _tallied(self, rows: Sequence[Row], tally: ScoreTally) -> list[Sequence[Score | None]]:
+    def _tallied(self, rows: Iterable[Row], tally: ScoreTally) -> Iterator[Sequence[Score | None]]:
         table = replace(self._table, source=_RowsInMemory(self._table.source.name, self._table.source.columns, rows))
-        return [scores for _, scores in table.scored_by_open(tally)]
+        return (scores for _, scores in table.scored_by_open(tally))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from batchrun.batch.row_notes import Rating, RowNote, RowNotes, answer_hash
 from batchrun.errors import InputError
+from batchrun.reporting.live_rows import LiveRows
 from batchrun.reporting.page_facts import NoteFacts
 from batchrun.reporting.rows import ReportRow
 
@@ -15,7 +16,8 @@ __all__ = ["NotedRows", "note_facts"]
 
 def note_facts(notes: RowNotes, rows: Sequence[ReportRow]) -> NoteFacts:
     """Return the notes on the rows of a page."""
-    found = notes.matched(_key(row) for row in rows) if notes.listed else {}
+    keys: Iterable[str] = rows.keys if isinstance(rows, LiveRows) else (_key(row) for row in rows)
+    found = notes.matched(keys) if notes.listed else {}
     listed: list[tuple[int, str, str, bool]] = [
         (position, note.rating, note.comment, not note.is_about(rows[position].cells["response"]))
         for position, note in sorted(found.items())

@@ -352,6 +352,8 @@ class News(TypedDict):
         more: whether more rows wait; the page must ask again.
         facts: None while more rows wait.
         row_notes: None while more rows wait, and if the page has this version of them.
+        left_out: number of rows that the page does not show.
+        gone: positions of rows that the page no longer shows.
         rows: changed rows, packed.
     """
 
@@ -361,4 +363,6 @@ class News(TypedDict):
     columns: JsonDict
     facts: PageFacts | None
     row_notes: NoteFacts | None
+    left_out: int
+    gone: list[int]
     rows: JsonDict

@@ -23,7 +23,7 @@ from starlette.routing import Route
 from batchrun.clock import WallClock
 from batchrun.errors import BatchrunError, InputError
 from batchrun.reporting.html import Policy, embedded_json, live_page
-from batchrun.reporting.live_batch import FollowedBatch
+from batchrun.reporting.live_batch import MOST_ROWS, FollowedBatch
 from batchrun.reporting.note_request import NoteRefused, limited_body, other_sender, read_note
 from batchrun.scoring.evaluate import ScoringSpec
 
@@ -108,7 +108,12 @@ def _response(body: bytes, kind: str, status: int = 200) -> Response:
 
 
 def view_forever(
-    output: Path, port: int, clock: WallClock, on_started: Callable[[str], None], spec: ScoringSpec | None = None
+    output: Path,
+    port: int,
+    clock: WallClock,
+    on_started: Callable[[str], None],
+    spec: ScoringSpec | None = None,
+    most_rows: int = MOST_ROWS,
 ) -> None:
     """Serve the page of a batch until SIGINT or SIGTERM, then return.
 
@@ -118,12 +123,13 @@ def view_forever(
         clock: the wall clock.
         on_started: called with the address when the server accepts requests.
         spec: how to score the rows; None, or a spec without scorers, for no scores.
+        most_rows: maximum number of rows on the page.
 
     Raises:
         InputError: the port is in use, or the batch's input is missing or cannot be scored.
         OutputError: there is no journal, or it cannot be read.
     """
-    with closing(FollowedBatch(output, clock, spec)) as batch, closing(_bound(port)) as listener:
+    with closing(FollowedBatch(output, clock, spec, most_rows)) as batch, closing(_bound(port)) as listener:
         token = secrets.token_urlsafe(16)
         url = f"http://{_HOST}:{listener.getsockname()[1]}/{token}/"
         server = _Server(view_app(batch, output.name, token), lambda: on_started(url))

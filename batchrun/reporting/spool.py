@@ -18,9 +18,9 @@ _CHUNK: Final = 256
 
 
 class Spool:
-    """A list of values that only grows. Its file is removed when the object is.
+    """A list of values that grows. A replaced value stays in its file, which is removed when the object is.
 
-    Mutable state: the file, and the place at which each value ends in it.
+    Mutable state: the file, its length, and the places at which each value begins and ends in it.
 
     Example:
         >>> spool = Spool()
@@ -32,29 +32,44 @@ class Spool:
     def __init__(self) -> None:
         self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES)  # noqa: SIM115 - closed with the object
         weakref.finalize(self, self._file.close)
-        self._ends = array("q", [0])
+        self._begins, self._ends = array("q"), array("q")
+        self._length = 0
 
     def append(self, value: Any) -> None:
         """Add a value that pickle can write."""
+        begin = self._length
+        self._write(value)
+        self._begins.append(begin)
+        self._ends.append(self._length)
+
+    def __setitem__(self, position: int, value: Any) -> None:
+        begin = self._length
+        self._write(value)
+        self._begins[position], self._ends[position] = begin, self._length
+
+    def _write(self, value: Any) -> None:
         content = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-        self._file.seek(self._ends[-1])
+        self._file.seek(self._length)
         self._file.write(content)
-        self._ends.append(self._ends[-1] + len(content))
+        self._length += len(content)
 
     def __len__(self) -> int:
-        return len(self._ends) - 1
+        return len(self._ends)
 
     def __getitem__(self, position: int) -> Any:
-        return pickle.loads(self._read(position, position + 1))
+        return pickle.loads(self._read(self._begins[position], self._ends[position]))
 
     def __iter__(self) -> Iterator[Any]:
-        ends = self._ends
+        begins, ends = self._begins, self._ends
         for first in range(0, len(self), _CHUNK):
             until = min(len(self), first + _CHUNK)
-            content, begin = memoryview(self._read(first, until)), ends[first]
+            if begins[first + 1 : until] != ends[first : until - 1]:  # some of them were replaced
+                yield from (self[position] for position in range(first, until))
+                continue
+            content, begin = memoryview(self._read(begins[first], ends[until - 1])), begins[first]
             for position in range(first, until):
-                yield pickle.loads(content[ends[position] - begin : ends[position + 1] - begin])
+                yield pickle.loads(content[begins[position] - begin : ends[position] - begin])
 
-    def _read(self, first: int, until: int) -> bytes:
-        self._file.seek(self._ends[first])
-        return self._file.read(self._ends[until] - self._ends[first])
+    def _read(self, begin: int, end: int) -> bytes:
+        self._file.seek(begin)
+        return self._file.read(end - begin)

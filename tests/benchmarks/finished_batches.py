@@ -107,7 +107,7 @@ def peaks(folder: Path, rows: int, only: Sequence[str]) -> Iterator[tuple[str, P
         "score": ["score", str(batch.output), *SCORING],
         "compare": ["compare", str(batch.output), str(keyed.output), "--key", "id", *SCORING],
         "convert": ["convert", str(batch.output), str(folder / "converted.jsonl")],
-        "view": ["view", str(batch.output), "--no-browser"],
+        "view": ["view", str(batch.output), "--no-browser", "--rows", str(SHOWN_ROWS)],
     }
     chosen = {name: arguments for name, arguments in commands.items() if not only or name in only}
     for each in (batch, keyed) if {"run --key", "compare"} & chosen.keys() else (batch,):

@@ -4,6 +4,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const rows = new Rows();
 const parts = { head: null, progress: el("div", { class: "progress-place", "aria-live": "polite" }), top: el("div", { class: "top" }) };
 let facts = null;
+let leftOut = 0; // rows of the batch that a live page does not show
 let selected = null; // figures of the rows that the table's filters leave; null without a filter
 let session = null;
 let generation = 0; // of the batch that a live page shows
@@ -62,7 +63,7 @@ addEventListener("popstate", followAddress);
 
 function drawTop() {
   detail.examples = facts.batch?.examples ?? [];
-  const left = data.live ? 0 : facts.headline.rows - data.shown;
+  const left = data.live ? leftOut : facts.headline.rows - data.shown;
   const shown = selected ?? facts;
   const sections = [
     pageHead(facts, data.live),
@@ -156,8 +157,9 @@ if (data.live) {
         adopted = false;
       }
       rows.put(news.rows);
+      rows.drop(news.gone);
       if (news.more) return;
-      ({ facts, generation } = news);
+      ({ facts, generation, left_out: leftOut } = news);
       const hasNotes = news.row_notes !== null;
       if (hasNotes) takeNotes(news.row_notes);
       drawTop();
@@ -165,7 +167,7 @@ if (data.live) {
       if (!adopted) {
         table.adopt();
         followAddress();
-      } else if (news.rows.i.length > 0) table.refresh();
+      } else if (news.rows.i.length + news.gone.length > 0) table.refresh();
       else if (hasNotes) table.redraw();
       adopted = true;
       if (hasNotes) noteEditor.refresh();

@@ -160,6 +160,16 @@ class Rows {
     this.promptColumn = this.foundPrompts(packed.p);
   }
 
+  // Remove rows that have left the page for others.
+  drop(positions) {
+    if (positions.length === 0) return;
+    const gone = new Set(positions);
+    this.all = this.all.filter((row) => !gone.has(row.i));
+    this.places = new Map(this.all.map((row, place) => [row.i, place]));
+    this.kinds.clear();
+    this.ids = this.sameRows = undefined;
+  }
+
   // The column with the prompts, after a portion: the table's if all rows have theirs in the same one, else the page's.
   foundPrompts(prompts) {
     const places = new Set(typeof prompts === "number" ? [prompts] : typeof prompts === "string" ? [""] : (prompts ?? []).filter((each) => each !== null));

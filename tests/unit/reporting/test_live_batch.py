@@ -16,7 +16,7 @@ from batchrun.reporting.live_batch import FollowedBatch
 from batchrun.scoring.evaluate import ScoringSpec
 from batchrun.scoring.score_columns import ScoreColumns
 from tests.support.pages import unpacked
-from tests.support.rows import completed, noon
+from tests.support.rows import completed, failed, noon
 from tests.unit.reporting.conftest import StartBatch, WrittenBatch
 
 NUMERIC = ScoringSpec(["numeric"], ScoreColumns(target="truth"))
@@ -66,6 +66,24 @@ def test_only_changed_rows_are_sent(batch: WrittenBatch, followed: FollowedBatch
     followed.look()
     again = followed.news(news["generation"], news["version"])
     assert (rows_of(again), again["version"]) == ({}, news["version"])
+
+
+def test_a_page_of_few_rows_has_the_failed_ones(batch: WrittenBatch) -> None:
+    """A page shows at most so many rows and says how many it leaves out; a failed row takes the place of another."""
+    with closing(FollowedBatch(batch.output, noon, most_rows=1)) as followed:
+        first = followed.news(0, 0)
+        assert ([*rows_of(first)], first["left_out"], first["gone"]) == ([0], 2, [])
+        batch.begin(1)
+        batch.complete(1, "4")
+        batch.begin(2)
+        batch.journal.finish(failed(2), batch.prompt(2).fingerprint)
+        followed.look()
+        news = followed.news(first["generation"], first["version"])
+        assert ([*rows_of(news)], news["left_out"], news["gone"]) == ([2], 2, [0])
+        assert news["facts"] is not None
+        assert news["facts"]["headline"]["by_status"] == {"pending": 1, "completed": 1, "failed": 1}
+    with closing(FollowedBatch(batch.output, noon, most_rows=1)) as followed:
+        assert [*rows_of(followed.news(0, 0))] == [2]
 
 
 def test_a_column_of_what_an_answer_carried_appears(batch: WrittenBatch, followed: FollowedBatch) -> None:

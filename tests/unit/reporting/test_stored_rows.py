@@ -30,7 +30,7 @@ def test_a_row_is_read_as_it_was_stored() -> None:
 
 
 def test_a_stored_value_takes_a_few_bytes_of_memory() -> None:
-    """Beyond the first megabytes, values are in a file; memory keeps their places, 8 bytes each."""
+    """Beyond the first megabytes, values are in a file; memory keeps their places, 16 bytes each."""
     spool = Spool()
     for number in range(20_000):
         spool.append((number, "x" * 1_000))

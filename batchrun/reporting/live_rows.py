@@ -1,0 +1,144 @@
+"""LiveRows: the rows of a live page outside of memory; ShownRows: those that the page shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from batchrun.reporting.rows import ReportRow
+from batchrun.reporting.spool import Spool
+from batchrun.scoring.compact import Texts
+
+__all__ = ["LiveRows", "ShownRows", "needs_attention"]
+
+
+class LiveRows(Sequence[ReportRow]):
+    """The rows of a batch, in input order. Each is read when it is asked for, and can be replaced.
+
+    Mutable state: the rows with the fingerprints of their prompts, and the index of their keys.
+
+    Attributes:
+        keys: the rows' keys in the batch.
+        clusters: number of each row's cluster; None if all rows are independent.
+    """
+
+    def __init__(self) -> None:
+        self.keys = Texts()
+        self.clusters: Sequence[int] | None = None
+        self._stored = Spool()
+        self._index: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]] | None = None
+
+    def append(self, row: ReportRow, fingerprint: str) -> None:
+        """Add a row without `cluster`."""
+        self.keys.append(row.batch_key or row.key)
+        self._stored.append((row, fingerprint))
+        self._index = None
+
+    def replace(self, position: int, row: ReportRow, fingerprint: str) -> None:
+        """Put a row in the place of another, which has the same key."""
+        self._stored[position] = (row, fingerprint)
+
+    def fingerprint(self, position: int) -> str:
+        """Return the fingerprint of a row's prompt."""
+        _, fingerprint = self._stored[position]
+        return str(fingerprint)
+
+    def places(self, row_keys: Iterable[str]) -> dict[str, int]:
+        """Return key in the batch → position; without keys that no row has."""
+        if self._index is None:
+            hashes = np.fromiter((hash(key) for key in self.keys), np.int64, len(self.keys))
+            order = np.argsort(hashes, kind="stable").astype(np.int32)
+            self._index = hashes[order], order
+        hashes, order = self._index
+        found = {}
+        for key in row_keys:
+            hashed = hash(key)
+            place = int(np.searchsorted(hashes, hashed))
+            while place < len(order) and hashes[place] == hashed:
+                position = int(order[place])
+                if self.keys[position] == key:
+                    found[key] = position
+                    break
+                place += 1
+        return found
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    def __iter__(self) -> Iterator[ReportRow]:
+        for position, (row, _) in enumerate(self._stored):
+            yield self._in_cluster(position, row)
+
+    @overload
+    def __getitem__(self, position: int) -> ReportRow: ...
+
+    @overload
+    def __getitem__(self, position: slice) -> Sequence[ReportRow]: ...
+
+    def __getitem__(self, position: int | slice) -> ReportRow | Sequence[ReportRow]:
+        if isinstance(position, slice):
+            return [self[each] for each in range(*position.indices(len(self)))]
+        row, _ = self._stored[position]
+        return self._in_cluster(position, row)
+
+    def _in_cluster(self, position: int, row: Any) -> ReportRow:
+        found: ReportRow = row if self.clusters is None else replace(row, cluster=self.clusters[position])
+        return found
+
+
+def needs_attention(row: ReportRow) -> bool:
+    """Return whether the page shows a row before others: it failed, or its answer was cut short."""
+    return row.cells["status"] not in ("completed", "pending", "skipped", "in_flight")
+
+
+class ShownRows:
+    """The rows that a live page shows: those that need attention and the first of the others, up to a number.
+
+    Mutable state: which rows are shown, which need attention, and from where the next one that leaves is sought.
+    """
+
+    def __init__(self, urgent: bytearray, most: int) -> None:
+        """
+        Args:
+            urgent: for each row, whether it needs attention.
+            most: maximum number of rows.
+        """
+        self._urgent = urgent
+        self._is_shown = bytearray(len(urgent))
+        flags = np.frombuffer(bytes(urgent), dtype=np.bool_)
+        first = np.flatnonzero(flags)[:most]
+        for position in (*first.tolist(), *np.flatnonzero(~flags)[: most - len(first)].tolist()):
+            self._is_shown[position] = True
+        self._before = len(urgent)
+
+    def __len__(self) -> int:
+        return self._is_shown.count(1)
+
+    def __contains__(self, position: int) -> bool:
+        return bool(self._is_shown[position])
+
+    def positions(self) -> Iterator[int]:
+        """Yield the positions of the shown rows, in order."""
+        return (position for position, is_shown in enumerate(self._is_shown) if is_shown)
+
+    def change(self, position: int, *, is_urgent: bool) -> list[int]:
+        """Take note of a changed row, and return what changes on the page: the row, and one that leaves for it."""
+        self._urgent[position] = is_urgent
+        if self._is_shown[position]:
+            return [position]
+        if not is_urgent or (leaving := self._last_other()) is None:
+            return []
+        self._is_shown[position], self._is_shown[leaving] = True, False
+        return [leaving, position]
+
+    def _last_other(self) -> int | None:
+        """Return the last shown row that needs no attention; None if all do."""
+        while self._before > 0:
+            self._before -= 1
+            if self._is_shown[self._before] and not self._urgent[self._before]:
+                return self._before
+        return None
