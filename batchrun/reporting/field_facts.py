@@ -12,7 +12,7 @@ import numpy as np
 
 from batchrun.reporting.distributions import distribution
 from batchrun.reporting.page_facts import FieldFacts, FieldGroupFacts
-from batchrun.reporting.rows import WITHOUT_ANSWER, Column, ReportRow, RowColumns, cell_of
+from batchrun.reporting.rows import LARGEST_NUMBER, WITHOUT_ANSWER, Column, ReportRow, RowColumns, cell_of
 from batchrun.scoring.scorers.base import as_text
 
 __all__ = ["FieldFigures", "field_facts", "group_columns"]
@@ -144,12 +144,16 @@ class _Field:
 
 
 def _number(cell: Cell) -> float | None:
-    """Return a cell as a number; None for anything else. A table of text holds numbers as text."""
+    """Return a cell as a number up to `LARGEST_NUMBER`; None for anything else. A table of text holds numbers as text."""
     if isinstance(cell, bool) or cell is None:
         return None
     if isinstance(cell, str) and _NUMBER.fullmatch(cell) is None:
         return None
-    return float(cell)
+    try:
+        number = float(cell)
+    except OverflowError:
+        return None
+    return number if abs(number) <= LARGEST_NUMBER else None
 
 
 def _group_facts(column: Column, members: Mapping[str, Sequence[float]]) -> list[FieldGroupFacts]:

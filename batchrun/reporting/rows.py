@@ -15,6 +15,7 @@ from batchrun.scoring.scorers.base import as_text, is_missing
 from batchrun.services.citations import citation_text
 
 __all__ = [
+    "LARGEST_NUMBER",
     "WITHOUT_ANSWER",
     "Column",
     "ReportRow",
@@ -31,6 +32,9 @@ Role: TypeAlias = Literal["own", "output", "field", "score", "read"]
 
 WITHOUT_ANSWER: Final = ("failed", "expired", "cancelled")
 """Statuses of rows that ended without an answer."""
+
+LARGEST_NUMBER: Final = 1e200
+"""Larger numbers have no figures: their sums and differences might not be finite."""
 
 _EXACT_IN_JAVASCRIPT = 2**53
 
@@ -165,7 +169,7 @@ def _number(value: Value, kind: type) -> float | int | None:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
         return None
-    if number != number or number in (float("inf"), float("-inf")):
+    if not abs(number) <= LARGEST_NUMBER:  # nor is NaN
         return None
     return int(number) if kind is int else number
 

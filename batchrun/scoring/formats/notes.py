@@ -48,8 +48,9 @@ class Notes:
 
     def add_rest(self, cells: Mapping[str, Value], known: Iterable[str]) -> None:
         """Note every key that has a value and is not known."""
-        for key in cells.keys() - set(known):
-            if cells[key] not in (None, "", [], {}):
+        without = set(known)
+        for key, value in cells.items():
+            if key not in without and value not in (None, "", [], {}):
                 self.add(key)
 
     def remark(self, sentence: str, rows: int = 1) -> None:

@@ -25,7 +25,7 @@ def test_numbers_of_text_tables_are_numbers() -> None:
     assert (cells["total_tokens"], cells["cost_usd"], cells["duration_s"]) == (7, 0.25, None)
 
 
-@pytest.mark.parametrize("value", ["many", "nan", "inf", "1e999", [1], "<b>"])
+@pytest.mark.parametrize("value", ["many", "nan", "inf", "1e999", "-1e308", 10**400, [1], "<b>"])
 def test_a_cell_that_is_not_a_number_is_unknown(value: Any) -> None:
     """An edited cell raises no error."""
     assert cells_of({"a": "x", "cost_usd": value}, "", "a")["cost_usd"] is None

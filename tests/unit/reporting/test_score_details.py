@@ -96,6 +96,8 @@ def fields(*cells: Any) -> Any:
         ([f"text {number}" for number in range(13)], "texts", 13),
         ([f"text {number % 13}" for number in range(26)], "values", 13),
         ([f"text {number % 51}" for number in range(500)], "texts", 51),
+        ([1e308, -1e308, 10**400], "values", 3),
+        (["1e999", 1], "values", 2),
         ([None, ""], "none", 0),
     ],
 )
