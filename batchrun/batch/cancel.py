@@ -103,10 +103,11 @@ async def cancel_batch(
         manifest = journal.read_manifest()
         if "batch_id" not in manifest:
             raise OutputError(f"{paths.journal}: this journal holds no batch")
+        earlier = WrittenOutput.taken(journal)  # before anything changes: the output shows which rows are in flight
         before = {batch.number for batch in journal.service_batches.open(place_of(manifest))}
         endpoint = stack.enter_context(service_endpoint(journal, paths, job, environment))
         await _cancel_all(journal, job, endpoint, clock, show, patience_s)
-        collected = await _collect(journal, paths, job, endpoint, clock)
+        collected = await _collect(journal, paths, job, endpoint, clock, earlier)
         ended = [batch for batch in journal.service_batches.all() if batch.number in before]
         left = sum(batch.is_open for batch in ended)
         return {
@@ -146,7 +147,9 @@ async def _cancel_all(
             await desk.watch(until_s=min(deadline_s, now_s + CANCEL_AGAIN_S))
 
 
-async def _collect(journal: Journal, paths: Paths, job: Job, endpoint: Endpoint, clock: WallClock) -> _Collected:
+async def _collect(
+    journal: Journal, paths: Paths, job: Job, endpoint: Endpoint, clock: WallClock, earlier: WrittenOutput
+) -> _Collected:
     """Write the answers that are in the journal to the output."""
     manifest = journal.read_manifest()
     if "functions" in manifest["settings"]:
@@ -157,7 +160,7 @@ async def _collect(journal: Journal, paths: Paths, job: Job, endpoint: Endpoint,
         return _Collected(None, None, str(exc))
     async with AsyncExitStack() as stack:
         engine = collecting_engine(plan, journal, endpoint, stack, clock)
-        input_watch, earlier = InputWatch(plan.source), WrittenOutput.taken(journal)
+        input_watch = InputWatch(plan.source)
         journal.look_back()
         await engine.run(due_work(plan, journal, clock, journal.service_batches.due_rows()))
         journal.service_batches.tidy()

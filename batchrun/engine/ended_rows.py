@@ -55,13 +55,15 @@ class EndedRows:
     Mutable state: `_written`, those rows, oldest first; `_new`, set when there is one.
     """
 
-    def __init__(self, journal: Journal, report: Callable[[EndedRow], None]) -> None:
+    def __init__(self, journal: Journal, report: Callable[[EndedRow], None], *, calls_users_code: bool = False) -> None:
         """
         Args:
             report: called for each row, in the order of `add`.
+            calls_users_code: `report` may hold the event loop, so that no write of the same turn may wait for its end.
         """
         self._journal = journal
         self._report = report
+        self._calls_users_code = calls_users_code
         self._written: deque[EndedRow] = deque()
         self._new = anyio.Event()
 
@@ -81,6 +83,8 @@ class EndedRows:
             self._new = anyio.Event()
             number = len(self._written)  # later ones may belong to the next group
             await self._journal.committed()
+            if self._calls_users_code:
+                self._journal.flush()  # rows that ended in this turn must not wait for that code
             for _ in range(number):
                 self._report(self._written.popleft())
 

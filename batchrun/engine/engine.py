@@ -172,7 +172,7 @@ class Engine:
         self._scrub = scrub
         self._service_failures = 0
         self._has_answers = journal.has_answers()
-        self._ended = EndedRows(journal, self._report)
+        self._ended = EndedRows(journal, self._report, calls_users_code=on_outcome is not None)
         self._refused: list[_RefusedRow] = []
         self._doubt_resolved = anyio.Event()
         self._bugs: Counter[tuple[str, int | None]] = Counter()

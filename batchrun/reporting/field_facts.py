@@ -144,7 +144,7 @@ class _Field:
 
 
 def _number(cell: Cell) -> float | None:
-    """Return a cell as a number up to `LARGEST_NUMBER`; None for anything else. A table of text holds numbers as text."""
+    """Return a cell as a number, if it is one up to `LARGEST_NUMBER`. A table of text holds numbers as text."""
     if isinstance(cell, bool) or cell is None:
         return None
     if isinstance(cell, str) and _NUMBER.fullmatch(cell) is None:

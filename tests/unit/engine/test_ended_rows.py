@@ -7,15 +7,17 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from batchrun.engine import Limits, RowTask, Stop
+from batchrun.engine.ended_rows import EndedRow, EndedRows
 from batchrun.engine.service import OnIds
 from batchrun.errors import OutputError, RateLimited
 from batchrun.journal import Journal
 from batchrun.records import Attempt, Exchange, Outcome, Reply
 from tests.support.engine_bench import asks, bench, columns, engine_for
-from tests.support.rows import failed, prompt
+from tests.support.rows import completed, failed, prompt
 from tests.support.scripted_service import Move, ScriptedService
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
@@ -156,3 +158,30 @@ async def test_an_attempt_that_a_stop_prevents_is_withdrawn(journal: Journal) ->
         resumed = bench(later, ScriptedService())
         await resumed.engine.run([RowTask(prompt(1))])
         assert resumed.engine.statistics().created_again == 0
+
+
+async def test_no_answer_waits_for_code_of_the_user(journal: Journal, file: File) -> None:
+    """When the user's function is called, all outcomes of that turn are in the file: it may hold the event loop."""
+    written: list[str] = []
+    told: list[list[bool]] = []
+    ended = EndedRows(
+        journal, lambda _: told.append([file.has("outcomes", each) for each in written]), calls_users_code=True
+    )
+
+    async def end_rows() -> None:
+        while len(told) < 5:
+            outcome = completed(len(written))
+            journal.finish(outcome, "f")
+            written.append(outcome.row_key)
+            ended.add(EndedRow(outcome, "service"))
+            await anyio.lowlevel.checkpoint()
+
+    with journal.grouped(lambda: 0.0):
+        async with anyio.create_task_group() as beside:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(end_rows)
+                tasks.start_soon(end_rows)
+                beside.start_soon(ended.keep_reporting)  # last, so that rows end in the turns in which it reports
+            beside.cancel_scope.cancel()
+    assert max(map(len, told)) > 2
+    assert all(map(all, told))
