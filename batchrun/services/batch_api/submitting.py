@@ -123,7 +123,7 @@ class Submitter:
         """Return a service batch whose creation was sent and not confirmed; None if the service has none.
 
         Raises:
-            Unknowable: the service does not list its batches.
+            Unknowable: the service does not list its batches, or without their ids.
         """
         try:
             found = await self._looked_up_twice(self._client.batches, lambda each: self._is(each, batch))
@@ -131,6 +131,8 @@ class Submitter:
             if fault.status_code in NO_LOOKING_UP:
                 raise Unknowable(str(fault)) from fault
             raise
+        if found is not None and name(found.get("id")) is None:
+            raise Unknowable("its list has the batch, but no id of it that is text")
         return None if found is None else self._created(batch, found)
 
     # -- the file -----------------------------------------------------------------------------------
@@ -182,11 +184,12 @@ class Submitter:
             return each.get("filename") == file_name and count(each.get("bytes")) in (None, size)
 
         try:
-            return await self._looked_up_twice(self._client.files, is_ours)
+            found = await self._looked_up_twice(self._client.files, is_ours)
         except ServiceFault as fault:
             if fault.status_code in NO_LOOKING_UP:
                 return None
             raise
+        return None if found is None or name(found.get("id")) is None else found
 
     async def _wait_for_file(self, batch: ServiceBatch, file_id: str) -> None:
         """Wait until the service has checked the file, where it says so: Azure takes no batch over it earlier.
@@ -306,7 +309,7 @@ class Submitter:
             while True:
                 try:
                     async for each in listing():
-                        if is_ours(each) and name(each.get("id")) is not None:
+                        if is_ours(each):
                             return each
                     break
                 except TransientFault as fault:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,6 +73,21 @@ async def test_rows_are_not_sent_again_if_the_service_lists_no_batches(
 ) -> None:
     """Where nobody can know whether a batch was created, its rows fail, and only --retry-failed asks them again."""
     service.planned = {"POST /batches": [LOST], "GET /batches": [NO_LIST]}
+    async with office(service.url, tmp_path) as desk:
+        assert texts(await desk.run([0])) == {0: "batch_unknown"}
+    assert service.count("POST /batches") == 1
+
+
+async def test_a_batch_without_an_id_is_not_made_again(service: ForeignBatchApi, tmp_path: Path) -> None:
+    """Where the ids of batches are no text, none can be collected: the rows fail, and no second batch is paid for."""
+    create: Callable[[dict[str, Any]], dict[str, Any]] = service.create
+
+    def numbered(body: dict[str, Any]) -> dict[str, Any]:
+        made = create(body)
+        made["id"] = len(service.batches)
+        return made
+
+    service.__dict__["create"] = numbered
     async with office(service.url, tmp_path) as desk:
         assert texts(await desk.run([0])) == {0: "batch_unknown"}
     assert service.count("POST /batches") == 1
