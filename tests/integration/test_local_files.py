@@ -57,6 +57,7 @@ PLACES: list[list[str]] = [
     ["costs", "URL"],
     ["costs", "o.csv", "--prices", "URL"],
     ["cleanup", "URL"],
+    ["cancel", "URL"],
     ["run", "q.csv", "--cache", "URL"],
     ["run", "q.csv", "--examples", "URL"],
     ["report", "URL"],
