@@ -167,7 +167,9 @@ def measure(rows: int) -> dict[str, float]:
 def main() -> None:
     """Print the figures and their targets."""
     rows = int(sys.argv[1]) if len(sys.argv) > 1 else ROWS
-    small, large = measure(SMALL), measure(rows)
+    small = measure(SMALL)
+    print(f"{SMALL:,} rows: {small['cpu_s']:.2f} s of CPU, start included; now {rows:,} rows", flush=True)
+    large = measure(rows)
     figures = {
         "ms of CPU a row": 1_000 * (large["cpu_s"] - small["cpu_s"]) / (rows - SMALL),
         "MiB": large["peak_mib"],

@@ -71,6 +71,8 @@ def test_a_line_waits_is_open_and_ends(lines: ServiceBatches) -> None:
     lines.keep_results(batch.number, [StoredResult(first, custom_id(first), 2, b"answer")])
     lines.record(batch.number, NOON, collected_at="2026-11-23", lacking="batch_expired", reason="too late")
     assert [lines.line_state(custom_id(each)) for each in (first, second, 3)] == ["ended", "ended", None]
+    several = [custom_id(each) for each in (first, second, 3)]
+    assert lines.line_states([*several, None]) == {several[0]: "ended", several[1]: "ended"}
     found = lines.find(custom_id(second))
     assert found is not None
     assert (found.result, found.lacking, found.reason) == (None, "batch_expired", "too late")
