@@ -79,8 +79,9 @@ class Collector:
         """
         has_settled = anyio.current_time() - patience.since_s >= self._settle_s
         has_files = batch.output_file_id is not None or batch.error_file_id is not None
-        if batch.status == "completed" and not has_files and not has_settled:
-            raise Incomplete("the service batch is completed, but the service names no result file yet")
+        has_answers = batch.status == "completed" or (batch.status in ("expired", "cancelled") and batch.completed != 0)
+        if has_answers and not has_files and not has_settled:
+            raise Incomplete(f"the service batch is {batch.status}, but the service names no result file yet")
         unknown = 0
         gone: list[str] = []
         try:

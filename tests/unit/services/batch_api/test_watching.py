@@ -232,14 +232,15 @@ async def test_no_secret_reaches_the_journal(service: ForeignBatchApi, tmp_path:
     assert KEY.encode() not in (tmp_path / "out.csv.journal").read_bytes()
 
 
+@pytest.mark.parametrize("status", ["completed", "expired", "cancelled"])
 @pytest.mark.parametrize("no_file", [None, ""])
 async def test_files_that_are_named_late_are_waited_for(
-    service: ForeignBatchApi, tmp_path: Path, no_file: str | None
+    service: ForeignBatchApi, tmp_path: Path, no_file: str | None, status: str
 ) -> None:
-    """A completed batch without any file is polled on."""
-    late = {"id": "batch_1", "status": "completed", "output_file_id": no_file, "error_file_id": no_file}
+    """A batch that ended without any file, and may have answers, is polled on."""
+    late = {"id": "batch_1", "status": status, "output_file_id": no_file, "error_file_id": no_file}
     service.planned["GET /batches/*"] = [Planned(200, late)] * 4
-    service.statuses = ("validating", "completed")
+    service.statuses = ("validating", status)
     async with office(service.url, tmp_path) as desk:
         assert texts(await desk.run(range(2))) == named(range(2))
         assert len(desk.texts("trouble")) == 4
