@@ -25,7 +25,7 @@ STEPS = (
     "submitted with",
     "batch: GET /v1/batches/[^:]*: 200",
     "/content: 200",
-    f"completed, {ROWS} answers",
+    f"collected {ROWS} answers",
     "row 20: completed",
 )
 """Log lines at which the process is killed, one run each, in the order of the steps: the journal is there, the file is
