@@ -301,7 +301,7 @@ class AssistantsService:
                 found["additional_instructions"] = own.instructions
             elif own.instructions is not None:
                 before = (found.get("instructions") or self._users_instructions) if is_users else None
-                found["instructions"] = "\n".join(filter(None, (before, own.instructions)))
+                found["instructions"] = " ".join(filter(None, (before, own.instructions)))
         return {name: value for name, value in found.items() if value is not None}
 
     def _metadata(self, exchange: Exchange, attempt: Attempt) -> dict[str, str]:

@@ -105,7 +105,7 @@ async def test_an_assistant_keeps_its_instructions(tmp_path: Path, service: tupl
     )
     assert summary.exit_code == 0
     asked = [(each.messages[-1].text, each.model, each.instructions) for each in responder.asked]
-    assert asked == [("one", "m-0", "Be kind.\nBe calm."), ("Again.", "m-0", "Be kind.\nBe calm.")]
+    assert asked == [("one", "m-0", "Be kind. Be calm."), ("Again.", "m-0", "Be kind. Be calm.")]
 
 
 @pytest.mark.anyio

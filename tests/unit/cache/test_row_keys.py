@@ -121,6 +121,8 @@ UNCHECKED = {
     *("tools", "script", "store"),  # no cache, or no service
     *("poll", "background", "conversation"),  # ways to send a request, each in one protocol
     "seed",  # needs --sample
+    "batch_api",  # chooses another protocol, which is in the key
+    *("no_wait", "batch_deadline", "batch_size", "batch_poll"),  # need --batch-api
 }
 
 
