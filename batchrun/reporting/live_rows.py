@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from batchrun.reporting.rows import ReportRow
-from batchrun.reporting.spool import Spool
+from batchrun.reporting.spool import SpooledSequence
 from batchrun.scoring.compact import Texts
 
 __all__ = ["LiveRows", "ShownRows", "needs_attention"]
 
 
-class LiveRows(Sequence[ReportRow]):
+class LiveRows(SpooledSequence[ReportRow]):
     """The rows of a batch, in input order. Each is read when it is asked for, and can be replaced.
 
     Mutable state: the rows with the fingerprints of their prompts, and the index of their keys.
@@ -27,24 +27,24 @@ class LiveRows(Sequence[ReportRow]):
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.keys = Texts()
         self.clusters: Sequence[int] | None = None
-        self._stored = Spool()
         self._index: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]] | None = None
 
     def append(self, row: ReportRow, fingerprint: str) -> None:
         """Add a row without `cluster`."""
         self.keys.append(row.batch_key or row.key)
-        self._stored.append((row, fingerprint))
+        self._spool.append((row, fingerprint))
         self._index = None
 
     def replace(self, position: int, row: ReportRow, fingerprint: str) -> None:
         """Put a row in the place of another, which has the same key."""
-        self._stored[position] = (row, fingerprint)
+        self._spool[position] = (row, fingerprint)
 
     def fingerprint(self, position: int) -> str:
         """Return the fingerprint of a row's prompt."""
-        _, fingerprint = self._stored[position]
+        _, fingerprint = self._spool[position]
         return str(fingerprint)
 
     def places(self, row_keys: Iterable[str]) -> dict[str, int]:
@@ -66,26 +66,8 @@ class LiveRows(Sequence[ReportRow]):
                 place += 1
         return found
 
-    def __len__(self) -> int:
-        return len(self._stored)
-
-    def __iter__(self) -> Iterator[ReportRow]:
-        for position, (row, _) in enumerate(self._stored):
-            yield self._in_cluster(position, row)
-
-    @overload
-    def __getitem__(self, position: int) -> ReportRow: ...
-
-    @overload
-    def __getitem__(self, position: slice) -> Sequence[ReportRow]: ...
-
-    def __getitem__(self, position: int | slice) -> ReportRow | Sequence[ReportRow]:
-        if isinstance(position, slice):
-            return [self[each] for each in range(*position.indices(len(self)))]
-        row, _ = self._stored[position]
-        return self._in_cluster(position, row)
-
-    def _in_cluster(self, position: int, row: Any) -> ReportRow:
+    def _entry(self, position: int, stored: Any) -> ReportRow:
+        row, _ = stored
         found: ReportRow = row if self.clusters is None else replace(row, cluster=self.clusters[position])
         return found
 

@@ -1,15 +1,18 @@
-"""Spool: values in a temporary file, so that a table of any length takes a few bytes of memory a row."""
+"""Spool: values in a temporary file, a few bytes of memory each; SpooledSequence: what is made of such values."""
 
 from __future__ import annotations
 
 import pickle
 import tempfile
 import weakref
+from abc import abstractmethod
 from array import array
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, Generic, TypeVar, overload
 
-__all__ = ["Spool"]
+__all__ = ["Spool", "SpooledSequence"]
+
+T = TypeVar("T")
 
 _IN_MEMORY_BYTES: Final = 16 * 1024 * 1024
 """Size up to which there is no file."""
@@ -73,3 +76,36 @@ class Spool:
     def _read(self, begin: int, end: int) -> bytes:
         self._file.seek(begin)
         return self._file.read(end - begin)
+
+
+class SpooledSequence(Sequence[T], Generic[T]):
+    """A sequence whose entries are stored in a spool. Each is read when it is asked for.
+
+    Mutable state: `_spool`, what is stored of the entries.
+    """
+
+    def __init__(self) -> None:
+        self._spool = Spool()
+
+    @abstractmethod
+    def _entry(self, position: int, stored: Any) -> T:
+        """Return the entry of which this is stored."""
+
+    def __len__(self) -> int:
+        return len(self._spool)
+
+    def __iter__(self) -> Iterator[T]:
+        for position, stored in enumerate(self._spool):
+            yield self._entry(position, stored)
+
+    @overload
+    def __getitem__(self, position: int) -> T: ...
+
+    @overload
+    def __getitem__(self, position: slice) -> Sequence[T]: ...
+
+    def __getitem__(self, position: int | slice) -> T | Sequence[T]:
+        if isinstance(position, slice):
+            return [self[each] for each in range(*position.indices(len(self)))]
+        place = range(len(self))[position]
+        return self._entry(place, self._spool[place])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, overload
+from typing import Any, Final
 
 from batchrun.journal.live import RecordedAttempt, RecordedRun
 from batchrun.records import OUTPUT_COLUMNS, Cells
 from batchrun.reporting.rows import ReportRow
-from batchrun.reporting.spool import Spool
+from batchrun.reporting.spool import SpooledSequence
 
 __all__ = ["RowRecord", "StoredRows"]
 
@@ -34,7 +34,7 @@ class RowRecord:
         return RowRecord(self.row_key, None, (), (), (), None)
 
 
-class StoredRows(Sequence[ReportRow]):
+class StoredRows(SpooledSequence[ReportRow]):
     """The rows of a report, in the table's order. Each is read when it is asked for.
 
     Mutable state: the rows, and what is known only after the last of them.
@@ -47,7 +47,7 @@ class StoredRows(Sequence[ReportRow]):
     """
 
     def __init__(self) -> None:
-        self._spool = Spool()
+        super().__init__()
         self.has_records = True
         self.labelled: Collection[str] | None = None
         self.clusters: Sequence[int] | None = None
@@ -69,26 +69,7 @@ class StoredRows(Sequence[ReportRow]):
             (row.key, row.values, tuple(row.cells.values()), row.scores, row.reads, row.compared, row.fields, past)
         )
 
-    def __len__(self) -> int:
-        return len(self._spool)
-
-    def __iter__(self) -> Iterator[ReportRow]:
-        for position, stored in enumerate(self._spool):
-            yield self._row(position, stored)
-
-    @overload
-    def __getitem__(self, position: int) -> ReportRow: ...
-
-    @overload
-    def __getitem__(self, position: slice) -> Sequence[ReportRow]: ...
-
-    def __getitem__(self, position: int | slice) -> ReportRow | Sequence[ReportRow]:
-        if isinstance(position, slice):
-            return [self[each] for each in range(*position.indices(len(self)))]
-        place = range(len(self))[position]
-        return self._row(place, self._spool[place])
-
-    def _row(self, position: int, stored: Any) -> ReportRow:
+    def _entry(self, position: int, stored: Any) -> ReportRow:
         key, values, cells, scores, reads, compared, fields, past = stored
         if compared and self.labelled is not None:
             compared = {name: labels for name, labels in compared.items() if name in self.labelled}
