@@ -183,15 +183,8 @@ class FollowedJournal(Journal):
     def __enter__(self) -> FollowedJournal:
         return self
 
-    def all_attempts(self) -> dict[str, list[RecordedAttempt]]:
-        """Return row → its attempts, oldest first."""
-        return _by_row(self._all(f"{self._tries} ORDER BY row_key, number"))
-
-    def all_runs(self) -> dict[str, list[RecordedRun]]:
+    def _runs(self, condition: str, values: tuple[Any, ...]) -> dict[str, list[RecordedRun]]:
         """Return row → the runs of its outcome's prompt, oldest first, for rows that took more than one run."""
-        return self._runs("")
-
-    def _runs(self, condition: str, values: tuple[Any, ...] = ()) -> dict[str, list[RecordedRun]]:
         if not self._has_exchanges:
             return {}
         rows = self._all(

@@ -191,7 +191,8 @@ def test_notes_of_a_reader_stay(tmp_path: Path) -> None:
     with open_browser() as browser, viewing(tmp_path, "a.csv") as (address, _), watched_page(browser) as shown:
         page = shown.page
         page.goto(f"{address}#row=x")
-        page.locator("#detail-title").press("w")
+        page.locator("#detail-title").wait_for()  # press() does not wait until it is visible
+        page.keyboard.press("w")
         page.locator(".note-state", has_text="saved").wait_for()
         page.keyboard.press("c")
         page.keyboard.type(HOSTILE)

@@ -39,7 +39,7 @@ def readings(path: Path) -> list[Any]:
     with FollowedJournal(path) as followed:
         changes = followed.changes()
         assert changes is not None
-        found: list[Any] = [followed.all_attempts(), changes.attempts, followed.past(["0", "1"])]
+        found: list[Any] = [changes.attempts, followed.past(["0", "1"])]
     with Journal(path) as journal:
         rows = [str(row) for row in range(4)]
         found += [[dict(each) for each in journal.attempts(row)] for row in rows]

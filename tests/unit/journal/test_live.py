@@ -55,7 +55,7 @@ def test_a_row_of_several_runs_has_its_conversation(journal: Journal, followed: 
     journal.finish(completed(1), "fp")
     journal.run_ended("2", "fp", run_end(4, 1, "1+1?", "2"))
     journal.finish(completed(2), "fp")
-    assert followed.all_runs() == {
+    assert followed.past(["0", "1", "2"]).runs == {
         "0": [
             RecordedRun(1, "2+2?", "", (("add", '{"a": 2}'),)),
             RecordedRun(1, "4", "It is 4.", (), (), cited),
@@ -156,11 +156,11 @@ def test_another_batch_starts_from_scratch(journal: Journal, followed: FollowedJ
     assert [each.row_key for each in other.outcomes] == ["0"]
 
 
-def test_all_attempts_and_outcomes_at_once(journal: Journal, followed: FollowedJournal) -> None:
-    """For a report: every attempt at every row, and when rows ended."""
+def test_attempts_and_ends_of_some_rows(journal: Journal, followed: FollowedJournal) -> None:
+    """For a report: every attempt at the rows, and when they ended."""
     for row in (0, 1):
         journal.begin_attempt(prompt(row), attempt(1), NOON)
     journal.finish(completed(1), "fp")
-    assert {row: len(tries) for row, tries in followed.all_attempts().items()} == {"0": 1, "1": 1}
-    assert list(followed.past(["0", "1"]).ended_at) == ["1"]
-    assert followed.all_runs() == {}
+    past = followed.past(["0", "1"])
+    assert {row: len(tries) for row, tries in past.attempts.items()} == {"0": 1, "1": 1}
+    assert (list(past.ended_at), past.runs) == (["1"], {})
