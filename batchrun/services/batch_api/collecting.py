@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import anyio.lowlevel
@@ -18,13 +20,14 @@ from batchrun.services.batch_api.results import stored
 from batchrun.services.batch_api.scratch import readable_errors, removed
 from batchrun.services.reply_fields import loaded
 
-__all__ = ["GONE", "Collector", "Incomplete", "Patience"]
+__all__ = ["GONE", "Collector", "Incomplete", "Patience", "is_refusal"]
 
 CHUNK_LINES = 500
 CHUNK_BYTES = 4_000_000
 """Result lines in one transaction, and in memory at once."""
 MAX_FETCHES = 5
-"""Downloads of files that hold fewer results than there are requests; then the rest is given up."""
+"""Downloads of a file that the service refuses, or of files that hold fewer results than there are requests; then what
+is missing is given up."""
 
 
 GONE = frozenset({404, 410})
@@ -32,22 +35,32 @@ GONE = frozenset({404, 410})
 
 
 class Incomplete(Exception):
-    """The results are not all there yet: the same is to be tried again. The message is one line for a person."""
+    """The results are not all there yet: the same is to be tried again. The message is one line for a person.
+
+    Attributes:
+        is_lasting: another attempt may well end in the same way, and so their number is limited.
+    """
+
+    def __init__(self, message: str, *, is_lasting: bool = False) -> None:
+        super().__init__(message)
+        self.is_lasting = is_lasting
 
 
 @dataclass(slots=True)
 class Patience:
     """How long the results of one ended service batch have been missing.
 
-    Mutable state: `fetches`.
+    Mutable state: `fetches` and `refusals`.
 
     Attributes:
         since_s: when its end was first seen (loop time).
         fetches: downloads that held too little.
+        refusals: file → refused downloads.
     """
 
     since_s: float
     fetches: int = 0
+    refusals: Counter[str] = field(default_factory=Counter)
 
 
 class Collector:
@@ -77,27 +90,28 @@ class Collector:
             Incomplete: not all results are there, and more may come.
             ServiceFault: the service refuses the files: 401 or 403.
         """
-        has_settled = anyio.current_time() - patience.since_s >= self._settle_s
+        has_settled = self.has_settled(batch, patience)
         has_files = batch.output_file_id is not None or batch.error_file_id is not None
         has_answers = batch.status == "completed" or (batch.status in ("expired", "cancelled") and batch.completed != 0)
         if has_answers and not has_files and not has_settled:
             raise Incomplete(f"the service batch is {batch.status}, but the service names no result file yet")
         unknown = 0
-        gone: list[str] = []
+        gone: dict[str, ServiceFault] = {}
         try:
             for file_id in (batch.output_file_id, batch.error_file_id):
                 if file_id is not None:
-                    if await self._fetched(file_id, has_settled=has_settled):
+                    refusal = await self._fetched(file_id, patience, has_settled=has_settled)
+                    if refusal is None:
                         unknown += await self._store(batch)
                     else:
-                        gone.append(file_id)
+                        gone[file_id] = refusal
         finally:
             removed(self._scratch)
         answers, errors, missing = self._lines.tally(batch.number)
         if not gone and missing and missing > _may_be_missing(batch):
             patience.fetches += 1
             if patience.fetches < MAX_FETCHES or not has_settled:
-                raise Incomplete(f"the result files lack {missing:,} of {batch.lines:,} lines")
+                raise Incomplete(f"the result files lack {missing:,} of {batch.lines:,} lines", is_lasting=True)
         lacking, reason = _lacking(batch, gone) if missing else (None, None)
         return self._lines.record(
             batch.number,
@@ -111,8 +125,13 @@ class Collector:
             reason=reason,
         )
 
-    async def _fetched(self, file_id: str, *, has_settled: bool) -> bool:
-        """Download a file to the scratch file; return False if the service no longer has it.
+    def has_settled(self, batch: ServiceBatch, patience: Patience) -> bool:
+        """Return whether the service batch ended so long ago that the service shows all its files."""
+        ended_ago_s = (self._clock() - datetime.fromisoformat(batch.since)).total_seconds()
+        return max(ended_ago_s, anyio.current_time() - patience.since_s) >= self._settle_s
+
+    async def _fetched(self, file_id: str, patience: Patience, *, has_settled: bool) -> ServiceFault | None:
+        """Download a file to the scratch file; return None, or why the service will not give it.
 
         Raises:
             Incomplete: the file is not there yet, or the download broke off.
@@ -124,13 +143,17 @@ class Collector:
         except ServiceFault as fault:
             if fault.status_code in (401, 403, 407):
                 raise
-            if fault.status_code in GONE and has_settled and not isinstance(fault, TransientFault):
-                return False
-            raise Incomplete(f"the result file {file_id} cannot be downloaded: {fault}") from fault
+            is_lasting = is_refusal(fault)
+            patience.refusals[file_id] += is_lasting
+            if is_lasting and has_settled and patience.refusals[file_id] >= MAX_FETCHES:
+                return fault
+            raise Incomplete(
+                f"the result file {file_id} cannot be downloaded: {fault}", is_lasting=is_lasting
+            ) from fault
         problem = _problem(self._scratch)
         if problem is not None:
             raise Incomplete(f"the result file {file_id} {problem}")
-        return True
+        return None
 
     def _without_secrets(self, raw: bytes) -> bytes:
         for secret in self._secrets:
@@ -214,10 +237,23 @@ def _may_be_missing(batch: ServiceBatch) -> int:
     return batch.lines - min(batch.lines, (batch.completed or 0) + (batch.failed or 0))
 
 
-def _lacking(batch: ServiceBatch, gone: list[str]) -> tuple[str, str | None]:
-    """Return (error type, reason) of the request lines without a result."""
-    if gone:
+def is_refusal(fault: ServiceFault) -> bool:
+    """Return whether the same request would be refused again: not after a 429 of any kind, or an error of a server."""
+    status = fault.status_code
+    return not isinstance(fault, TransientFault) and status is not None and 400 <= status < 500 and status != 429
+
+
+def _lacking(batch: ServiceBatch, gone: Mapping[str, ServiceFault]) -> tuple[str, str | None]:
+    """Return (error type, reason) of the request lines without a result.
+
+    Args:
+        gone: file → why the service does not give it.
+    """
+    if gone and all(fault.status_code in GONE for fault in gone.values()):
         return "result_file_gone", f"the service no longer has the result file {' and '.join(gone)}"
+    if gone:
+        words = " and ".join(f"{file_id}: {fault}" for file_id, fault in gone.items())
+        return "result_file_refused", f"the service does not give the result file {words}"
     if batch.status == "completed":
         return "result_missing", None
     if batch.status == "failed":

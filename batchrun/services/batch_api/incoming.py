@@ -14,7 +14,7 @@ from batchrun.journal.row_records import stamp
 from batchrun.journal.service_batches import UNSENT, ServiceBatch, ServiceBatches
 from batchrun.records import JsonObject
 from batchrun.services.batch_api.batch_client import BatchClient
-from batchrun.services.batch_api.collecting import GONE, Collector, Incomplete, Patience
+from batchrun.services.batch_api.collecting import GONE, Collector, Incomplete, Patience, is_refusal
 from batchrun.services.batch_api.outgoing import Outgoing
 from batchrun.services.batch_api.results import failed_line
 from batchrun.services.batch_api.watching import (
@@ -34,6 +34,8 @@ __all__ = ["Incoming"]
 
 MAX_GONE = 3
 """Polls in a row that find no batch, long after its creation; then it is lost."""
+MAX_REFUSED = 5
+"""Polls in a row that the service refuses with another 4xx, long after the creation; then the batch is lost too."""
 FAILED_TWICE = 3
 """Exit code after lines whose service batch failed twice without naming a line: as when most rows fail."""
 
@@ -47,11 +49,13 @@ class _Watched:
     Attributes:
         patience: None until its end was seen.
         gone: polls in a row that did not find it.
+        refused: polls in a row that the service refused, these included.
     """
 
     schedule: PollSchedule
     patience: Patience | None = None
     gone: int = 0
+    refused: int = 0
 
 
 class Incoming:
@@ -86,7 +90,8 @@ class Incoming:
         """Wait until at least one service batch has ended and its results are in the journal; return those.
 
         Args:
-            once: look at each service batch once, and do not wait.
+            once: look at each service batch once, and do not wait: unless the service refuses what it should have had
+                for long, which is then given up after as many attempts as otherwise.
             until_s: end of the wait (loop time), None for no end.
 
         Raises:
@@ -99,7 +104,7 @@ class Incoming:
             for batch in open_batches:
                 watched = self._watched.get(batch.number) or self._begin(batch)
                 if once or watched.schedule.next_s <= anyio.current_time():
-                    taken = await self._look(batch, watched)
+                    taken = await self._look(batch, watched, once=once)
                     if taken is not None:
                         del self._watched[batch.number]
                         ended.append(taken)
@@ -118,13 +123,18 @@ class Incoming:
             watched.schedule.polled(anyio.current_time(), changed=True)
         return watched
 
-    async def _look(self, batch: ServiceBatch, watched: _Watched) -> ServiceBatch | None:
+    async def _look(self, batch: ServiceBatch, watched: _Watched, *, once: bool) -> ServiceBatch | None:
         """Poll a service batch, and take it in if it has ended; return it when its results are in the journal."""
-        try:
-            found, headers = await self._client.batch(str(batch.batch_id))
-        except ServiceFault as fault:
-            return self._not_seen(batch, watched, fault)
-        watched.gone = 0
+        while True:
+            try:
+                found, headers = await self._client.batch(str(batch.batch_id))
+                break
+            except ServiceFault as fault:
+                lost = self._not_seen(batch, watched, fault)
+                if lost is not None or not (once and watched.refused and self._is_known(batch)):
+                    return lost
+                await anyio.sleep(self._pace.wait_s(watched.refused))
+        watched.gone = watched.refused = 0
         now_s = anyio.current_time()
         status = status_of(found) or batch.status
         has_changed = status != batch.status
@@ -135,15 +145,25 @@ class Incoming:
         watched.patience = watched.patience or Patience(now_s)
         if status == "failed" and batch.output_file_id is None and batch.error_file_id is None:
             return self._failed(batch, problems_of(found, self._client.secrets))
-        try:
-            batch = await self._collector.collect(batch, watched.patience)
-        except Incomplete as incomplete:
-            self._report(BatchNews("trouble", batch, str(incomplete)))
-            return None
-        except ServiceFault as fault:
-            raise _as_refusal(fault) from fault
-        self._report(BatchNews("collected", batch))
-        return batch
+        return await self._collected(batch, watched.patience, once=once)
+
+    async def _collected(self, batch: ServiceBatch, patience: Patience, *, once: bool) -> ServiceBatch | None:
+        """Collect a service batch; return it, or None if its results are not all there yet."""
+        attempts = 0
+        while True:
+            try:
+                batch = await self._collector.collect(batch, patience)
+            except Incomplete as incomplete:
+                self._report(BatchNews("trouble", batch, str(incomplete)))
+                if not (once and incomplete.is_lasting and self._collector.has_settled(batch, patience)):
+                    return None
+            except ServiceFault as fault:
+                raise _as_refusal(fault) from fault
+            else:
+                self._report(BatchNews("collected", batch))
+                return batch
+            attempts += 1
+            await anyio.sleep(self._pace.wait_s(attempts))
 
     def _seen(self, batch: ServiceBatch, status: str, found: JsonObject) -> ServiceBatch:
         """Record what has changed about a service batch."""
@@ -163,20 +183,26 @@ class Incoming:
             raise _as_refusal(fault) from fault
         watched.schedule.polled(anyio.current_time(), retry_after_s=fault.retry_after_s)
         watched.gone = watched.gone + 1 if fault.status_code in GONE else 0
+        watched.refused = watched.refused + 1 if is_refusal(fault) else 0
         self._report(BatchNews("trouble", batch, str(fault)))
-        if watched.gone < MAX_GONE or self._age_s(batch) < self._pace.unknown_s:
+        if not self._is_known(batch) or (watched.gone < MAX_GONE and watched.refused < MAX_REFUSED):
             return None
         now = self._clock()
+        words = "no longer knows" if watched.gone else "does not show"
         batch = self._lines.record(
             batch.number,
             now,
             collected_at=stamp(now),
             missing=batch.lines,
             lacking="batch_gone",
-            reason=f"the service no longer knows the service batch {batch.batch_id} ({fault})",
+            reason=f"the service {words} the service batch {batch.batch_id} ({fault})",
         )
         self._report(BatchNews("collected", batch, batch.reason or ""))
         return batch
+
+    def _is_known(self, batch: ServiceBatch) -> bool:
+        """Return whether a service batch was created so long ago that the service must know it."""
+        return self._age_s(batch) >= self._pace.unknown_s
 
     def _age_s(self, batch: ServiceBatch) -> float:
         created_at = datetime.fromisoformat(batch.created_at or batch.since)

@@ -275,6 +275,51 @@ async def test_a_result_file_that_is_gone_fails_its_rows(service: ForeignBatchAp
     assert "--retry-failed" in str(found[0])
 
 
+def refusal(status: int) -> Planned:
+    return Planned(status, {"error": {"message": "the content filter is off", "code": None}})
+
+
+@pytest.mark.parametrize(("status", "is_lost"), [(400, True), (422, True), (451, True), (429, False), (503, False)])
+@pytest.mark.parametrize("once", [False, True])
+async def test_a_file_that_is_refused_for_good_fails_its_rows(
+    service: ForeignBatchApi, tmp_path: Path, status: int, is_lost: bool, once: bool
+) -> None:
+    """A 4xx that does not change is given up after a few downloads, also by runs that look only once, with the
+    service's words; a 429 or a 5xx is waited out."""
+    service.planned["GET /files/*/content"] = [refusal(status)] * (999 if is_lost else 9)
+    later = iter(range(1_000_000))
+    async with office(service.url, tmp_path, pace=SOON, clock=lambda: NOON + timedelta(seconds=next(later))) as desk:
+        await desk.ask([0])
+        await desk.desk.submit()
+        while not await desk.desk.watch(once=once):
+            pass
+        found = await desk.ask([0])
+    if is_lost:
+        assert texts(found) == {0: "result_file_refused"}
+        assert "content filter is off" in str(found[0])
+        assert "--retry-failed" in str(found[0])
+        assert service.count("GET /files/*/content") < 20
+    else:
+        assert texts(found) == named(range(1))
+
+
+@pytest.mark.parametrize("plan", [GONE, refusal(400)])
+async def test_looking_once_ends_for_a_lost_batch(service: ForeignBatchApi, tmp_path: Path, plan: Planned) -> None:
+    """A batch that the service does not show long after its creation is lost for a run that looks only once, too."""
+    service.planned["GET /batches/*"] = [plan] * 99
+    later = iter(range(1_000_000))
+    async with office(
+        service.url, tmp_path, pace=replace(HASTE, unknown_s=600), clock=lambda: NOON + timedelta(minutes=next(later))
+    ) as desk:
+        await desk.ask([0])
+        await desk.desk.submit()
+        looks = 0
+        while not await desk.desk.watch(once=True):
+            looks += 1
+        assert looks < 9
+        assert texts(await desk.ask([0])) == {0: "batch_gone"}
+
+
 def serve_errors_only(service: ForeignBatchApi) -> None:
     """Let the service lose the output files of batches, but not the files with errors."""
     service.planned.clear()
