@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from batchrun.token_usage import Usage
 
 __all__ = [
+    "NEVER_TRIED",
     "BatchRefused",
     "BatchrunError",
     "ConnectionLost",
@@ -264,6 +265,10 @@ class Shortage(TransientFault):
 
 class RunLost(TransientFault):
     """The service does not know a run that the journal names: it has to be created again."""
+
+
+NEVER_TRIED = frozenset({"batch_expired", "batch_cancelled", "batch_failed"})
+"""Error types of a request that the service accepted and did not try: they count as no attempt."""
 
 
 class Deferred(Exception):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from datetime import datetime
 from pathlib import Path
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "cost_text",
     "dollars",
     "duration",
+    "local_time",
     "plain_path",
     "rows_text",
     "shortened",
@@ -89,6 +91,16 @@ def clipped(text: str, limit: int) -> str:
 
 FREE = "free"
 """The cost of answers of the embedded server, unless the job has a price for its model."""
+
+
+def local_time(moment: datetime | str) -> str:
+    """Return a moment in the time zone of this machine, with its offset: `2026-11-30 14:05:12+01:00`.
+
+    Args:
+        moment: if it is text, ISO 8601.
+    """
+    known = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+    return known.astimezone().isoformat(sep=" ", timespec="seconds")
 
 
 def duration(seconds: float | None) -> str:

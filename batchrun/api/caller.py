@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from batchrun.api.parameters import in_python
 from batchrun.batch.plan import Plan
 from batchrun.batch.run_summary import Summary, summary_lines, warning_lines
-from batchrun.job.batch_api_rules import waves_notice
+from batchrun.batch.waves_ahead import waves_ahead
 
 __all__ = ["Caller"]
 
@@ -57,7 +57,9 @@ class Caller:
         """
         if plan.destination.why_embedded:
             (logger.info if is_chosen else self.warn)(plan.destination.why_embedded)
-        as_asked = {*waves_notice(plan.job)}
+        for notice in waves_ahead(plan):
+            logger.info(notice)
+        as_asked: set[str] = set()
         if plan.selection is not None and not plan.selection.is_short:
             as_asked.add(plan.selection.note)
         for notice in plan.notices:

@@ -7,11 +7,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from typing import TypeAlias, cast
 
 from batchrun.batch.assembly import engine_of, wire_of
 from batchrun.batch.plan import Plan
+from batchrun.batch.service_batch_tally import ServiceBatchTally, TallyFacts
 from batchrun.batch.service_batch_text import NewsFacts, news_facts
 from batchrun.batch.service_notices import ServiceNotices
 from batchrun.batch.waves import Waves
@@ -56,7 +58,7 @@ Wrap: TypeAlias = Callable[[Service], Service]
 class BatchApi:
     """The Batch API of a running batch.
 
-    Mutable state: `open_batches` and `news`, kept current by what the desk reports.
+    Mutable state: `open_batches`, `news` and `tally`, kept current by what the desk reports.
 
     Attributes:
         engine: runs the passes.
@@ -65,14 +67,22 @@ class BatchApi:
         desk_limits: of the requests that submit, watch and collect.
         open_batches: the service batches whose results are still to come.
         news: what has happened to service batches, for a display that takes it from there.
+        tally: the same in numbers.
+        since: when this run began.
     """
 
     engine: Engine
     waves: Waves
     limits: Limits
     desk_limits: Limits
+    since: datetime
     open_batches: Sequence[ServiceBatch] = ()
     news: deque[NewsFacts] = field(default_factory=partial(deque, maxlen=KEPT_NEWS))
+    tally: ServiceBatchTally = field(default_factory=ServiceBatchTally)
+
+    def facts(self, journal: Journal) -> TallyFacts:
+        """Return what this run has done at the Batch API."""
+        return self.tally.facts(journal.deferred_rows.asked_again(self.since))
 
     def statistics(self) -> EngineStatistics:
         """Return a snapshot, with all requests."""
@@ -183,11 +193,13 @@ def open_batch_api(
             on_outcome(outcome)
 
     take = on_outcome if plan.job.budget is None else note
+    tally, since = ServiceBatchTally(), clock()
 
     def report(news: BatchNews) -> None:
         facts = news_facts(news)
         log.info("%s", facts["text"])
         opened.news.append(facts)
+        tally.take(news)
         opened.open_batches = desk.open()
 
     desk = desk_of(plan.job, journal, desk_wire, clock, report)
@@ -197,8 +209,8 @@ def open_batch_api(
         return engine_of(plan, journal, wire, made, clock, take, notices, wrap=wrap, defers=asks, shares=shares)
 
     passes = engine(PassLimits(), asks=True)
-    waves = Waves(plan, journal, passes, desk, clock, lambda: engine(limits, asks=False, shares=passes), ended)
-    opened = BatchApi(passes, waves, limits, desk_limits, desk.open())
+    waves = Waves(plan, journal, passes, desk, clock, lambda: engine(limits, asks=False, shares=passes), ended, tally)
+    opened = BatchApi(passes, waves, limits, desk_limits, since, desk.open(), tally=tally)
     return opened
 
 

@@ -85,6 +85,7 @@ async def clean_up(
         journal = stack.enter_context(Journal(journal_path))
         place, store = _place(journal, paths, job)
         summary = objects_to_delete(journal, place, in_flight=in_flight)
+        summary.at_service, summary.output = len(journal.service_batches.open(place)), paths.output
         cleanup = Cleanup(journal, summary, job, in_flight=in_flight, clock=clock)
         if show is not None:
             for made in cleanup.objects():

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypedDict
 
 from batchrun.batch.run_summary import kinds_text
 from batchrun.engine import Stop
+from batchrun.shell_hint import command
 
 __all__ = ["CleanupFacts", "CleanupSummary", "cleanup_facts", "cleanup_line", "cleanup_progress"]
 
@@ -27,6 +29,8 @@ class CleanupSummary:
         failures: error_type → objects that could not be deleted.
         kept: objects of rows in flight, which the next run of the batch needs.
         elsewhere: place → objects that the batch left at another service before it was moved to this one.
+        at_service: batches at the service's Batch API whose results are still to come: their files are kept.
+        output: the output whose batches these are.
         elapsed_s: duration in seconds.
         stop: why the cleanup ended early, None if it did not.
     """
@@ -38,6 +42,8 @@ class CleanupSummary:
     failures: Counter[str] = field(default_factory=Counter)
     kept: int = 0
     elsewhere: Mapping[str, int] = field(default_factory=dict)
+    at_service: int = 0
+    output: Path | None = None
     elapsed_s: float = 0.0
     stop: Stop | None = None
 
@@ -64,6 +70,7 @@ class CleanupFacts(TypedDict):
     failures: dict[str, int]
     kept: int
     elsewhere: dict[str, int]
+    at_service: int
     elapsed_s: float
     stop: str | None
     exit_code: int
@@ -89,9 +96,23 @@ def cleanup_line(summary: CleanupSummary, *, dry_run: bool = False) -> str:
         f"{left:,} left ({failures or 'not reached'}); run the same command again" if left and not dry_run else "",
         f"{summary.kept:,} kept for rows in flight (--in-flight deletes them too)" if summary.kept else "",
         *(f"{number:,} from before the batch was moved are at {place}" for place, number in summary.elsewhere.items()),
+        _at_service_text(summary),
         f"stopped: {summary.stop.reason}" if summary.stop is not None else "",
     ]
     return " · ".join(part for part in parts if part)
+
+
+def _at_service_text(summary: CleanupSummary) -> str:
+    """Return that files are kept for batches at the Batch API, and what to do."""
+    if not summary.at_service:
+        return ""
+    batches = "1 batch is" if summary.at_service == 1 else f"{summary.at_service:,} batches are"
+    them = "its" if summary.at_service == 1 else "their"
+    cancel = command("cancel", *([summary.output] if summary.output is not None else []))
+    return (
+        f"{batches} open at the service's Batch API: {them} files are kept; run the batch again to collect the "
+        f"answers, or cancel with {cancel}, and then clean up again"
+    )
 
 
 def cleanup_facts(summary: CleanupSummary) -> CleanupFacts:
@@ -104,6 +125,7 @@ def cleanup_facts(summary: CleanupSummary) -> CleanupFacts:
         "failures": dict(summary.failures.most_common()),
         "kept": summary.kept,
         "elsewhere": dict(summary.elsewhere),
+        "at_service": summary.at_service,
         "elapsed_s": round(summary.elapsed_s, 3),
         "stop": summary.stop.reason if summary.stop else None,
         "exit_code": summary.exit_code,

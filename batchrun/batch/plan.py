@@ -22,7 +22,7 @@ from batchrun.batch.selection import Selection, SelectionOptions, asked_rows, se
 from batchrun.batch.standard_input import check_standard_input
 from batchrun.errors import InputError
 from batchrun.functions import Toolbox
-from batchrun.job.batch_api_rules import check_needs_batch_api, unused_limits, waves_notice
+from batchrun.job.batch_api_rules import check_needs_batch_api, unused_limits
 from batchrun.job.environment import Environment
 from batchrun.job.fingerprint import digest, settings_of
 from batchrun.job.option_values import read_text_option
@@ -239,7 +239,6 @@ def _plan_of_table(
     source = with_columns(source, job, paths.journal)
     notices = (
         *filter(None, (destination.continued,)),
-        *waves_notice(job),
         *unused_limits(job),
         *continued_default_notice(job, table, paths.output),
         *notes_of(source),

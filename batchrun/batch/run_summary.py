@@ -9,6 +9,7 @@ from typing import TypedDict
 
 from batchrun.batch.cached_answers import CacheReport
 from batchrun.batch.row_models import fallback_lines, model_lines
+from batchrun.batch.service_batch_tally import TallyFacts, tally_lines
 from batchrun.batch.service_batch_text import ServiceBatchFacts
 from batchrun.batch.totals import Totals
 from batchrun.engine import EngineStatistics, Stop
@@ -56,6 +57,7 @@ class Summary:
         cache: what could not be done with the cache; None without one.
         notices: lines about the service: models that it shuts down, options that it does not apply.
         service_batches: batches at the service's Batch API whose results are still to come.
+        batch_api: what this run has done there; None without --batch-api.
     """
 
     output: Path | None
@@ -71,6 +73,7 @@ class Summary:
     models: Mapping[str, ModelFacts] = field(default_factory=dict)
     fallbacks: Mapping[str, int] = field(default_factory=dict)
     service_batches: tuple[ServiceBatchFacts, ...] = ()
+    batch_api: TallyFacts | None = None
 
     @property
     def finished_before(self) -> int:
@@ -158,6 +161,7 @@ class SummaryFacts(TypedDict):
     elapsed_s: float
     notices: list[str]
     service_batches: list[ServiceBatchFacts]
+    batch_api: TallyFacts | None
     stop: str | None
     exit_code: int
 
@@ -209,6 +213,7 @@ def summary_facts(summary: Summary) -> SummaryFacts:
         "elapsed_s": round(summary.elapsed_s, 3),
         "notices": list(summary.notices),
         "service_batches": list(summary.service_batches),
+        "batch_api": summary.batch_api,
         "stop": summary.stop.reason if summary.stop else None,
         "exit_code": summary.exit_code,
     }
@@ -250,7 +255,7 @@ def warning_lines(summary: Summary) -> list[str]:
 
 def stop_text(stop: Stop) -> str:
     """Return why the batch ended before its last row. With --no-wait it has done all that it could."""
-    return f"{'submitted' if stop.exit_code == SUBMITTED else 'stopped'}: {stop.reason}"
+    return f"{'answers are missing' if stop.exit_code == SUBMITTED else 'stopped'}: {stop.reason}"
 
 
 def _counts_line(summary: Summary) -> str:
@@ -306,6 +311,8 @@ def _outcome_lines(summary: Summary) -> Iterator[str]:
 def _service_lines(summary: Summary) -> Iterator[str]:
     """Yield what happened between batchrun, the service and the user's functions."""
     statistics = summary.statistics
+    if summary.batch_api is not None:
+        yield from tally_lines(summary.batch_api)
     if statistics.tool_calls:
         failed = f", {statistics.tool_errors:,} failed" if statistics.tool_errors else ""
         yield f"function calls: {statistics.tool_calls:,}{failed}"

@@ -9,7 +9,7 @@ from typing import TypedDict
 
 from batchrun.journal.service_batches import UNSENT, ServiceBatch
 from batchrun.services.batch_api.watching import BatchNews
-from batchrun.wording import duration
+from batchrun.wording import duration, local_time
 
 __all__ = [
     "NewsFacts",
@@ -76,13 +76,13 @@ def service_batch_facts(batch: ServiceBatch) -> ServiceBatchFacts:
 
 def service_batch_text(facts: ServiceBatchFacts, now: datetime) -> str:
     """Return a service batch for people: what it is doing and since when, such as
-    `batch_1: in_progress since 14:05 (3:02:10), 120 of 500 requests`."""
+    `batch_1: in_progress since 2026-11-30 14:05:12+01:00 (3:02:10), 120 of 500 requests`."""
     since = datetime.fromisoformat(facts["since"])
     age = duration(max(0.0, (now - since).total_seconds()))
     done = (facts["completed"] or 0) + (facts["failed"] or 0)
     total = facts["requests"]
     requests = f"{total:,} {'request' if total == 1 else 'requests'}"
-    return f"{facts['batch_id'] or 'batch'}: {facts['status']} since {since.astimezone():%H:%M} ({age}), " + (
+    return f"{facts['batch_id'] or 'batch'}: {facts['status']} since {local_time(since)} ({age}), " + (
         f"{done:,} of {requests}" if done else requests
     )
 

@@ -6,7 +6,7 @@ import difflib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import NotRequired, TypedDict
@@ -28,7 +28,7 @@ from batchrun.services.assistants_replies import message_text
 from batchrun.services.citations import citation_text
 from batchrun.services.conversations import chat_messages
 from batchrun.tables import Source
-from batchrun.wording import visible_line
+from batchrun.wording import local_time, visible_line
 
 __all__ = ["RowFacts", "row_facts", "row_lines"]
 
@@ -167,11 +167,13 @@ def row_lines(facts: RowFacts) -> list[str]:
     where = f" (line {facts['line']} of the input)" if facts["line"] else ""
     lines = [f"row {facts['row']}{where} · {outcome['status']}"]
     if "cached_from" in facts:
-        lines.append(f"answer from the cache, paid for by {facts['cached_from']} · {outcome['completed_at'][:19]}Z")
+        lines.append(
+            f"answer from the cache, paid for by {facts['cached_from']} · {local_time(outcome['completed_at'])}"
+        )
     for attempt in facts["attempts"]:
         fault = f" · {attempt['fault_type']}: {attempt['fault']}" if attempt["fault_type"] else ""
         run = attempt["run_id"] or "no run id received"
-        lines.append(f"attempt {attempt['number']} · {attempt['started_at'][:19]}Z · {run}{fault}")
+        lines.append(f"attempt {attempt['number']} · {local_time(attempt['started_at'])} · {run}{fault}")
     lines += _setting_lines(facts.get("settings", {}))
     thread = facts.get("thread", {})
     if "messages" in thread:
@@ -276,7 +278,7 @@ def _response_lines(response: JsonObject, input_items: Sequence[JsonObject]) -> 
 
 
 def _local_time(timestamp_s: int) -> str:
-    return datetime.fromtimestamp(timestamp_s).astimezone().isoformat(sep=" ", timespec="seconds")
+    return local_time(datetime.fromtimestamp(timestamp_s, UTC))
 
 
 def _indented(text: str) -> list[str]:

@@ -14,7 +14,7 @@ from batchrun.batch.service_batch_text import ServiceBatchFacts, service_batch_f
 from batchrun.clock import utc_now
 from batchrun.journal import Journal, ModelFacts, manifest_of, place_of
 from batchrun.records import Settings
-from batchrun.wording import cost_text, rows_text
+from batchrun.wording import cost_text, local_time, rows_text
 
 __all__ = ["StatusFacts", "batch_status", "status_facts", "status_lines"]
 
@@ -122,7 +122,7 @@ def status_lines(facts: StatusFacts) -> list[str]:
     cost = cost_text(facts["cost_usd"], unpriced=facts["unpriced"], embedded=facts["embedded"]) or "cost unknown"
     cached = f" · {facts['from_cache']:,} from the cache" if facts["from_cache"] else ""
     lines = [
-        f"{facts['output']}: {state} · {facts['batch_id']} · since {facts['created_at'][:19]}Z",
+        f"{facts['output']}: {state} · {facts['batch_id']} · since {local_time(facts['created_at'])}",
         f"{ended:,} of {rows_text(facts['rows'])} ended: {facts['completed']:,} completed, "
         f"{facts['incomplete']:,} incomplete, {facts['failed']:,} failed · {facts['in_flight']:,} in flight · "
         f"{facts['pending']:,} pending" + (f" · {facts['skipped']:,} skipped" if facts["skipped"] else "") + cached,

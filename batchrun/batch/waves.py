@@ -17,6 +17,7 @@ import anyio
 from batchrun.batch.plan import Plan
 from batchrun.batch.results import prompts_of
 from batchrun.batch.run_summary import SUBMITTED
+from batchrun.batch.service_batch_tally import ServiceBatchTally, done_text
 from batchrun.batch.work import due_work
 from batchrun.clock import WallClock
 from batchrun.engine import Engine, RowTask, RowWork, SkippedRow, Stop
@@ -26,8 +27,9 @@ from batchrun.journal import Journal
 from batchrun.journal.service_batches import ServiceBatch
 from batchrun.prompts.templates import PromptError
 from batchrun.services.batch_api.desk import Desk
+from batchrun.wording import local_time
 
-__all__ = ["Unchanged", "Waves", "Work", "submitted_text"]
+__all__ = ["Unchanged", "Waves", "Work", "open_text"]
 
 log = logging.getLogger("batchrun")
 
@@ -60,12 +62,14 @@ class Waves:
         clock: WallClock,
         make_ordinary: Callable[[], Engine],
         ended: Container[str],
+        tally: ServiceBatchTally,
     ) -> None:
         """
         Args:
             engine: its service defers every request to the desk.
             make_ordinary: returns an engine for rows to ask in the ordinary way.
             ended: keys of the rows that have ended in this run, if a budget may leave rows to a later pass.
+            tally: what this run has done at the service.
         """
         self._plan = plan
         self._journal = journal
@@ -74,6 +78,7 @@ class Waves:
         self._clock = clock
         self._make_ordinary = make_ordinary
         self._ended = ended
+        self._tally = tally
         self._deadline_s = batch_deadline_s(plan.job)
         self._given_up: set[int] = set(journal.read_manifest().get(_GIVEN_UP, []))
         self._asked_s: dict[int, float] = {}
@@ -112,7 +117,7 @@ class Waves:
                 return
             if desk.open() or desk.due:
                 if self._plan.job.no_wait:
-                    engine.request_stop(Stop(submitted_text(desk.open()), SUBMITTED), 0.0)
+                    engine.request_stop(Stop(self._state_text(rows_left=rows_left), SUBMITTED), 0.0)
                     return
                 await self._unless_stopped(self._watch)
             elif not rows_left:
@@ -122,6 +127,15 @@ class Waves:
             else:
                 due = self._journal.service_batches.due_rows() - self._unanswered()
                 pending = while_unchanged(due_work(self._plan, self._journal, self._clock, due))
+
+    def _state_text(self, *, rows_left: bool) -> str:
+        """Return what this run has done, what is missing and why, and what to do."""
+        held = f"{_requests(self._desk.waiting)} wait until the service takes more" if self._desk.waiting else ""
+        budget = f"--budget {self._plan.job.budget or 0:g}"
+        left = f"other rows are pending, since the money of {budget} is reserved for those at the service"
+        at_service = open_text(self._desk.open())
+        parts = (f"this run {done_text(self._tally.facts(0))}", at_service, held, left if rows_left else "")
+        return "; ".join(filter(None, (*parts, "run the same command again to collect the answers")))
 
     def _is_stopped(self) -> bool:
         return self._engine.stop is not None
@@ -238,12 +252,18 @@ class Waves:
             self._engine.request_stop(ordinary.stop, 0.0)
 
 
-def submitted_text(batches: Sequence[ServiceBatch]) -> str:
-    """Return what is at the service, and what to do."""
-    lines = sum(batch.lines for batch in batches)
+def open_text(batches: Sequence[ServiceBatch]) -> str:
+    """Return what is at the service, and since when; "" if nothing is."""
+    if not batches:
+        return ""
     number = f"{len(batches):,} {'batch' if len(batches) == 1 else 'batches'}"
-    requests = f"{lines:,} {'request' if lines == 1 else 'requests'}"
-    return f"{requests} in {number} at the service; run the same command again to collect the answers"
+    since = min(datetime.fromisoformat(batch.created_at or batch.since) for batch in batches)
+    requests = _requests(sum(batch.lines for batch in batches))
+    return f"{requests} in {number} at the service since {local_time(since)}"
+
+
+def _requests(number: int) -> str:
+    return f"{number:,} {'request' if number == 1 else 'requests'}"
 
 
 def _age_s(batch: ServiceBatch, now: datetime) -> float:

@@ -17,7 +17,7 @@ from batchrun.engine.fallback import NO_ANSWER, first_end
 from batchrun.engine.limits import NEVER_TRIED
 from batchrun.job.option_values import seconds_of
 from batchrun.job.options import Job
-from batchrun.journal import Journal, RowHistory
+from batchrun.journal import Journal, RowHistory, place_of
 from batchrun.journal.histories import KEYS_AT_ONCE
 from batchrun.journal.service_batches import LineState, is_custom_id
 from batchrun.prompts.templates import PromptError
@@ -216,6 +216,22 @@ def count_changed_rows(plan: Plan, journal: Journal) -> int:
             changed += history.answered and history.fingerprint != fingerprint
     counts = journal.counts()
     return changed if known else counts.completed + counts.incomplete
+
+
+def count_paid_twice(plan: Plan, journal: Journal) -> int:
+    """Return the number of rows that have a request at the Batch API, but for another prompt or other settings than
+    now."""
+    if not journal.service_batches.open(place_of(journal.read_manifest())):
+        return 0
+    open_rows = 0
+    for row_key, _, prompt in prompts_of(plan.source, plan.prompter):
+        history = journal.history(row_key)
+        if history is None or not history.has_open_attempt or history.last is None:
+            continue
+        fingerprint = UNASKED if isinstance(prompt, PromptError) else prompt.fingerprint
+        is_open = journal.service_batches.line_state(history.last.run_id) == "open"
+        open_rows += is_open and history.last_fingerprint != fingerprint
+    return open_rows
 
 
 def oldest_valid_answer(job: Job, clock: WallClock) -> datetime | None:

@@ -85,8 +85,9 @@ def print_warnings() -> Iterator[None]:
 def now_text() -> str:
     """Return the date and time in the time zone of this machine, with its offset. Lines of a log begin with it."""
     from batchrun.clock import utc_now  # imports asyncio, which --help does without
+    from batchrun.wording import local_time
 
-    return utc_now().astimezone().isoformat(sep=" ", timespec="seconds")
+    return local_time(utc_now())
 
 
 def print_summary(*lines: str) -> None:

@@ -49,13 +49,14 @@ def progress_of(
         as_json: print progress as JSON lines on standard output.
     """
     from batchrun.batch.display import watch_lines, watch_terminal
+    from batchrun.batch.waves_ahead import waves_ahead
     from batchrun.prompts.combinations import combinations_notice
 
     stream = terminal()
     console = _drawing_console(stream)
     if not quiet:
         combinations = combinations_notice(plan.rows_to_ask // len(plan.combinations), plan.settings)
-        note(*filter(None, (combinations, plan.destination.why_embedded, *plan.notices)))
+        note(*filter(None, (combinations, plan.destination.why_embedded, *waves_ahead(plan), *plan.notices)))
     watch: Watch | None
     if as_json:
         watch = partial(watch_lines, show_line=partial(progress_line, for_people=False), as_json=True)

@@ -23,7 +23,7 @@ from batchrun.engine.health import PROBERS, Health, Trouble
 from batchrun.engine.pacer import Pacer, TokenEstimate
 from batchrun.engine.slots import START, SlotPolicy
 from batchrun.engine.trace import health_trace
-from batchrun.errors import ServiceFault
+from batchrun.errors import NEVER_TRIED, ServiceFault
 from batchrun.token_usage import Usage
 
 __all__ = ["NEVER_TRIED", "CoolDown", "Lease", "Limits", "LimitsStatistics", "Stopwatch", "Waiting"]
@@ -31,8 +31,6 @@ __all__ = ["NEVER_TRIED", "CoolDown", "Lease", "Limits", "LimitsStatistics", "St
 OVERSLEPT_S = 0.5
 RATE_LIMITED = "rate_limit_exceeded"
 """Error type of a rate limit, the usual reason of a cool-down."""
-NEVER_TRIED = frozenset({"batch_expired", "batch_cancelled", "batch_failed"})
-"""Faults of a request that the service accepted and did not try: they count as no attempt."""
 REPORTED_S = 1.0
 """A cool-down is reported again only if it is extended by more than this: rows that are refused together ask for the
 same end, each a moment later."""

@@ -29,6 +29,7 @@ from batchrun.engine import RowTask
 from batchrun.engine.fallback import asked_of
 from batchrun.estimate.time_needed import Bound, TimeNeeded, time_needed, time_of_waves, time_text
 from batchrun.estimate.token_guess import TokenGuess
+from batchrun.job.batch_api_rules import waves_notice
 from batchrun.journal import Journal, RowHistory
 from batchrun.journal.open import objection
 from batchrun.pricing import MatchedPrice, PriceFacts, no_price_text
@@ -169,6 +170,8 @@ def dry_run(plan: Plan, *, clock: WallClock = utc_now, count: Callable[[str], fl
     if plan.job.budget is not None and fallback is not None and estimate.fallback_price is None:
         estimate.problems.append(f"--budget: {no_price_text(fallback, estimate.place)}")
     _count_rows(plan, clock, guess, estimate)
+    if estimate.to_ask:
+        estimate.notices = (*estimate.notices, *waves_notice(plan.job))
     estimate.time = _time(estimate, guess, plan)
     return estimate
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
+from batchrun.errors import NEVER_TRIED
 from batchrun.journal.database import Database
 from batchrun.journal.part import JournalPart
+from batchrun.journal.row_records import stamp
 
 __all__ = ["DeferredRows"]
 
@@ -59,6 +61,30 @@ class DeferredRows(JournalPart):
             "AND last.number = line.attempt AND last.run_id = line.custom_id WHERE line.batch IS NULL "
             "AND line.result IS NULL AND NOT line.taken AND last.fault_type IS NULL "
             "AND NOT EXISTS (SELECT 1 FROM outcomes WHERE outcomes.row_key = line.row_key)"
+        )
+        return int(found[0][0])
+
+    def tried(self, row_key: str, fingerprint: str, last: int) -> int | None:
+        """Return how many attempts at a row the output shows whose next request was not sent: None if the service tried
+        none.
+
+        Args:
+            last: number of the attempt before that request.
+        """
+        found = self._read(
+            "SELECT EXISTS (SELECT 1 FROM attempts WHERE row_key = ? AND fingerprint = ? AND number <= ? "
+            f"AND coalesce(fault_type, '') NOT IN ({', '.join('?' * len(NEVER_TRIED))}))",
+            (row_key, fingerprint, last, *NEVER_TRIED),
+        )
+        return last if found[0][0] else None
+
+    def asked_again(self, since: datetime) -> int:
+        """Return the number of rows with an attempt after `since` that followed a fault."""
+        found = self._read(
+            "SELECT count(DISTINCT later.row_key) FROM attempts AS later JOIN attempts AS before "
+            "ON before.row_key = later.row_key AND before.number = later.number - 1 "
+            "WHERE later.started_at >= ? AND before.fault_type IS NOT NULL",
+            (stamp(since),),
         )
         return int(found[0][0])
 

@@ -344,16 +344,13 @@ class Journal:
             "ORDER BY number DESC LIMIT 1",
             (row_key, fingerprint),
         )
-        if last is None:
-            cells["status"] = "pending"
-        else:
-            cells["status"] = "in_flight" if last[0] and not self._waits(last[2]) else "pending"
+        cells["status"] = "pending"
+        if last is not None and is_custom_id(last[2]) and self.service_batches.line_state(last[2]) == "waiting":
+            cells["attempts"] = self.deferred_rows.tried(row_key, fingerprint, last[3] - 1)
+        elif last is not None:
+            cells["status"] = "in_flight" if last[0] else "pending"
             cells["thread_id"], cells["run_id"], cells["attempts"] = last[1:]
         return cells
-
-    def _waits(self, run_id: str | None) -> bool:
-        """Return whether a request is one for the Batch API that was not sent."""
-        return is_custom_id(run_id) and self.service_batches.line_state(run_id) == "waiting"
 
     def carried(self) -> set[str]:
         """Return what answers of the batch carried besides their text, as the names of `Completed.extras`."""

@@ -155,7 +155,7 @@ def objection(
         return (
             f"belongs to a batch that differs: {'; '.join(found)}. --accept-changes continues and asks again "
             "(and pays for) the rows whose prompt changed, or all rows if a model or a setting changed; "
-            "--fresh starts over (the old journal is kept)"
+            f"--fresh starts over (the old journal is kept){_at_service_text(journal, stored)}"
         )
     if stored.get("rendering", FIRST_RENDERING) == wanted.get("rendering", FIRST_RENDERING):
         return None
@@ -166,6 +166,18 @@ def objection(
         "was written by another version of batchrun or of its template engine, which renders some prompts "
         f"differently: {rows_text(strange)} with an answer would be asked and paid for again. --accept-changes "
         "continues and does that; --fresh starts over (the old journal is kept); or use the earlier version"
+    )
+
+
+def _at_service_text(journal: Journal, stored: Manifest) -> str:
+    """Return how many requests are at the service's Batch API, which would be paid for and not used."""
+    requests = sum(batch.lines for batch in journal.service_batches.open(place_of(stored)))
+    if not requests:
+        return ""
+    are = "1 request is" if requests == 1 else f"{requests:,} requests are"
+    return (
+        f". {are} at the service's Batch API: rows that are asked again would be paid for twice; cancel them first, or "
+        "collect the answers with the earlier command"
     )
 
 

@@ -15,12 +15,13 @@ import pytest
 import batchrun
 from batchrun.batch.cancel import cancel_batch, cancel_exit_code, cancel_lines
 from batchrun.batch.cleanup import clean_up
+from batchrun.batch.cleanup_summary import cleanup_line
 from batchrun.batch.plan import make_plan
 from batchrun.batch.progress import BatchView, Watch
 from batchrun.batch.run import run_batch
 from batchrun.batch.run_summary import Summary, summary_lines
 from batchrun.batch.status import batch_status, status_lines
-from batchrun.errors import InputError
+from batchrun.errors import InputError, JournalMismatch
 from batchrun.estimate.dry_run import dry_run, dry_run_lines
 from batchrun.estimate.pilot import run_pilot
 from batchrun.interrupts import Interrupts
@@ -137,14 +138,18 @@ def test_no_wait_submits_and_collects(tmp_path: Path) -> None:
         arguments += ["--score", "exact", "--target", "truth", "--ping", "http://127.0.0.1:9/ping"]
         first = command(tmp_path, *arguments, OPENAI_API_KEY="sk-test")
         assert (first.returncode, statuses(tmp_path)) == (8, ["in_flight"] * 6)
-        assert "submitted: 6 requests in 1 batch at the service" in first.stderr
+        assert "this run submitted 6 requests in 1 batch; 6 requests in 1 batch at the service since 2" in first.stderr
+        assert "in 1 wave of requests" in first.stderr
         assert "not scored yet" in first.stderr
         assert "--ping" not in first.stderr
         assert "at the service's Batch API" in status_lines(batch_status(tmp_path / "out.csv"))[0]
         ordinary = command(tmp_path, "run", "in.csv", "--model", "m", "--base-url", url, "-o", "out.csv", "--api",
                            "responses", OPENAI_API_KEY="sk-test")  # fmt: skip
         assert (ordinary.returncode, "add --batch-api to collect" in ordinary.stderr) == (2, True)
-        assert command(tmp_path, *arguments, OPENAI_API_KEY="sk-test").returncode == 8
+        second = command(tmp_path, *arguments, OPENAI_API_KEY="sk-test")
+        assert second.returncode == 8
+        assert "this run submitted and collected nothing; 6 requests in 1 batch at the service since 2" in second.stderr
+        assert "in 1 wave" not in second.stderr
         last = command(tmp_path, *arguments, OPENAI_API_KEY="sk-test")
         assert (last.returncode, statuses(tmp_path)) == (0, ["completed"] * 6)
         assert "exact" in last.stdout
@@ -190,6 +195,8 @@ async def test_after_the_deadline_rows_are_sent_in_the_ordinary_way(tmp_path: Pa
         summary = await run(tmp_path, url, batch_deadline="0.2s")
         assert (summary.exit_code, statuses(tmp_path)) == (0, ["completed"] * 6)
         assert [row["attempts"] for row in read_csv(tmp_path / "out.csv")] == ["2", "2", "1", "1", "1", "1"]
+        ends = "at the service's Batch API: 1 batch was cancelled; 2 rows were asked again"
+        assert ends in summary_lines(summary)
         (batch,) = _service_batches(url)
         assert (batch["status"], batch["request_counts"]["completed"]) == ("cancelled", 4)
 
@@ -203,6 +210,8 @@ async def test_cancel_keeps_what_is_done(tmp_path: Path) -> None:
         await run(tmp_path, url, name="other.csv", no_wait=True)
         facts = await cancel_batch(tmp_path / "out.csv", make_job({}), KEY)
         assert statuses(tmp_path) == ["pending"] * 2 + ["completed"] * 4
+        asked = [(row["run_id"] != "", row["attempts"]) for row in read_csv(tmp_path / "out.csv")]
+        assert asked == [(False, "")] * 2 + [(True, "1")] * 4
         assert "4 rows completed, 2 pending; the next run asks these" in cancel_lines(facts)
         assert {each["status"] for each in _service_batches(url)} == {"cancelled", "completed"}
         assert (await cancel_batch(tmp_path / "out.csv", make_job({}), KEY))["cancelled"] == 0
@@ -251,6 +260,25 @@ async def test_fresh_leaves_no_paid_batch_behind(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
+async def test_what_changes_at_the_service_is_said(tmp_path: Path) -> None:
+    """Another model while requests are at the service is refused with their number; --accept-changes says how many rows
+    are paid for twice, and cleanup that the files of open batches are kept."""
+    with serving(tmp_path, PLAIN + FOREVER) as url:
+        await run(tmp_path, url, no_wait=True)
+        with pytest.raises(JournalMismatch, match=r"6 requests are at the service's Batch API: .* paid for twice"):
+            await run(tmp_path, url, no_wait=True, model="n")
+        job = make_job({"model": "n", "prices": PRICES, "base_url": url, "batch_api": True, "no_wait": True,
+                        "accept_changes": True})  # fmt: skip
+        said: list[str] = []
+        await run_batch(make_plan(job, tmp_path / "in.csv", KEY, tmp_path / "out.csv"), KEY, notify=said.append)
+        assert said == ["--accept-changes: 6 rows changed while at the service's Batch API: asked again, and both "
+                        "requests are paid for"]  # fmt: skip
+        line = cleanup_line(await clean_up(tmp_path / "out.csv", make_job({}), KEY))
+        assert "2 batches are open at the service's Batch API: their files are kept" in line
+        assert f"cancel with batchrun cancel {tmp_path / 'out.csv'}" in line
+
+
+@pytest.mark.anyio
 async def test_cleanup_deletes_the_files(tmp_path: Path) -> None:
     """`cleanup` deletes the stored responses and the files of the service batches, once their answers are there."""
     with serving(tmp_path, PLAIN) as url:
@@ -271,10 +299,13 @@ async def test_the_budget_holds_over_waves(tmp_path: Path) -> None:
     prices = {"m": {"input": 0.0, "output": 1_000_000.0}}
     with serving(tmp_path, PLAIN) as url:
         options: dict[str, Any] = {"prices": prices, "max_completion_tokens": 10, "api": "chat"}
+        first = await run(tmp_path, url, name="first.csv", budget=25.0, no_wait=True, **options)
+        assert "other rows are pending, since the money of --budget 25 is reserved" in "\n".join(summary_lines(first))
+        await cancel_batch(tmp_path / "first.csv", make_job({}), KEY)
         summary = await run(tmp_path, url, budget=25.0, **options)
         assert summary.exit_code == 0
         assert summary.totals.cost_usd == pytest.approx(18.0)
-        assert [each["request_counts"]["total"] for each in _service_batches(url)][::-1] == [2, 1, 1, 1, 1]
+        assert [each["request_counts"]["total"] for each in _service_batches(url)][::-1] == [2, 2, 1, 1, 1, 1]
         short = await run(tmp_path, url, name="short.csv", budget=15.0, **options)
         assert short.exit_code == 4
         assert short.totals.by_status["completed"] == 2

@@ -216,6 +216,7 @@ class Incoming:
         fatal = next((problem for problem in problems if problem.concerns_every_batch), None)
         if fatal is not None:
             self._lines.drop(batch, self._clock(), reason)
+            self._report(BatchNews("dropped", batch, reason))
             raise BatchRefused(
                 f"the service refused the service batch {batch.batch_id}: {fatal.message}",
                 error_type=fatal.code or "batch_failed",
@@ -229,6 +230,7 @@ class Incoming:
             self._refuse(batch, lines, refused, reason)
         elif batch.is_repeat:
             self._lines.drop(batch, self._clock(), reason)
+            self._report(BatchNews("dropped", batch, reason))
             fault = BatchRefused(
                 f"the service batch {batch.batch_id} failed, as one with the same rows before: {reason}",
                 error_type="batch_failed",
@@ -238,7 +240,7 @@ class Incoming:
         else:
             self._lines.repeat(batch, self._clock(), reason)
         batch = self._lines.get(batch.number)
-        self._report(BatchNews("dropped", batch, reason))
+        self._report(BatchNews("dropped", batch, reason, again=len(lines) - len(refused)))
         return batch
 
     def _refuse(self, batch: ServiceBatch, lines: list[int], refused: dict[int, Problem], reason: str) -> None:

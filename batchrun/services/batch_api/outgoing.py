@@ -137,7 +137,7 @@ class Outgoing:
         kind = (batch.endpoint, batch.model)
         self._fits[kind] = max(1, batch.lines // 2)
         self._held.add(kind)
-        self._report(BatchNews("held", batch, reason))
+        self._report(BatchNews("held", batch, reason, again=batch.lines))
         return True
 
     async def _refused_for_now(self, batch: ServiceBatch, full: Full) -> None:

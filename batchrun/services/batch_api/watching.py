@@ -99,11 +99,13 @@ class BatchNews:
 
     Attributes:
         text: one line for a person, "" if the batch itself says all.
+        again: requests that were not run and go into another batch.
     """
 
     kind: NewsKind
     batch: ServiceBatch
     text: str = ""
+    again: int = 0
 
 
 @dataclass(frozen=True, slots=True)
