@@ -6,7 +6,7 @@ from collections.abc import Container, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Literal
+from typing import Final, Literal, TypeAlias
 
 from batchrun.batch.cached_answers import CachedAnswers
 from batchrun.batch.plan import Plan
@@ -144,14 +144,18 @@ class _Deferred:
         return _continued(task, self._states.get(last.run_id), self._journal, clock, past)
 
 
-def _with_histories(
-    plan: Plan, journal: Journal, *, keeps_answers: bool, needs_prompts: bool
-) -> Iterator[tuple[str, Prompt | PromptError | None, RowHistory | Literal["answered"] | None]]:
+_Found: TypeAlias = tuple[str, Prompt | PromptError | None, RowHistory | Literal["answered"] | None]
+"""The key, the prompt and the history of a row."""
+_ANSWERED: Final[_Found] = ("", None, "answered")
+"""A row whose prompt has an answer, where nobody needs its key: one object, however many such rows there are."""
+
+
+def _with_histories(plan: Plan, journal: Journal, *, keeps_answers: bool, needs_prompts: bool) -> Iterator[_Found]:
     """Yield the key, the prompt and the history of each row to ask; many rows share a look-up.
 
     Args:
         keeps_answers: a row whose prompt has an answer is finished, whatever else its history is: it gets "answered".
-        needs_prompts: otherwise a row that gets "answered" may have None in place of its prompt.
+        needs_prompts: otherwise `_ANSWERED` may be yielded for a row that gets "answered".
     """
     prompter = plan.prompter
     if not journal.has_history:
@@ -161,20 +165,23 @@ def _with_histories(
     while chunk := list(islice(rows, KEYS_AT_ONCE)):
         keys = list(map(prompter.row_key, chunk))
         answered = journal.histories.answered(keys) if keeps_answers else {}
-        prompts: list[Prompt | PromptError | None] = []
+        found: list[_Found] = []
         open_keys = []
         for row_key, row in zip(keys, chunk, strict=True):
-            prompt = None
             fingerprint = answered.get(row_key)
-            if needs_prompts or fingerprint is None or prompter.plain_fingerprint(row) != fingerprint:
-                prompt = prompt_of(row, prompter)
-                if isinstance(prompt, PromptError) or prompt.fingerprint != fingerprint:
-                    open_keys.append(row_key)
-            prompts.append(prompt)
-        histories = journal.histories.of(open_keys) if open_keys else {}
-        is_open = {*open_keys}
-        for row_key, prompt in zip(keys, prompts, strict=True):
-            yield row_key, prompt, histories.get(row_key) if row_key in is_open else "answered"
+            if fingerprint is not None and not needs_prompts and prompter.plain_fingerprint(row) == fingerprint:
+                found.append(_ANSWERED)
+                continue
+            prompt = prompt_of(row, prompter)
+            if isinstance(prompt, Prompt) and prompt.fingerprint == fingerprint:
+                found.append((row_key, prompt, "answered"))
+            else:
+                open_keys.append(row_key)
+                found.append((row_key, prompt, None))
+        if open_keys:
+            histories = journal.histories.of(open_keys)
+            found = [each if each[2] is not None else (each[0], each[1], histories.get(each[0])) for each in found]
+        yield from found
 
 
 def _task(

@@ -319,18 +319,18 @@ class Engine:
 
     def _without_request(self, item: Failed | CachedRow | SkippedRow) -> None:
         """Record or count a row that is not sent."""
-        if isinstance(item, Failed):
-            self._context.journal.finish(item, fingerprint="")
-            self._ended.add(EndedRow(item, "input"))
-        elif isinstance(item, CachedRow):
-            self._context.journal.finish(item.outcome, item.fingerprint, ends=item.ends)
-            self._ended.add(EndedRow(item.outcome, "cache"))
+        if item is SkippedRow.FINISHED_BEFORE:
+            self._tally.finished_before += 1
         elif item is SkippedRow.DUPLICATE:
             self._tally.asked_alike += 1
         elif item is SkippedRow.DEFERRED:
             self._tally.deferred += 1
+        elif isinstance(item, CachedRow):
+            self._context.journal.finish(item.outcome, item.fingerprint, ends=item.ends)
+            self._ended.add(EndedRow(item.outcome, "cache"))
         else:
-            self._tally.finished_before += 1
+            self._context.journal.finish(item, fingerprint="")
+            self._ended.add(EndedRow(item, "input"))
 
     def _stop_for_budget(self, prompt_chars: int) -> None:
         budget = self._reservations.budget

@@ -19,8 +19,8 @@ KEYS_AT_ONCE: Final = 256
 
 _PLACES: Final = ":places"
 """Stands for the places of the keys in a statement."""
-_SIZES: Final = (1, KEYS_AT_ONCE)
-"""Numbers of places: one row alone, or many. A few sizes only, so that SQLite prepares each statement once."""
+_SIZES: Final = (1, 16, KEYS_AT_ONCE)
+"""Numbers of places: one row alone, few, or many. A few sizes only, so that SQLite prepares each statement once."""
 
 
 class Histories(JournalPart):
@@ -73,7 +73,7 @@ def _sized(statement: str) -> dict[int, str]:
 
 def _bound(statements: Mapping[int, str], row_keys: Sequence[str]) -> tuple[str, tuple[str | None, ...]]:
     """Return the statement for these keys, and its values: the keys, and NULL for each place that is left."""
-    size = 1 if len(row_keys) == 1 else KEYS_AT_ONCE
+    size = next(each for each in _SIZES if each >= len(row_keys))
     return statements[size], (*row_keys, *(None,) * (size - len(row_keys)))
 
 

@@ -21,12 +21,12 @@ class PlainTemplate:
     """A template such as `Translate {{ text }} into {{ language }}.`
 
     Attributes:
-        texts: the texts before, between and after the columns.
-        columns: the columns.
+        before: the text before the first column.
+        columns: each column with the text after it.
     """
 
-    texts: tuple[str, ...]
-    columns: tuple[str, ...]
+    before: str
+    columns: tuple[tuple[str, str], ...]
 
     @classmethod
     def of(cls, template: str, columns: Sequence[str]) -> PlainTemplate | None:
@@ -36,19 +36,21 @@ class PlainTemplate:
             columns: columns of the table.
 
         >>> PlainTemplate.of("What is {{ question }}?", ["question"])
-        PlainTemplate(texts=('What is ', '?'), columns=('question',))
+        PlainTemplate(before='What is ', columns=(('question', '?'),))
         >>> PlainTemplate.of("{{ question|upper }}", ["question"])
         """
-        parts = _NAME.split(template)
-        texts, names = tuple(parts[::2]), tuple(parts[1::2])
+        texts = _NAME.split(template)
+        names = texts[1::2]
         # The engine takes one line end away at the end.
-        is_plain = not any("{" in text for text in texts) and not template.endswith(("\n", "\r"))
-        return cls(texts, names) if is_plain and {*names} <= {*columns} - _ENGINES_OWN else None
+        is_plain = not any("{" in text for text in texts[::2]) and not template.endswith(("\n", "\r"))
+        if not is_plain or not {*names} <= {*columns} - _ENGINES_OWN:
+            return None
+        return cls(texts[0], tuple(zip(names, texts[2::2], strict=True)))
 
     def text(self, cells: Cells) -> str | None:
         """Return the rendered text; None if a cell is not a text, the result is blank, or it cannot be encoded."""
-        text = self.texts[0]
-        for column, after in zip(self.columns, self.texts[1:], strict=True):
+        text = self.before
+        for column, after in self.columns:
             cell = cells[column]
             if type(cell) is not str:
                 return None

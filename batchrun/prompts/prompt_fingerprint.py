@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from batchrun.records import RowSettings, Turn, Value
 
@@ -42,9 +43,15 @@ def hashed(settings_digest: str, parts: Iterable[str]) -> str:
 
     The length of each part is written before it, so that different parts never give the same bytes.
     """
-    whole = hashlib.blake2b(settings_digest.encode(), digest_size=16)
+    whole = _begun(settings_digest).copy()
     for part in parts:
         text = part.encode("utf-8", "surrogatepass")
         whole.update(b"%d:" % len(text))
         whole.update(text)
     return whole.hexdigest()
+
+
+@lru_cache(maxsize=256)
+def _begun(settings_digest: str) -> hashlib.blake2b:
+    """Return the hash of the settings, which the rows of a batch share; it is copied, never changed."""
+    return hashlib.blake2b(settings_digest.encode(), digest_size=16)
