@@ -1,6 +1,6 @@
 """The engine: the only task group of the hot path.
 
-Rows are admitted in order; each becomes one task, and each task ends by writing its outcome to the journal. `limits`
+Rows are admitted in order; each is run by one task and ends by writing its outcome to the journal. `limits`
 decides how many rows are in flight and when they send, `row` runs one row, `ended_rows` reports outcomes when they are
 committed, and a service implements the protocol.
 """
@@ -12,6 +12,7 @@ import random
 import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TypeAlias
@@ -29,6 +30,7 @@ from batchrun.engine.reservations import Reservations
 from batchrun.engine.retry import GiveUp, RetryPolicy
 from batchrun.engine.row import RowRun
 from batchrun.engine.row_context import CachedRow, DialogueSettings, Price, RowContext, RowTask
+from batchrun.engine.row_tasks import RowTasks
 from batchrun.engine.service import Service
 from batchrun.engine.tally import EngineStatistics, Flight, Tally
 from batchrun.engine.thread_locks import ThreadLocks
@@ -206,7 +208,8 @@ class Engine:
                         if self._defers and self._reservations.budget is None:
                             tasks.start_soon(self._run_in_turn, iter(work), tasks, ROWS_AT_ONCE)
                         else:
-                            await self._admit_rows(work, tasks)
+                            with closing(RowTasks(tasks)) as rows:
+                                await self._admit_rows(work, rows)
             beside.cancel_scope.cancel()
 
     def request_stop(self, stop: Stop, grace_s: float) -> None:
@@ -267,7 +270,7 @@ class Engine:
                 await anyio.sleep(max(decision.wait_s, limits.health.hold_s(loop_time())))
         return True
 
-    async def _admit_rows(self, work: Iterable[RowWork], tasks: anyio.abc.TaskGroup) -> None:
+    async def _admit_rows(self, work: Iterable[RowWork], rows: RowTasks) -> None:
         self._reservations.rows_left = False
         for number, item in enumerate(work):
             if isinstance(item, RowTask):
@@ -283,7 +286,7 @@ class Engine:
                         continue
                     self._stop_for_budget(prompt_chars)
                     return
-                tasks.start_soon(self._row, item, await self._admitted(item), reserved_usd)
+                rows.start(self._row(item, await self._admitted(item), reserved_usd))
             else:
                 self._without_request(item)
             if number % SKIPPED_ROWS_A_TURN == 0:
