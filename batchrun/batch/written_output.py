@@ -57,12 +57,12 @@ class WrittenOutput:
         if record["shape"] != _shape(journal.read_manifest(), output) or record["last"] != journal.last_outcome():
             return None
         try:
-            if record["file"] != _file(output):
+            if record["file"] is None or record["file"] != _file(output):
                 return None
-            os.utime(output)
+            stamped = _stamped(output)
         except OSError:
             return None  # writing it says what is wrong
-        journal.write_manifest({_ENTRY: {**record, "file": _file(output)}})
+        journal.write_manifest({_ENTRY: {**record, "file": stamped}})
         return _totals(record["totals"])
 
     @staticmethod
@@ -75,7 +75,7 @@ class WrittenOutput:
                 _ENTRY: {
                     "shape": _shape(journal.read_manifest(), output),
                     "last": journal.last_outcome(),
-                    "file": _file(output),
+                    "file": _stamped(output),
                     "totals": {each.name: getattr(totals, each.name) for each in fields(totals)},
                 }
             }
@@ -84,6 +84,20 @@ class WrittenOutput:
 
 def _shape(manifest: Manifest, output: Path) -> str:
     return digest(__version__, output.name, {name: manifest.get(name) for name in _SHAPES})
+
+
+def _stamped(output: Path) -> list[int] | None:
+    """Set the time of the output to now, and return what changes if the file does.
+
+    File systems stamp a write with the time of their last clock tick, milliseconds ago, so that two writes may get the
+    same time. This time has an odd number of microseconds, which an edit does not get. None if the file system keeps
+    none: then nothing would show an edit of the same size.
+    """
+    os.utime(output)
+    stamp_ns = (output.stat().st_mtime_ns // 1_000 | 1) * 1_000
+    os.utime(output, ns=(stamp_ns, stamp_ns))
+    found = _file(output)
+    return found if found[-1] == stamp_ns else None
 
 
 def _file(output: Path) -> list[int]:

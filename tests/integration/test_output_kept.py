@@ -10,10 +10,14 @@ from typing import Any
 import pytest
 
 import batchrun
+from batchrun.estimate.recount import batch_costs
 from batchrun.journal import Journal
-from tests.support.rows import write_csv
+from tests.support.rows import read_csv, write_csv
 
-pytestmark = pytest.mark.filterwarnings("ignore:failed rows:RuntimeWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:failed rows:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:keep. the answers so far:RuntimeWarning"),
+]
 
 LONG_AGO_NS = 10**18
 
@@ -59,7 +63,11 @@ def _replaced(output: Path) -> None:
     os.utime(output, ns=(LONG_AGO_NS, LONG_AGO_NS))
 
 
-@pytest.mark.parametrize("change", [Path.unlink, _edited, _replaced], ids=["missing", "edited", "replaced"])
+def _touched(output: Path) -> None:
+    os.utime(output)
+
+
+@pytest.mark.parametrize("change", [Path.unlink, _edited, _replaced, _touched])
 def test_another_output_is_written(output: Path, change: Callable[[Path], object]) -> None:
     """An output that is missing, was edited or is another file is written again, with the same content."""
     before, inode = output.read_bytes(), output.stat().st_ino
@@ -71,7 +79,15 @@ def test_another_output_is_written(output: Path, change: Callable[[Path], object
 
 @pytest.mark.parametrize(
     "options",
-    [{"bom": True}, {"limit": 1}, {"output_delimiter": ";"}],
+    [
+        {"bom": True},
+        {"limit": 1},
+        {"output_delimiter": ";"},
+        {"safe_csv": True},
+        {"output_prefix": "batch_"},
+        {"keep": ["service_tier"]},
+        {"where": "id != '1'"},
+    ],
     ids=str,
 )
 def test_other_options_write_it(output: Path, options: dict[str, Any]) -> None:
@@ -87,3 +103,60 @@ def test_a_row_of_the_input_writes_it(output: Path) -> None:
     table.write_text(table.read_text().replace("2,", "7,"))
     run(output, accept_changes=True)
     assert "7," in output.read_text()
+
+
+def test_another_where_writes_it(output: Path) -> None:
+    """Rows that another --where selects show their answers again; the same one keeps the output."""
+    statuses = []
+    for condition in ("id != '1'", "id == '1'"):
+        run(output, where=condition)
+        statuses.append([row["status"] for row in read_csv(output)])
+        inode = output.stat().st_ino
+        run(output, where=condition)
+        assert output.stat().st_ino == inode
+    assert statuses == [["failed", "completed", "completed"], ["skipped", "completed", "completed"]]
+
+
+def test_corrected_costs_write_it(output: Path) -> None:
+    """After `costs --write` the next run writes the new costs."""
+    costs = batch_costs(output, {"tutor": {"input": 1_000.0, "output": 1_000.0}}, write=True)
+    assert costs.written == 2
+    run(output)
+    assert [bool(float(row["cost_usd"] or 0)) for row in read_csv(output)] == [False, True, True]
+
+
+def test_a_price_list_decides_later_costs_only(output: Path) -> None:
+    """Another price list leaves recorded costs and the output as they are: to write it would change nothing."""
+    before, inode = output.read_bytes(), output.stat().st_ino
+    prices = {"tutor": {"input": 1_000.0, "output": 1_000.0}}
+    run(output, prices=prices)
+    assert (output.read_bytes(), output.stat().st_ino) == (before, inode)
+    output.unlink()
+    run(output, prices=prices)
+    assert output.read_bytes() == before
+
+
+def test_an_edit_right_after_the_run_is_seen(output: Path) -> None:
+    """The recorded time has odd microseconds, whether the output was written or kept: no edit gets it, whatever the file
+    system's clock tick is."""
+    before = output.read_bytes()
+    for is_missing in (False, True):
+        output.unlink() if is_missing else None
+        run(output)
+        with Journal(output.with_name("a.csv.journal"), read_only=True) as journal:
+            recorded_ns = journal.read_manifest()["written"]["file"][-1]
+        assert recorded_ns == output.stat().st_mtime_ns
+        assert recorded_ns % 2_000 == 1_000
+    output.write_bytes(before.replace(b"completed", b"Completed"))
+    os.utime(output, ns=(recorded_ns - 1_000, recorded_ns - 1_000))
+    run(output)
+    assert output.read_bytes() == before
+
+
+def test_a_time_without_microseconds_is_not_relied_on(output: Path) -> None:
+    """On a file system that cuts times to seconds, no record of the file is made, and the next run writes the output."""
+    with Journal(output.with_name("a.csv.journal")) as journal:
+        journal.write_manifest({"written": {**journal.read_manifest()["written"], "file": None}})
+    inode = output.stat().st_ino
+    run(output)
+    assert output.stat().st_ino != inode
