@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from batchrun.errors import InputError
+from batchrun.on_disk.spool import Spool
 from batchrun.records import Cells
 from batchrun.reporting.rows import ReportRow
-from batchrun.reporting.spool import Spool
 from batchrun.scoring.comparison import compare, compare_parts
 from batchrun.scoring.contender import contender
 from batchrun.scoring.score_facts import ComparisonFacts, PairingFacts

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import re
-from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import numpy as np
 
+from batchrun.on_disk.numbers import StoredNumbers
 from batchrun.reporting.distributions import distribution
+from batchrun.reporting.order_statistics import different, quantiles
 from batchrun.reporting.page_facts import FieldFacts, FieldGroupFacts
 from batchrun.reporting.rows import LARGEST_NUMBER, WITHOUT_ANSWER, Column, ReportRow, RowColumns, cell_of
 from batchrun.scoring.scorers.base import as_text
+from batchrun.scoring.statistics import Floats
 
 __all__ = ["FieldFigures", "field_facts", "group_columns"]
 
@@ -75,17 +79,17 @@ def field_facts(rows: Iterable[ReportRow], columns: RowColumns, groups: Sequence
 class _Field:
     """The values of one field in rows with an answer.
 
-    Mutable state: the counts. `_numbers` and `_groups` are None after a value that is not a number, `_texts` after more
-    different texts than are counted one by one; how many there are is known from their hashes.
+    Mutable state: the counts. `_numbers` is None after a value that is not a number, `_texts` after more different
+    texts than are counted one by one; how many there are is known from their hashes.
     """
 
     def __init__(self, column: Column, groups: Sequence[Column]) -> None:
-        self._column = column
+        self._column, self._groups = column, groups
         self._rows = self._cells = 0
-        self._hashes = array("q")
+        self._hashes = StoredNumbers(1, "q")
         self._texts: Counter[str] | None = Counter()
-        self._numbers: array[float] | None = array("d")
-        self._groups: list[tuple[Column, dict[str, array[float]]]] | None = [(each, {}) for each in groups]
+        self._numbers: StoredNumbers | None = StoredNumbers(1 + len(groups))
+        self._labels: list[dict[str, int]] = [{} for _ in groups]
 
     def add(self, row: ReportRow) -> None:
         self._rows += 1
@@ -99,18 +103,15 @@ class _Field:
             self._texts[text] += 1
             if len(self._texts) > _TEXTS_FROM:
                 self._texts = None
-        if self._numbers is None or self._groups is None:
+        if self._numbers is None:
             return
         number = _number(cell)
         if number is None:
-            self._numbers = self._groups = None
+            self._numbers = None
             return
-        self._numbers.append(number)
-        for column, members in self._groups:
-            label = as_text(cell_of(row, column))
-            if (numbers := members.get(label)) is None:
-                numbers = members[label] = array("d")
-            numbers.append(number)
+        labels = (as_text(cell_of(row, column)) for column in self._groups)
+        codes = [known.setdefault(label, len(known)) for known, label in zip(self._labels, labels, strict=True)]
+        self._numbers.append(number, *codes)
 
     def facts(self) -> FieldFacts:
         facts: FieldFacts = {
@@ -125,17 +126,18 @@ class _Field:
         }
         if not self._cells:
             return facts
-        if self._numbers is not None and self._groups is not None:
-            known = np.asarray(self._numbers)
+        if self._numbers is not None:
+            known = self._numbers.column(0)
             facts["kind"] = "numbers"
-            facts["different"] = len(np.unique(known))
+            facts["different"] = different(known)
             facts["distribution"] = distribution(
-                known, whole=bool((np.isfinite(known) & (known == np.floor(known))).all())
+                known, whole=all(bool((part == np.floor(part)).all()) for part in known)
             )
-            facts["groups"] = [each for column, members in self._groups for each in _group_facts(column, members)]
+            for place, (column, labels) in enumerate(zip(self._groups, self._labels, strict=True), 1):
+                facts["groups"] += _group_facts(column, list(labels), self._numbers, place)
             return facts
-        facts["different"] = different = len(np.unique(np.asarray(self._hashes)))
-        if self._texts is None or (different > _BARS and 2 * different > self._cells):
+        facts["different"] = count = different(self._hashes.column(0))
+        if self._texts is None or (count > _BARS and 2 * count > self._cells):
             facts["kind"] = "texts"
         else:
             facts["kind"] = "values"
@@ -156,15 +158,37 @@ def _number(cell: Cell) -> float | None:
     return number if abs(number) <= LARGEST_NUMBER else None
 
 
-def _group_facts(column: Column, members: Mapping[str, Sequence[float]]) -> list[FieldGroupFacts]:
-    """Return the figures of the largest groups of a column, if there are several."""
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """The numbers of the rows with one label, in parts."""
+
+    numbers: StoredNumbers
+    place: int
+    code: int
+
+    def __iter__(self) -> Iterator[Floats]:
+        return (part[part[:, self.place] == self.code, 0] for part in self.numbers.parts())
+
+
+def _group_facts(column: Column, labels: Sequence[str], numbers: StoredNumbers, place: int) -> list[FieldGroupFacts]:
+    """Return the figures of the largest groups of a column, if there are several.
+
+    Args:
+        labels: by their codes.
+        place: of the codes in the numbers' rows.
+    """
+    if len(labels) < 2:
+        return []
+    counts = np.zeros(len(labels), np.int64)
+    for part in numbers.parts():
+        counts += np.bincount(part[:, place].astype(np.int64), minlength=len(labels))
     facts: list[FieldGroupFacts] = []
-    largest = sorted(members.items(), key=lambda each: -len(each[1]))[:_GROUPS]
-    for label, values in largest if len(members) > 1 else ():
-        p10, p50, p90 = (float(each) for each in np.quantile(values, _QUANTILES))
-        mean = float(np.mean(values))
+    for code in np.argsort(-counts, kind="stable")[:_GROUPS].tolist():
+        group, n = _Group(numbers, place, code), int(counts[code])
+        p10, p50, p90 = quantiles(group, _QUANTILES)
+        mean = math.fsum(float(part.sum()) for part in group) / n
         of_group: FieldGroupFacts = {
-            "column": column.name, "label": label, "n": len(values),
+            "column": column.name, "label": labels[code], "n": n,
             "mean": mean, "p10": p10, "p50": p50, "p90": p90,
         }  # fmt: skip
         facts.append(of_group)

@@ -285,7 +285,7 @@ class FollowedBatch:
         ended = {outcome.row_key: outcome for outcome in changes.outcomes}
         to_score = []
         # Without those that the input no longer has.
-        for row_key, position in live.rows.places(dict.fromkeys([*ended, *changes.attempts])).items():
+        for row_key, position in live.rows.keys.places(dict.fromkeys([*ended, *changes.attempts])).items():
             fingerprint, row = live.rows.fingerprint(position), live.rows[position]
             attempts = changes.attempts.get(row_key, ())
             outcome = ended.get(row_key)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from batchrun.on_disk.key_places import KeyPlaces
+from batchrun.on_disk.spool import SpooledSequence
 from batchrun.reporting.rows import ReportRow
-from batchrun.reporting.spool import SpooledSequence
-from batchrun.scoring.compact import Texts
 
 __all__ = ["LiveRows", "ShownRows", "needs_attention"]
 
@@ -19,7 +18,7 @@ __all__ = ["LiveRows", "ShownRows", "needs_attention"]
 class LiveRows(SpooledSequence[ReportRow]):
     """The rows of a batch, in input order. Each is read when it is asked for, and can be replaced.
 
-    Mutable state: the rows with the fingerprints of their prompts, and the index of their keys.
+    Mutable state: the rows with the fingerprints of their prompts, and their keys.
 
     Attributes:
         keys: the rows' keys in the batch.
@@ -28,15 +27,13 @@ class LiveRows(SpooledSequence[ReportRow]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.keys = Texts()
+        self.keys = KeyPlaces()
         self.clusters: Sequence[int] | None = None
-        self._index: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]] | None = None
 
     def append(self, row: ReportRow, fingerprint: str) -> None:
         """Add a row without `cluster`."""
         self.keys.append(row.batch_key or row.key)
         self._spool.append((row, fingerprint))
-        self._index = None
 
     def replace(self, position: int, row: ReportRow, fingerprint: str) -> None:
         """Put a row in the place of another, which has the same key."""
@@ -46,25 +43,6 @@ class LiveRows(SpooledSequence[ReportRow]):
         """Return the fingerprint of a row's prompt."""
         _, fingerprint = self._spool[position]
         return str(fingerprint)
-
-    def places(self, row_keys: Iterable[str]) -> dict[str, int]:
-        """Return key in the batch → position; without keys that no row has."""
-        if self._index is None:
-            hashes = np.fromiter((hash(key) for key in self.keys), np.int64, len(self.keys))
-            order = np.argsort(hashes, kind="stable").astype(np.int32)
-            self._index = hashes[order], order
-        hashes, order = self._index
-        found = {}
-        for key in row_keys:
-            hashed = hash(key)
-            place = int(np.searchsorted(hashes, hashed))
-            while place < len(order) and hashes[place] == hashed:
-                position = int(order[place])
-                if self.keys[position] == key:
-                    found[key] = position
-                    break
-                place += 1
-        return found
 
     def _entry(self, position: int, stored: Any) -> ReportRow:
         row, _ = stored

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from batchrun.reporting.distributions import distribution
+from batchrun.on_disk.numbers import StoredNumbers
+from batchrun.reporting.distributions import distribution, or_nan
+from batchrun.reporting.order_statistics import Parts, ranked
 from batchrun.reporting.page_facts import ConfusionFacts, ScoreBandFacts, ScoreDetailFacts
 from batchrun.reporting.rows import ReportRow, RowColumns
 from batchrun.scoring.scorers.base import Score
@@ -34,49 +36,54 @@ _OTHER_LABELS: Final = 6
 """Most given labels that are never expected and have a column of their own."""
 
 
+_TOKENS, _CHARACTERS, _COST, _FIRST_SCORE = range(4)
+"""Places of the numbers of a row; the scores follow one another."""
+
+
 class ScoreFigures:
     """The details of scores, from rows that are added one by one. NaN takes the place of an unknown number.
 
-    Mutable state: the numbers of each row, and the labels of each scorer.
+    Mutable state: the numbers of each row, in a temporary file, and the labels of each scorer.
     """
 
     def __init__(self, columns: RowColumns) -> None:
-        names = [each.key for each in columns.listed if each.role == "score"]
-        self._values = {name: array("d") for name in names}
-        self._labels = {name: LabelCounts() for name in names}
-        self._tokens, self._characters, self._costs = array("d"), array("d"), array("d")
+        self._names = [each.key for each in columns.listed if each.role == "score"]
+        self._numbers = StoredNumbers(_FIRST_SCORE + len(self._names))
+        self._labels = {name: LabelCounts() for name in self._names}
         self._has_tokens = False
 
     def add(self, row: ReportRow) -> None:
         """Keep a row's numbers and labels."""
-        if not self._values:
+        if not self._names:
             return
         cells, answer = row.cells, row.cells["response"]
         self._has_tokens = self._has_tokens or cells["completion_tokens"] is not None
-        self._tokens.append(_or_nan(cells["completion_tokens"]))
-        self._characters.append(math.nan if answer is None else len(answer))
-        self._costs.append(_or_nan(cells["cost_usd"]))
-        for name, values in self._values.items():
-            values.append(_or_nan(row.scores.get(name)))
+        self._numbers.append(
+            or_nan(cells["completion_tokens"]),
+            math.nan if answer is None else len(answer),
+            or_nan(cells["cost_usd"]),
+            *(or_nan(row.scores.get(name)) for name in self._names),
+        )
+        for name in self._names:
             if name in row.compared:
                 self._labels[name].add(row.compared[name])
 
     def facts(self) -> list[ScoreDetailFacts]:
         """Return the details of each scorer's scores."""
-        length = "completion_tokens" if self._has_tokens or not len(self._tokens) else "characters"
-        lengths = self._tokens if length == "completion_tokens" else self._characters
+        has_tokens = self._has_tokens or not len(self._numbers)
+        length = "completion_tokens" if has_tokens else "characters"
         details: list[ScoreDetailFacts] = []
-        for name, of_rows in self._values.items():
-            scores = np.asarray(of_rows)
-            values = scores[~np.isnan(scores)]
+        for place, name in enumerate(self._names, _FIRST_SCORE):
+            values = self._numbers.column(place)
             measured = [
-                (length, bands(scores, np.asarray(lengths), whole=True)),
-                ("cost_usd", bands(scores, np.asarray(self._costs))),
+                (length, bands(self._numbers, place, _TOKENS if has_tokens else _CHARACTERS, whole=True)),
+                ("cost_usd", bands(self._numbers, place, _COST)),
             ]
+            is_fraction = any(bool(((part > 0) & (part < 1)).any()) for part in values)
             details.append(
                 {
                     "scorer": name,
-                    "bars": distribution(values) if bool(((values > 0) & (values < 1)).any()) else None,
+                    "bars": distribution(values) if is_fraction else None,
                     "by": [{"measure": measure, "bands": found} for measure, found in measured if len(found) > 1],
                     "confusion": self._labels[name].confusion(),
                 }
@@ -92,10 +99,6 @@ def score_details(rows: Iterable[ReportRow], columns: RowColumns) -> list[ScoreD
     return counted.facts()
 
 
-def _or_nan(number: float | None) -> float:
-    return math.nan if number is None else number
-
-
 def labels_of(scorers: Sequence[str], scores: Sequence[Score | None]) -> dict[str, tuple[str, str | None]]:
     """Return scorer → expected and found label of a row, for scorers that compare labels. Long texts are left out."""
     return {
@@ -105,48 +108,66 @@ def labels_of(scorers: Sequence[str], scores: Sequence[Score | None]) -> dict[st
     }
 
 
-def bands(scores: Floats, amounts: Floats, *, whole: bool = False) -> list[ScoreBandFacts]:
+def bands(numbers: StoredNumbers, score: int, amount: int, *, whole: bool = False) -> list[ScoreBandFacts]:
     """Return the mean score in up to five bands of about equally many rows, at least ten, from small to large amounts.
 
     Equal amounts are in one band, so that a band may have more or fewer rows. Its rows are taken as independent.
 
     Args:
-        scores: of the rows; NaN for rows without a score.
-        amounts: of the same rows, such as their length; NaN if unknown.
+        numbers: of the rows; NaN if unknown.
+        score: place of the score in a row.
+        amount: place of the amount, such as the length of the answer.
         whole: whether the amounts are integers.
     """
-    known = ~(np.isnan(scores) | np.isnan(amounts))
-    order = np.argsort(amounts[known], kind="stable")
-    scores, amounts = scores[known][order], amounts[known][order]
+    known = _KnownPairs(numbers, score, amount)
     found: list[ScoreBandFacts] = []
-    for begin, end in _ranges(amounts):
-        of_band = estimate(scores[begin:end])
-        least, most = float(amounts[begin]), float(amounts[end - 1])
+    most = -math.inf
+    for last in _lasts(known):
+        before, most = most, last
+        of_band = [(scores[within], amounts[within]) for scores, amounts in known.pairs()
+                   for within in [(amounts > before) & (amounts <= most)]]  # fmt: skip
+        scores = np.concatenate([scores for scores, _ in of_band])
+        least = min(float(amounts.min()) for _, amounts in of_band if len(amounts))
+        mean = estimate(scores)
         found.append(
             {
                 "least": int(least) if whole else least,
                 "most": int(most) if whole else most,
-                "n": end - begin,
-                "mean": of_band.mean,
-                "low": of_band.low,
-                "high": of_band.high,
-                "note": of_band.note,
+                "n": len(scores),
+                "mean": mean.mean,
+                "low": mean.low,
+                "high": mean.high,
+                "note": mean.note,
             }
         )
     return found
 
 
-def _ranges(amounts: Floats) -> Iterator[tuple[int, int]]:
-    """Yield begin and end of each band of sorted amounts."""
-    begin, n = 0, len(amounts)
+@dataclass(frozen=True, slots=True)
+class _KnownPairs:
+    """The scores and amounts of the rows that have both."""
+
+    numbers: StoredNumbers
+    score: int
+    amount: int
+
+    def pairs(self) -> Iterator[tuple[Floats, Floats]]:
+        """Yield scores and amounts, in parts."""
+        for part in self.numbers.parts():
+            scores, amounts = part[:, self.score], part[:, self.amount]
+            known = ~(np.isnan(scores) | np.isnan(amounts))
+            yield scores[known], amounts[known]
+
+    def __iter__(self) -> Iterator[Floats]:
+        return (amounts for _, amounts in self.pairs())
+
+
+def _lasts(amounts: Parts) -> list[float]:
+    """Return the largest amount of each band, in ascending order."""
+    n = sum(len(part) for part in amounts)
     bands = min(_BANDS, n // _LEAST_ROWS)
-    for band in range(1, bands + 1):
-        end = n * band // bands
-        while 0 < end < n and amounts[end] == amounts[end - 1]:
-            end += 1
-        if end > begin:
-            yield begin, end
-            begin = end
+    found = ranked(amounts, (n * band // bands - 1 for band in range(1, bands + 1)))
+    return sorted(set(found.values()))
 
 
 class LabelCounts:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from batchrun.journal.live import RecordedAttempt, RecordedRun
+from batchrun.on_disk.spool import SpooledSequence
 from batchrun.records import OUTPUT_COLUMNS, Cells
 from batchrun.reporting.rows import ReportRow
-from batchrun.reporting.spool import SpooledSequence
 
 __all__ = ["RowRecord", "StoredRows"]
 

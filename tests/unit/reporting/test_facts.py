@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,14 +68,14 @@ def test_figures_of_pending_rows() -> None:
 
 def test_whole_numbers_have_bars_of_whole_numbers() -> None:
     """Small counts get one bar each, including the largest."""
-    found = distribution([3, 3, 4, 5], whole=True)
+    found = distribution([np.array([3.0, 3.0]), np.array([4.0, 5.0])], whole=True)
     assert found["bars"] == [[3.0, 4.0, 2], [4.0, 5.0, 1], [5.0, 6.0, 1]]
     assert (found["p50"], found["min"], found["max"], found["mean"], found["beyond"]) == (3.5, 3.0, 5.0, 3.75, 0)
 
 
 def test_quantiles_are_interpolated() -> None:
     """p50, p90 and p99 of 0 to 100 are 50, 90 and 99."""
-    found = distribution([float(each) for each in range(101)])
+    found = distribution([np.arange(101.0)])
     assert (found["p50"], found["p90"], found["p99"]) == (50.0, 90.0, 99.0)
     assert sum(count for _, _, count in found["bars"]) == 101
     assert found["bars"][0] == [0.0, 2.5, 3]
@@ -82,7 +83,7 @@ def test_quantiles_are_interpolated() -> None:
 
 def test_one_value_far_out_does_not_hide_the_others() -> None:
     """The bars end slightly above the 99th percentile, and the values beyond are counted."""
-    found = distribution([1.0] * 500 + [2.0] * 499 + [1000.0])
+    found = distribution([np.array([1.0] * 500 + [2.0] * 499 + [1000.0])])
     assert found["bars"][-1][1] < 4
     assert (found["beyond"], found["max"]) == (1, 1000.0)
 
@@ -90,7 +91,7 @@ def test_one_value_far_out_does_not_hide_the_others() -> None:
 @pytest.mark.parametrize("values", [[0.0], [7.5, 7.5], [-2.0], [0.0, 0.0]])
 def test_values_that_are_all_the_same_have_a_bar(values: list[float]) -> None:
     """Values without spread are all in one bar."""
-    bars = distribution(values)["bars"]
+    bars = distribution([np.array(values)])["bars"]
     assert sum(count for _, _, count in bars) == len(values)
 
 
@@ -98,7 +99,7 @@ def test_values_that_are_all_the_same_have_a_bar(values: list[float]) -> None:
 def test_every_value_is_in_a_bar_or_beyond(values: list[float], whole: bool) -> None:
     """Each value is counted once, in a bar or beyond the bars, and there are never many bars."""
     given_values = [float(int(each)) for each in values] if whole else values
-    found = distribution(given_values, whole=whole)
+    found = distribution([np.array(given_values)], whole=whole)
     assert sum(count for _, _, count in found["bars"]) + found["beyond"] == len(values)
     assert len(found["bars"]) <= 43
 

@@ -26,15 +26,6 @@ def test_replaced_rows_are_read_in_order() -> None:
     assert rows[7].cluster == 3
 
 
-def test_rows_are_found_by_their_keys() -> None:
-    """Keys give positions, also after more rows; a key that no row has is left out."""
-    rows = LiveRows()
-    rows.append(row("a"), "")
-    assert rows.places(["key a", "key b"]) == {"key a": 0}
-    rows.append(row("b"), "")
-    assert rows.places(["key b", "a", "key a"]) == {"key b": 1, "key a": 0}
-
-
 @pytest.mark.parametrize(
     ("urgent", "most", "shown"),
     [

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from batchrun.on_disk.numbers import StoredNumbers
 from batchrun.reporting.field_facts import field_facts, group_columns
 from batchrun.reporting.rows import Column, ReportRow, RowColumns, pending_cells
 from batchrun.reporting.score_details import bands, confusion, labels_of, score_details
@@ -20,8 +21,9 @@ def test_bands_have_equal_numbers_of_rows_and_keep_equal_amounts_together() -> N
     def found(
         scores: Sequence[float | None], amounts: Sequence[float | None]
     ) -> list[tuple[float, float, int, float | None]]:
-        numbers = (np.asarray(each, dtype=np.float64) for each in (scores, amounts))
-        return [(each["least"], each["most"], each["n"], each["mean"]) for each in bands(*numbers, whole=True)]
+        numbers = StoredNumbers(2)
+        numbers.extend(np.array([scores, amounts], dtype=np.float64).T)
+        return [(each["least"], each["most"], each["n"], each["mean"]) for each in bands(numbers, 0, 1, whole=True)]
 
     amounts: list[float | None] = list(range(50, 0, -1))
     assert found([0.0, 1.0] * 25, amounts) == [(first, first + 9, 10, 0.5) for first in (1, 11, 21, 31, 41)]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from dataclasses import replace
 
 from batchrun.journal.live import RecordedAttempt
 from batchrun.reporting.rows import ReportRow, pending_cells
-from batchrun.reporting.spool import Spool
 from batchrun.reporting.stored_rows import RowRecord, StoredRows
 
 ATTEMPT = RecordedAttempt("b", 1, "2026-11-23T12:00:00+00:00", "fp", "thread", "run", False, "timeout", "too slow")
@@ -27,18 +25,3 @@ def test_a_row_is_read_as_it_was_stored() -> None:
     assert list(rows) == [rows[0], rows[-1]] == rows[:] == expected
     rows.has_records, rows.labelled = False, {"b"}
     assert rows[1] == replace(second, attempts=[], compared={})
-
-
-def test_a_stored_value_takes_a_few_bytes_of_memory() -> None:
-    """Beyond the first megabytes, values are in a file; memory keeps their places, 16 bytes each."""
-    spool = Spool()
-    for number in range(20_000):
-        spool.append((number, "x" * 1_000))
-    tracemalloc.start()
-    for number in range(20_000):
-        spool.append((number, "x" * 1_000))
-    grown, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert grown < 20_000 * 36  # the lists of places grow in steps
-    assert (len(spool), spool[39_999][0]) == (40_000, 19_999)
-    assert [number for number, _ in spool] == [*range(20_000)] * 2

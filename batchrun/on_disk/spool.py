@@ -1,4 +1,4 @@
-"""Spool: values in a temporary file, a few bytes of memory each; SpooledSequence: what is made of such values."""
+"""Spool: values in a temporary file; SpooledSequence: what is made of such values."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import pickle
 import tempfile
 import weakref
 from abc import abstractmethod
-from array import array
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Generic, TypeVar, overload
+
+from batchrun.on_disk.numbers import StoredNumbers
 
 __all__ = ["Spool", "SpooledSequence"]
 
@@ -35,43 +36,44 @@ class Spool:
     def __init__(self) -> None:
         self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES)  # noqa: SIM115 - closed with the object
         weakref.finalize(self, self._file.close)
-        self._begins, self._ends = array("q"), array("q")
+        self._places = StoredNumbers(2, "q")
         self._length = 0
 
     def append(self, value: Any) -> None:
         """Add a value that pickle can write."""
-        begin = self._length
-        self._write(value)
-        self._begins.append(begin)
-        self._ends.append(self._length)
+        self._places.append(*self._written(value))
 
     def __setitem__(self, position: int, value: Any) -> None:
-        begin = self._length
-        self._write(value)
-        self._begins[position], self._ends[position] = begin, self._length
+        self._places[position] = self._written(value)
 
-    def _write(self, value: Any) -> None:
+    def _written(self, value: Any) -> tuple[int, int]:
+        """Write a value, and return where it begins and ends."""
         content = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-        self._file.seek(self._length)
+        begin = self._length
+        self._file.seek(begin)
         self._file.write(content)
         self._length += len(content)
+        return begin, self._length
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return len(self._places)
 
     def __getitem__(self, position: int) -> Any:
-        return pickle.loads(self._read(self._begins[position], self._ends[position]))
+        return pickle.loads(self._read(*self._places[position]))
 
     def __iter__(self) -> Iterator[Any]:
-        begins, ends = self._begins, self._ends
-        for first in range(0, len(self), _CHUNK):
-            until = min(len(self), first + _CHUNK)
-            if begins[first + 1 : until] != ends[first : until - 1]:  # some of them were replaced
-                yield from (self[position] for position in range(first, until))
-                continue
-            content, begin = memoryview(self._read(begins[first], ends[until - 1])), begins[first]
-            for position in range(first, until):
-                yield pickle.loads(content[begins[position] - begin : ends[position] - begin])
+        for part in self._places.parts():
+            begins, ends = part[:, 0].tolist(), part[:, 1].tolist()
+            for first in range(0, len(part), _CHUNK):
+                yield from self._values(begins[first : first + _CHUNK], ends[first : first + _CHUNK])
+
+    def _values(self, begins: list[int], ends: list[int]) -> Iterator[Any]:
+        if begins[1:] != ends[:-1]:  # some of them were replaced
+            yield from (pickle.loads(self._read(*place)) for place in zip(begins, ends, strict=True))
+            return
+        content, first = memoryview(self._read(begins[0], ends[-1])), begins[0]
+        for begin, end in zip(begins, ends, strict=True):
+            yield pickle.loads(content[begin - first : end - first])
 
     def _read(self, begin: int, end: int) -> bytes:
         self._file.seek(begin)
