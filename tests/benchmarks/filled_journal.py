@@ -6,6 +6,7 @@ python tests/benchmarks/filled_journal.py INPUT OUTPUT [--key COLUMN]
 from __future__ import annotations
 
 import argparse
+import asyncio
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -33,22 +34,23 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--key")
     options = parser.parse_args()
-    fill(options.input, options.output, options.key)
+    asyncio.run(fill(options.input, options.output, options.key))
 
 
-def fill(table: str, output: Path, key: str | None) -> None:
+async def fill(table: str, output: Path, key: str | None) -> None:
     """Write a journal as if every row had been asked."""
     job = Job(model="gpt-4o-mini", api="chat", base_url="http://127.0.0.1:9/v1", key=key)
     plan = make_plan(job, table, Environment("unused"), output)
     with Journal(paths_for(output).journal) as journal:
         journal.write_manifest({"batch_id": "batch_benchmark", "created_at": BEGUN.isoformat(), **plan.manifest()})
         prompts = enumerate(prompt for _, _, prompt in prompts_of(plan.source, plan.prompter))
-        while rows := list(islice(prompts, TRANSACTION_ROWS)):
-            with journal._db.transaction():  # a batch itself commits a few rows at once
+        with journal.grouped(lambda: 0.0):  # by this clock no group of writes gets old
+            while rows := list(islice(prompts, TRANSACTION_ROWS)):
                 for number, prompt in rows:
                     if isinstance(prompt, PromptError):
                         raise SystemExit(f"row {number}: {prompt}")
                     record(journal, prompt, number)
+                await journal.committed()
         journal.settle()
 
 

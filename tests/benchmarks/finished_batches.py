@@ -13,6 +13,7 @@ import argparse
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +32,12 @@ OPTIONS: Final = ("--model", "gpt-4o-mini", "--api", "chat", "--base-url", "http
 ENVIRONMENT: Final = {"OPENAI_API_KEY": "unused"}
 SCORING: Final = ("--target", "minutes", "--scorer", "numeric", "--by", "hour")
 SHOWN_ROWS: Final = 2_000
+EXPORTED: Final = ("csv", "jsonl", "parquet", "xlsx")
+MADE_BY: Final = {
+    **{f"convert {each}": f"export {each}" for each in EXPORTED[1:]},
+    "convert --join": "convert --to batch-results",
+}
+"""Command → the one that writes its input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,30 +99,49 @@ def main() -> None:
 def peaks(folder: Path, rows: int, only: Sequence[str]) -> Iterator[tuple[str, Peak]]:
     """Make the batches of a size and yield the peak of each command."""
     batch, keyed = (Batch(folder, rows, with_key) for with_key in (False, True))
-    commands = {
-        "run": batch.run,
-        "run, rewritten": [*batch.run, "--bom"],
-        "run --key": keyed.run,
-        "status": ["status", str(batch.output)],
-        "costs": ["costs", str(batch.output)],
-        "export": ["export", str(batch.output), "--to", str(folder / "copy.jsonl")],
-        "report": ["report", str(batch.output), "-o", str(folder / "page.html"), "--rows", str(SHOWN_ROWS)],
-        "report, scored": [
-            *("report", str(batch.output), "-o", str(folder / "page.html"), "--rows", str(SHOWN_ROWS)),
-            *SCORING,
-        ],
-        "score": ["score", str(batch.output), *SCORING],
-        "compare": ["compare", str(batch.output), str(keyed.output), "--key", "id", *SCORING],
-        "convert": ["convert", str(batch.output), str(folder / "converted.jsonl")],
-        "view": ["view", str(batch.output), "--no-browser", "--rows", str(SHOWN_ROWS)],
-    }
+    commands = commands_for(batch, keyed)
     chosen = {name: arguments for name, arguments in commands.items() if not only or name in only}
     for each in (batch, keyed) if {"run --key", "compare"} & chosen.keys() else (batch,):
         prepare(each)
     for name, arguments in chosen.items():
+        maker = MADE_BY.get(name)
+        if maker is not None and maker not in chosen:
+            peak_of(commands[maker])
+        if name == "costs --write":
+            shutil.copyfile(f"{batch.output}.journal", folder / "priced.csv.journal")
         yield name, peak_of_view(arguments) if name == "view" else peak_of(arguments)
         if name == "run, rewritten":
             peak_of(batch.run)
+
+
+def commands_for(batch: Batch, keyed: Batch) -> dict[str, list[str]]:
+    """Return name → arguments of each command that is measured."""
+    output, folder = str(batch.output), batch.folder
+    report = ["report", output, "-o", str(folder / "page.html"), "--rows", str(SHOWN_ROWS)]
+    join = ["--from", "batch-results", "--join", str(folder / "in.csv"), "--key", "id"]
+    return {
+        "run": batch.run,
+        "run, rewritten": [*batch.run, "--bom"],
+        "run --key": keyed.run,
+        "status": ["status", output],
+        "costs": ["costs", output],
+        "costs --write": ["costs", str(folder / "priced.csv"), "--write"],
+        **{f"export {each}": ["export", output, "--to", str(folder / f"copy.{each}")] for each in EXPORTED},
+        "report": report,
+        "report, scored": [*report, *SCORING],
+        "score": ["score", output, *SCORING],
+        "compare": ["compare", output, str(keyed.output), "--key", "id", *SCORING],
+        "convert csv": ["convert", output, str(folder / "converted.jsonl")],
+        **{
+            f"convert {each}": ["convert", str(folder / f"copy.{each}"), str(folder / "converted.csv")]
+            for each in EXPORTED[1:]
+        },
+        "convert --to batch-results": [
+            *("convert", output, str(folder / "results.jsonl"), "--to", "batch-results", "--key", "id"),
+        ],
+        "convert --join": ["convert", str(folder / "results.jsonl"), str(folder / "joined.csv"), *join],
+        "view": ["view", output, "--no-browser", "--rows", str(SHOWN_ROWS)],
+    }
 
 
 def prepare(batch: Batch) -> None:

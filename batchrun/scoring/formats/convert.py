@@ -11,11 +11,12 @@ from typing import Final, TypeAlias
 from batchrun.errors import InputError
 from batchrun.job.environment import Environment
 from batchrun.job.file import is_job_file
-from batchrun.records import OUTPUT_COLUMNS, Row, Value
+from batchrun.records import Row, Value
 from batchrun.scoring.formats.conversion import Conversion
 from batchrun.scoring.formats.importers.importers import IMPORTERS, imported
 from batchrun.scoring.formats.importers.openai_jobs import job_files
 from batchrun.scoring.formats.importers.promptfoo_jobs import promptfoo_job_files
+from batchrun.scoring.formats.joined_results import joined_rows
 from batchrun.scoring.formats.notes import Notes
 from batchrun.scoring.formats.request_lines import write_requests
 from batchrun.scoring.formats.writers import WRITERS
@@ -227,46 +228,12 @@ def _check(names: Sequence[str], output: Path, form: Format, conversion: Convers
 def _rows(names: Sequence[str], conversion: Conversion, notes: Notes) -> Iterator[dict[str, Value]]:
     options = ReadOptions(no_header=conversion.no_header and conversion.join is None)
     if conversion.join is not None:
-        yield from _joined(names, conversion, notes)
+        yield from joined_rows(names, conversion, notes)
     elif conversion.from_format == "table":
         for row in open_source(names[0], options).rows():
             yield dict(row.values)
     else:
         yield from imported(conversion.from_format, names, options, notes)
-
-
-def _joined(names: Sequence[str], conversion: Conversion, notes: Notes) -> Iterator[dict[str, Value]]:
-    """Yield the rows of the joined table with the answers of batch results."""
-    assert conversion.join is not None
-    assert conversion.key is not None
-    table = open_source(conversion.join, ReadOptions(no_header=conversion.no_header))
-    if conversion.key not in table.columns:
-        raise InputError(f"--key {conversion.key}: {table.name} has no such column")
-    answers: dict[str, dict[str, Value]] = {}
-    for result in imported(conversion.from_format, names, ReadOptions(), notes):
-        custom_id = as_text(result.pop("custom_id"))
-        if custom_id in answers:
-            notes.remark("results with a custom_id that occurs before, of which the last one that did not fail is used")
-            if result["status"] == "failed":
-                continue
-        answers[custom_id] = result
-    made = {column for result in answers.values() for column in result}
-    twice = [column for column in table.columns if column in OUTPUT_COLUMNS or column in made]
-    if twice:
-        raise InputError(f"{table.name}: the results have a column {twice[0]!r} too; rename the table's column")
-    unanswered = {"response": None, "status": "pending"}
-    seen: set[str] = set()
-    for row in table.rows():
-        key = as_text(row.values[conversion.key])
-        if key in seen:
-            where = f"line {row.line}" if row.line is not None else f"row {row.row_index}"
-            raise InputError(
-                f"{table.name}, {where}: two rows have the {conversion.key} {key!r}; a result belongs to one row"
-            )
-        seen.add(key)
-        yield {**row.values, **answers.pop(key, unanswered)}
-    for _ in answers:
-        notes.add(f"results whose custom_id is not in {table.name}")
 
 
 def _note_json_text(table: _Table, form: Format, notes: Notes) -> None:
