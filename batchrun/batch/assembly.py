@@ -158,6 +158,7 @@ def engine_of(
         dialogue_settings=_dialogue_settings(plan),
         scrub=lambda text: scrubbed(text, wire.secrets, most_chars=None),
         defers=defers,
+        waits_for_files=_has_files(plan),
         shares=shares,
     )
 
@@ -230,10 +231,15 @@ def _service_of_variant(
     )
 
 
+def _has_files(plan: Plan) -> bool:
+    job = plan.job
+    return bool(job.attach or job.code_interpreter or plan.searched or "attach" in job.matrix)
+
+
 def _row_files(plan: Plan, journal: Journal, wire: Wire, batch_id: str) -> RowFiles | None:
     """Return the files that rows send and receive; None if the job has no option for files."""
     job = plan.job
-    if not (job.attach or job.code_interpreter or plan.searched or "attach" in job.matrix):
+    if not _has_files(plan):
         return None
     place = place_of(journal.read_manifest())
     return RowFiles(

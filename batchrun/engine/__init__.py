@@ -1,10 +1,10 @@
 """Stage 4 and the hot path: runs rows under the limits, and writes their outcomes to the journal."""
 
 from batchrun.engine.budget import Budget
-from batchrun.engine.engine import Engine, Forget, RowWork, SkippedRow, Stop
+from batchrun.engine.engine import Engine, Forget, Stop
 from batchrun.engine.limits import Limits, LimitsStatistics
 from batchrun.engine.retry import RetryPolicy
-from batchrun.engine.row_context import CachedRow, DialogueSettings, Price, RowTask
+from batchrun.engine.row_context import CachedRow, DialogueSettings, Price, RowTask, RowWork, SkippedRow
 from batchrun.engine.tally import EngineStatistics
 
 __all__ = [

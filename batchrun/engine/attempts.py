@@ -10,7 +10,7 @@ from batchrun.errors import PermanentFault, RunLost, ServiceFault
 from batchrun.job.fingerprint import digest
 from batchrun.records import Attempt, RunEnd
 
-__all__ = ["Attempts", "names_lost"]
+__all__ = ["Attempts", "first_attempt", "names_lost"]
 
 
 class Attempts:
@@ -56,8 +56,7 @@ class Attempts:
             is_deferred: `last` was deferred, and is continued under its own number.
             counted: failed attempts at this run so far that the policy counts.
         """
-        plain = row_key if row_key.isalnum() and row_key.isascii() and len(row_key) <= 40 else digest(row_key)
-        self._key_start = f"{batch_id}-{plain}-"
+        self._key_start = _key_start(batch_id, row_key)
         self._policy = policy
         self._counted = counted
         self.is_begun = is_deferred
@@ -153,6 +152,16 @@ class Attempts:
 
     def _key(self, generation: int) -> str:
         return f"{self._key_start}{generation}"
+
+
+def first_attempt(batch_id: str, row_key: str) -> Attempt:
+    """Return the first attempt at a row."""
+    return Attempt(1, 1, f"{_key_start(batch_id, row_key)}1")
+
+
+def _key_start(batch_id: str, row_key: str) -> str:
+    plain = row_key if row_key.isalnum() and row_key.isascii() and len(row_key) <= 40 else digest(row_key)
+    return f"{batch_id}-{plain}-"
 
 
 def names_lost(fault: ServiceFault, ids: Sequence[str | None]) -> bool:

@@ -11,10 +11,9 @@ import logging
 import random
 import traceback
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from enum import Enum
 from typing import TypeAlias
 
 import anyio
@@ -26,10 +25,11 @@ from batchrun.engine.budget import Budget
 from batchrun.engine.ended_rows import Callback, EndedRow, EndedRows
 from batchrun.engine.limits import Lease, Limits
 from batchrun.engine.pass_limits import ROWS_AT_ONCE
+from batchrun.engine.plain_rows import PassWork, PlainRows
 from batchrun.engine.reservations import Reservations
 from batchrun.engine.retry import GiveUp, RetryPolicy
 from batchrun.engine.row import RowRun
-from batchrun.engine.row_context import CachedRow, DialogueSettings, Price, RowContext, RowTask
+from batchrun.engine.row_context import CachedRow, DialogueSettings, Price, RowContext, RowTask, RowWork, SkippedRow
 from batchrun.engine.row_tasks import RowTasks
 from batchrun.engine.service import Service
 from batchrun.engine.tally import EngineStatistics, Flight, Tally
@@ -41,12 +41,10 @@ from batchrun.records import Completed, Failed, Outcome
 from batchrun.token_usage import Usage, sum_usage
 from batchrun.wording import visible_line
 
-__all__ = ["Engine", "Forget", "RowWork", "SkippedRow", "Stop"]
+__all__ = ["Engine", "Forget", "Stop"]
 
 FAILURES_CHECKED_AFTER = 20
 SKIPPED_ROWS_A_TURN = 200
-ROWS_A_TURN = 20
-"""Rows of a pass that one turn of the event loop runs, if they wait for nothing."""
 GRACE_AFTER_REFUSAL_S = 30.0
 PREPARE_ATTEMPTS = 3
 REFUSALS_IN_A_ROW = 5
@@ -56,21 +54,6 @@ SAME_BUG = 3
 
 log = logging.getLogger("batchrun.engine")
 
-
-class SkippedRow(Enum):
-    """Why a row of the input is not sent to the service."""
-
-    FINISHED_BEFORE = "finished before"
-    """An earlier run finished the row, and its outcome still holds."""
-    DUPLICATE = "duplicate"
-    """The row gets the answer of another row that asks the same."""
-    DEFERRED = "deferred"
-    """An earlier run deferred the row, and its reply is not there yet."""
-
-
-RowWork: TypeAlias = RowTask | CachedRow | Failed | SkippedRow
-"""The engine's input, one item per row: a row to ask, a row with the answer of another batch, a row that failed before
-it could be asked, or a row to skip."""
 
 Forget: TypeAlias = Callable[[str], Awaitable[int]]
 """(row_key) → number of objects left at the service, after an attempt to delete the row's objects there."""
@@ -136,6 +119,7 @@ class Engine:
         dialogue_settings: DialogueSettings | None = None,
         scrub: Callable[[str], str] = str,
         defers: bool = False,
+        waits_for_files: bool = False,
         shares: Engine | None = None,
     ) -> None:
         """
@@ -144,6 +128,7 @@ class Engine:
             dialogue_settings: settings for rows that need more than one run.
             scrub: removes the secrets from a text that is logged.
             defers: the service defers requests.
+            waits_for_files: with `defers`: requests and replies may have files, which are waited for.
             shares: another engine of the same batch, with which it shares its counts and its budget.
         """
         self.stop: Stop | None = None
@@ -175,6 +160,8 @@ class Engine:
         self._service_failures = 0
         self._has_answers = journal.has_answers()
         self._ended = EndedRows(journal, self._report, calls_users_code=on_outcome is not None)
+        may_be_plain = defers and not waits_for_files and forget is None
+        self._plain = PlainRows(self._context, self._ended) if may_be_plain else None
         self._refused: list[_RefusedRow] = []
         self._doubt_resolved = anyio.Event()
         self._bugs: Counter[tuple[str, int | None]] = Counter()
@@ -206,7 +193,8 @@ class Engine:
                 with self._admission:
                     if await self._prepare():
                         if self._defers and self._reservations.budget is None:
-                            tasks.start_soon(self._run_in_turn, iter(work), tasks, ROWS_AT_ONCE)
+                            pending = PassWork(iter(work), self._plain, asks=lambda: self.stop_after_pass is None)
+                            tasks.start_soon(self._run_in_turn, pending, tasks, ROWS_AT_ONCE)
                         else:
                             with closing(RowTasks(tasks)) as rows:
                                 await self._admit_rows(work, rows)
@@ -292,26 +280,20 @@ class Engine:
             if number % SKIPPED_ROWS_A_TURN == 0:
                 await anyio.lowlevel.checkpoint()  # rows that never wait must not block the event loop
 
-    async def _run_in_turn(self, work: Iterator[RowWork], tasks: anyio.abc.TaskGroup, others: int) -> None:
+    async def _run_in_turn(self, work: PassWork, tasks: anyio.abc.TaskGroup, others: int) -> None:
         """Run rows of a pass one after the other: few of them wait, so that most need no task of their own.
 
         Args:
             work: shared with `others` more tasks, which begin while rows of this one wait.
         """
-        is_first = others > 0
-        for number, item in enumerate(work):
-            if isinstance(item, RowTask):
-                if is_first:
-                    tasks.start_soon(self._run_in_turn, work, tasks, others - 1)
-                    is_first = False
-                if self.stop_after_pass is None or item.is_deferred:
-                    await self._row(item, await self._admitted(item), 0.0)
-            else:
+        while not self._context.stopped.is_set() and (item := await work.next()) is not None:
+            if not isinstance(item, RowTask):
                 self._without_request(item)
-            if number % ROWS_A_TURN == 0:
-                await anyio.lowlevel.checkpoint()
-            if self.stop is not None:
-                return
+            elif self.stop_after_pass is None or item.is_deferred:  # else nothing more is asked
+                if others:
+                    tasks.start_soon(self._run_in_turn, work, tasks, others - 1)
+                    others = 0
+                await self._row(item, await self._admitted(item), 0.0)
 
     async def _admitted(self, task: RowTask) -> Lease:
         """Wait for the limits, and count the row as one in flight."""

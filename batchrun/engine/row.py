@@ -12,7 +12,7 @@ from batchrun.engine.dialogue import Dialogue, Misshapen
 from batchrun.engine.function_calls import FunctionCalls
 from batchrun.engine.limits import Lease
 from batchrun.engine.retry import GiveUp, RetryAfter
-from batchrun.engine.row_context import RowContext, RowTask
+from batchrun.engine.row_context import RowContext, RowTask, completed_row
 from batchrun.engine.row_usage import RowUsage
 from batchrun.errors import BatchRefused, Deferred, PermanentFault, Refused, ServiceFault, Silence
 from batchrun.prompts.templates import PromptError
@@ -419,22 +419,14 @@ class RowRun:
         )
 
     def _completed(self, reply: Reply) -> Completed:
-        usage = self.usage.total(self._dialogue.usages())
-        assert reply.status == "completed" or reply.status == "incomplete"
-        thread_id, run_id = self._ids()
-        return Completed(
-            row_key=self._prompt.row_key,
-            response=reply.response,
-            thread_id=thread_id,
-            run_id=run_id,
-            model=reply.model,
-            usage=usage,
+        return completed_row(
+            self._context,
+            self._prompt,
+            reply,
+            self.usage.total(self._dialogue.usages()),
             attempts=self.attempts.started,
-            duration_s=round(self._lease.stopwatch.elapsed_s, 3),
-            completed_at=self._context.clock(),
-            cost_usd=self._context.price(reply.model or self._prompt.model, usage),
-            status=reply.status,
-            reason=reply.reason,
+            elapsed_s=self._lease.stopwatch.elapsed_s,
+            ids=self._ids(),
             extras=self._extras(),
         )
 

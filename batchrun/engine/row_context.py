@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TypeAlias
 
 import anyio
@@ -19,10 +20,20 @@ from batchrun.engine.tally import Tally
 from batchrun.engine.trace import RowTrace
 from batchrun.errors import RateLimited, ServiceFault, Shortage
 from batchrun.journal import Journal
-from batchrun.records import Attempt, CallKey, Completed, Prompt, RunEnd, ToolOutput
+from batchrun.records import Attempt, CallKey, Completed, Failed, JsonObject, Prompt, Reply, RunEnd, ToolOutput
 from batchrun.token_usage import Usage
 
-__all__ = ["CachedRow", "DialogueSettings", "LockThread", "Price", "RowContext", "RowTask"]
+__all__ = [
+    "CachedRow",
+    "DialogueSettings",
+    "LockThread",
+    "Price",
+    "RowContext",
+    "RowTask",
+    "RowWork",
+    "SkippedRow",
+    "completed_row",
+]
 
 Price: TypeAlias = Callable[[str | None, Usage], float | None]
 """(model, usage) → US dollars, None where the price is unknown."""
@@ -75,6 +86,22 @@ class CachedRow:
     outcome: Completed
     fingerprint: str
     ends: Sequence[RunEnd] = ()
+
+
+class SkippedRow(Enum):
+    """Why a row of the input is not sent to the service."""
+
+    FINISHED_BEFORE = "finished before"
+    """An earlier run finished the row, and its outcome still holds."""
+    DUPLICATE = "duplicate"
+    """The row gets the answer of another row that asks the same."""
+    DEFERRED = "deferred"
+    """An earlier run deferred the row, and its reply is not there yet."""
+
+
+RowWork: TypeAlias = RowTask | CachedRow | Failed | SkippedRow
+"""The engine's input, one item per row: a row to ask, a row with the answer of another batch, a row that failed before
+it could be asked, or a row to skip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,3 +195,40 @@ class RowContext:
             return False
         finally:
             self.tally.retrying -= 1
+
+
+def completed_row(
+    context: RowContext,
+    prompt: Prompt,
+    reply: Reply,
+    usage: Usage,
+    *,
+    attempts: int,
+    elapsed_s: float,
+    ids: tuple[str | None, str | None],
+    extras: JsonObject | None,
+) -> Completed:
+    """Return the outcome of a row that has its answer.
+
+    Args:
+        usage: of all its runs.
+        attempts: number of its last attempt.
+        ids: the thread and the run.
+    """
+    assert reply.status == "completed" or reply.status == "incomplete"
+    thread_id, run_id = ids
+    return Completed(
+        row_key=prompt.row_key,
+        response=reply.response,
+        thread_id=thread_id,
+        run_id=run_id,
+        model=reply.model,
+        usage=usage,
+        attempts=attempts,
+        duration_s=round(elapsed_s, 3),
+        completed_at=context.clock(),
+        cost_usd=context.price(reply.model or prompt.model, usage),
+        status=reply.status,
+        reason=reply.reason,
+        extras=extras or None,
+    )

@@ -123,6 +123,20 @@ class Database:
         except sqlite3.Error as exc:
             raise self._failed(exc) from exc
 
+    def write_soon(self, sql: str, values: tuple[Any, ...]) -> None:
+        """Execute a statement before any other one: inside of `grouped`, together with equal ones of other rows.
+
+        Those that are written without another statement between them are committed together.
+        """
+        groups = self._groups
+        if groups is None:
+            self.write(sql, values)
+            return
+        try:
+            groups.keep(sql, values)
+        except sqlite3.Error as exc:
+            raise self._failed(exc) from exc
+
     def write_many(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
         """Execute a statement once for each row of values. A fault rolls back the transaction that it is part of."""
         groups = self._groups
@@ -149,6 +163,8 @@ class Database:
             try:
                 yield
             except BaseException:
+                if groups is not None:
+                    groups.drop_kept()
                 if self._connection.in_transaction:  # else a failed write has rolled all of it back
                     for statement in undo:
                         self._connection.execute(statement)
@@ -181,8 +197,13 @@ class Database:
         if self._groups is not None:
             self._groups.flush()
 
+    def _execute_kept(self) -> None:
+        if self._groups is not None and self._groups.has_kept:
+            self._groups.execute_kept()
+
     def one(self, sql: str, values: tuple[Any, ...] = ()) -> Any:
         """Return the first row of a query, None if it has no rows."""
+        self._execute_kept()
         try:
             return self._connection.execute(sql, values).fetchone()
         except sqlite3.Error as exc:
@@ -190,6 +211,7 @@ class Database:
 
     def all(self, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:
         """Return all rows of a query."""
+        self._execute_kept()
         try:
             return self._connection.execute(sql, values).fetchall()
         except sqlite3.Error as exc:
@@ -197,6 +219,7 @@ class Database:
 
     def records(self, sql: str, values: tuple[Any, ...] = ()) -> Iterator[JsonDict]:
         """Yield the rows of a query one by one, with their values by column name."""
+        self._execute_kept()
         try:
             cursor = self._connection.execute(sql, values)
             names = [column[0] for column in cursor.description]

@@ -52,6 +52,12 @@ class DeferredRows(JournalPart):
         )
         return {row_key: (int(failed), datetime.fromisoformat(started_at)) for row_key, failed, started_at in rows}
 
+    def ended(self, row_keys: Sequence[str]) -> set[str]:
+        """Return those of the rows that have an outcome; at most some hundreds."""
+        places = ", ".join("?" * len(row_keys))
+        rows = self._read(f"SELECT row_key FROM outcomes WHERE row_key IN ({places})", (*row_keys,)) if row_keys else ()
+        return {row_key for (row_key,) in rows}
+
     def waiting(self) -> int:
         """Return the number of rows whose last request was not sent yet."""
         if not self._is_known:

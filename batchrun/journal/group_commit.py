@@ -2,7 +2,8 @@
 
 The first write of a turn begins the transaction, and a callback of the loop commits it at the end of the turn. Whoever
 promises something about a write waits for that commit. A group that is older than `GROUP_S` is committed by the next
-write, so that a long turn does not keep others waiting.
+write, so that a long turn does not keep others waiting. Equal statements of many rows are kept until another statement
+follows, and are executed as one.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from batchrun.errors import OutputError
 
@@ -28,7 +30,8 @@ class GroupCommit:
 
     Mutable state: `_is_open`, whether a transaction is open, and `_due_s`, when it is old; `_is_scheduled`, whether a
     callback will commit it; `_waiting`, who waits for its commit; `_is_held`, whether it must stay open;
-    `_failure`, the error of the group that failed.
+    `_kept`, the values of statements that belong to it and were not executed yet; `_failure`, the error of the group
+    that failed.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class GroupCommit:
         self._due_s = 0.0
         self._is_held = False
         self._waiting: list[asyncio.Future[None]] = []
+        self._kept: dict[str, list[tuple[Any, ...]]] = {}
         self._failure: OutputError | None = None
 
     def begin(self) -> None:
@@ -63,6 +67,8 @@ class GroupCommit:
         if self._failure is not None:
             raise self._failure
         if self._is_open:
+            if self._kept:
+                self.execute_kept()
             if self._is_held or self._clock() < self._due_s:
                 return
             self._commit()
@@ -72,6 +78,45 @@ class GroupCommit:
         if not self._is_scheduled:
             self._is_scheduled = True
             self._loop.call_soon(self._end_turn)
+
+    def keep(self, sql: str, values: tuple[Any, ...]) -> None:
+        """Execute a statement in the open transaction, at the latest before the next other statement.
+
+        Statements that are kept together are committed together.
+
+        Raises:
+            OutputError: an earlier group has failed.
+            sqlite3.Error: the transaction cannot begin.
+        """
+        if not self._kept:
+            self.begin()
+        some = self._kept.get(sql)
+        if some is None:
+            self._kept[sql] = [values]
+        else:
+            some.append(values)
+
+    @property
+    def has_kept(self) -> bool:
+        """Whether statements are kept."""
+        return bool(self._kept)
+
+    def execute_kept(self) -> None:
+        """Execute the statements that are kept.
+
+        Raises:
+            OutputError: one cannot be executed.
+        """
+        kept, self._kept = self._kept, {}
+        try:
+            for sql, rows in kept.items():
+                self._connection.executemany(sql, rows)
+        except sqlite3.Error as exc:
+            raise self.fail(exc) from exc
+
+    def drop_kept(self) -> None:
+        """Forget the statements that are kept: what they belong to is undone."""
+        self._kept.clear()
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -111,6 +156,7 @@ class GroupCommit:
     def fail(self, exc: sqlite3.Error) -> OutputError:
         """Roll back the open group, give the error to everybody who waits, and refuse later ones; return the error."""
         self._is_open = False
+        self._kept.clear()
         rolled_back(self._connection)
         if self._failure is None:
             self._failure = self._error_of(exc)
@@ -128,6 +174,8 @@ class GroupCommit:
                 self._commit()
 
     def _commit(self) -> None:
+        if self._kept:
+            self.execute_kept()
         try:
             self._connection.execute("COMMIT")
         except sqlite3.Error as exc:

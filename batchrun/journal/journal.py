@@ -27,6 +27,7 @@ from batchrun.journal.histories import Histories
 from batchrun.journal.models import Models
 from batchrun.journal.row_history import Carried, Counts, RowHistory
 from batchrun.journal.row_records import (
+    INSERT_FIRST_OUTCOME,
     INSERT_OUTCOME,
     OUTCOME_COLUMNS,
     outcome_of,
@@ -215,7 +216,7 @@ class Journal:
             turn,
         )
         if redo_from_turn is None:
-            self._write(_INSERT_ATTEMPT, values)
+            self._db.write_soon(_INSERT_ATTEMPT, values)
             return
         with self._db.transaction():
             self.exchanges.set_aside(prompt.row_key, prompt.fingerprint, redo_from_turn, attempt.number)
@@ -275,6 +276,7 @@ class Journal:
         with_ids: bool = False,
         carried: Carried | None = None,
         ends: Sequence[RunEnd] = (),
+        is_first: bool = False,
     ) -> None:
         """Record the row's outcome. An earlier outcome of the row is moved to the superseded ones.
 
@@ -282,11 +284,15 @@ class Journal:
             with_ids: the ids of its last attempt came with the outcome, and are written with it only.
             carried: usage moved here from the earlier outcome, so that it is counted once.
             ends: the row's runs, if they were not recorded as they ended; they replace those of the journal.
+            is_first: the row has no earlier outcome.
         """
         values = outcome_values(outcome, fingerprint, own_ids=with_ids)
         if outcome.extras and not outcome.extras.keys() <= self._carried:
             self._carried |= outcome.extras.keys()
             self.write_manifest({"carried": sorted(self._carried)})
+        if is_first and not ends:
+            self._db.write_soon(INSERT_FIRST_OUTCOME, values)
+            return
         if not ends and self._write(INSERT_OUTCOME, values):
             return  # the row had none before
         with self._db.transaction():

@@ -11,6 +11,7 @@ from batchrun.records import Attempt, Completed, Failed, JsonObject, Outcome
 from batchrun.token_usage import MODEL_OF_RUN, Usage
 
 __all__ = [
+    "INSERT_FIRST_OUTCOME",
     "INSERT_OUTCOME",
     "OUTCOME_COLUMNS",
     "attempt_of",
@@ -26,9 +27,8 @@ OUTCOME_COLUMNS = (
     "completion_tokens, total_tokens, cached_tokens, reasoning_tokens, raw_usage, cost_usd, attempts, "
     "duration_s, completed_at, extras"
 )
-INSERT_OUTCOME = (
-    f"INSERT INTO outcomes ({OUTCOME_COLUMNS}, own_ids) VALUES ({', '.join('?' * 21)}) ON CONFLICT (row_key) DO NOTHING"
-)
+INSERT_FIRST_OUTCOME = f"INSERT INTO outcomes ({OUTCOME_COLUMNS}, own_ids) VALUES ({', '.join('?' * 21)})"
+INSERT_OUTCOME = f"{INSERT_FIRST_OUTCOME} ON CONFLICT (row_key) DO NOTHING"
 """Writes nothing if the row has an outcome."""
 
 

@@ -1,20 +1,26 @@
-"""The service batches of the Batch API, and which request line of which row is in which of them.
-
-A request line is one request of a row, in the file that is uploaded for a service batch; a result line is its reply, in
-the file that is downloaded.
-"""
+"""The service batches of the Batch API, and which request line of which row is in which of them."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from contextlib import contextmanager
+from dataclasses import fields
 from datetime import datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from batchrun.journal.database import Database
 from batchrun.journal.part import JournalPart
 from batchrun.journal.row_records import stamp
+from batchrun.journal.service_batch_records import (
+    FoundLine,
+    LineState,
+    NewLine,
+    ServiceBatch,
+    StoredResult,
+    WaitingLine,
+    is_custom_id,
+    line_of,
+)
 
 __all__ = [
     "UNSENT",
@@ -29,157 +35,20 @@ __all__ = [
     "line_of",
 ]
 
-LineState: TypeAlias = Literal["waiting", "open", "ended"]
-"""`waiting`: in no service batch; `open`: its service batch is not collected; `ended`: it has a result, or never gets
-one."""
-
 UNSENT = ("prepared", "uploading", "uploaded", "creating")
 """Statuses of a service batch that the service has not confirmed: its lines are chosen; the file was sent; the file's
 id is known; the creation was sent. Every other status is the service's own word, or `dropped`: its lines left it."""
 
 _SINCE = 6
 """The first version of the journal with these tables."""
-_CUSTOM_ID = re.compile(r"row\d+-turn\d+-attempt\d+-(\d+)", re.ASCII)
 _CHUNK = 500
 """Lines in one statement."""
-
-
-def is_custom_id(text: str | None) -> bool:
-    """Return whether the id of a run is the custom id of a request line, which no service can look up."""
-    return text is not None and _CUSTOM_ID.fullmatch(text) is not None
-
-
-def line_of(custom_id: object) -> int | None:
-    """Return the number of the request line that a custom id names, None if it is not one of batchrun's."""
-    found = _CUSTOM_ID.fullmatch(custom_id) if isinstance(custom_id, str) else None
-    return int(found[1]) if found is not None and len(found[1]) < 19 else None
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceBatch:
-    """One batch at the service.
-
-    Attributes:
-        number: within the journal, from 1.
-        place: see `batchrun.journal.place_of`.
-        endpoint: path of the requests, such as `/v1/responses`.
-        model: of all its lines; None if they name none.
-        lines: number of its request lines.
-        status: one of `UNSENT`, the service's own word, or `dropped`.
-        since: when the status changed (UTC, ISO 8601).
-        is_repeat: its lines were in a service batch that failed without naming a line.
-        batch_id, input_file_id, output_file_id, error_file_id: the service's ids, None until they are known.
-        created_at: when the service accepted it (UTC, ISO 8601).
-        total, completed, failed: the service's own counts of lines, which may be wrong; None if unknown.
-        collected_at: when its results were in the journal, or its lines left it (UTC, ISO 8601); None while it is open.
-        answers, errors: result lines of its request lines, by their kind.
-        unknown: result lines that belong to none of its request lines.
-        missing: request lines without a result.
-        lacking: error type of the request lines without a result, None if each has one.
-        reason: one line for a person about its failure, None if it has not failed.
-        deleted_at: when its files were deleted at the service (UTC, ISO 8601).
-    """
-
-    number: int
-    place: str
-    endpoint: str
-    model: str | None
-    lines: int
-    status: str
-    since: str
-    is_repeat: bool = False
-    batch_id: str | None = None
-    input_file_id: str | None = None
-    output_file_id: str | None = None
-    error_file_id: str | None = None
-    created_at: str | None = None
-    total: int | None = None
-    completed: int | None = None
-    failed: int | None = None
-    collected_at: str | None = None
-    answers: int = 0
-    errors: int = 0
-    unknown: int = 0
-    missing: int = 0
-    lacking: str | None = None
-    reason: str | None = None
-    deleted_at: str | None = None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether results are still to come."""
-        return self.collected_at is None
-
-    @property
-    def file_ids(self) -> tuple[str, ...]:
-        """The files that it has at the service."""
-        return tuple(each for each in (self.input_file_id, self.output_file_id, self.error_file_id) if each is not None)
-
-
 _COLUMNS = tuple(field.name for field in fields(ServiceBatch))
-
-
-@dataclass(frozen=True, slots=True)
-class NewLine:
-    """A request line that waits for a service batch.
-
-    Attributes:
-        request: the line as it is sent, JSON without a line end.
-    """
-
-    line: int
-    custom_id: str
-    row_key: str
-    attempt: int
-    endpoint: str
-    model: str | None
-    request: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class WaitingLine:
-    """What decides into which service batch a request line goes.
-
-    Attributes:
-        size: bytes of its request, without the line end.
-    """
-
-    line: int
-    endpoint: str
-    model: str | None
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class FoundLine:
-    """A request line, as it is looked up.
-
-    Attributes:
-        result: its result line as the service sent it; None if there is none yet.
-        lacking, reason: why there will never be a result, as for `ServiceBatch`; None while one may come.
-        place: of its service batch, as for `ServiceBatch`; None if it is in none.
-    """
-
-    line: int
-    state: LineState
-    result: bytes | None
-    lacking: str | None = None
-    reason: str | None = None
-    place: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StoredResult:
-    """A result line for the journal.
-
-    Attributes:
-        rank: of several results of a line, the one with the highest rank counts, and the first of these.
-    """
-
-    line: int
-    custom_id: str
-    rank: int
-    result: bytes
+_FOUND = (
+    "SELECT custom_id, line, batch, result, collected_at, lacking, reason, place FROM request_lines "
+    "LEFT JOIN service_batches ON number = batch WHERE line"
+)
+"""Selects the values of `_found_line`."""
 
 
 class ServiceBatches(JournalPart):
@@ -187,13 +56,15 @@ class ServiceBatches(JournalPart):
 
     What is written about service batches is committed at once: a request to the service follows.
 
-    Mutable state: `_last_line`, the number of the last request line; None until it is read.
+    Mutable state: `_last_line`, the number of the last request line; None until it is read; `_looked_up`, request lines
+    by custom id that were looked up together, until they are found.
     """
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self._database = database
         self._last_line: int | None = None
+        self._looked_up: dict[str, FoundLine] = {}
 
     # -- service batches ----------------------------------------------------------------------------
 
@@ -292,7 +163,7 @@ class ServiceBatches(JournalPart):
 
     def add(self, new: NewLine) -> None:
         """Record a request line."""
-        self._write(
+        self._database.write_soon(
             "INSERT INTO request_lines (line, custom_id, row_key, attempt, endpoint, model, request) "
             "VALUES (?, ?, ?, ?, ?, ?, ?)",
             (new.line, new.custom_id, new.row_key, new.attempt, new.endpoint, new.model, new.request),
@@ -300,22 +171,26 @@ class ServiceBatches(JournalPart):
 
     def find(self, custom_id: str | None) -> FoundLine | None:
         """Return the request line with a custom id, None if the journal has none."""
+        if self._looked_up and custom_id in self._looked_up:
+            return self._looked_up.pop(custom_id)
         line = line_of(custom_id)
         if line is None or self._database.version < _SINCE:
             return None
-        found = self._database.one(
-            "SELECT custom_id, batch, result, collected_at, lacking, reason, place FROM request_lines "
-            "LEFT JOIN service_batches ON number = batch WHERE line = ?",
-            (line,),
-        )
-        if found is None or found[0] != custom_id:
-            return None
-        _, batch, result, collected_at, lacking, reason, place = found
-        if result is None and batch is None:
-            return FoundLine(line, "waiting", None)
-        if result is None and collected_at is None:
-            return FoundLine(line, "open", None, place=place)
-        return FoundLine(line, "ended", result, lacking, reason, place)
+        found = self._database.one(f"{_FOUND} = ?", (line,))
+        return None if found is None or found[0] != custom_id else _found_line(*found[1:])
+
+    @contextmanager
+    def looked_up(self, custom_ids: Iterable[str | None]) -> Iterator[None]:
+        """Look some request lines up together, for one `find` of each while the context lasts; at most some hundreds,
+        since their results are in memory."""
+        lines = [line for line in map(line_of, custom_ids) if line is not None]
+        if lines:
+            found = self._read(f"{_FOUND} IN ({', '.join('?' * len(lines))})", tuple(lines))
+            self._looked_up = {row[0]: _found_line(*row[1:]) for row in found}
+        try:
+            yield
+        finally:
+            self._looked_up = {}
 
     def line_state(self, custom_id: str | None) -> LineState | None:
         """Return how far a request line is, None if the journal has none with this custom id."""
@@ -452,3 +327,19 @@ class ServiceBatches(JournalPart):
                 )
             )
         return found
+
+
+def _found_line(
+    line: int,
+    batch: int | None,
+    result: bytes | None,
+    collected_at: str | None,
+    lacking: str | None,
+    reason: str | None,
+    place: str | None,
+) -> FoundLine:
+    if result is None and batch is None:
+        return FoundLine(line, "waiting", None)
+    if result is None and collected_at is None:
+        return FoundLine(line, "open", None, place=place)
+    return FoundLine(line, "ended", result, lacking, reason, place)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +18,7 @@ from batchrun.records import Completed, Failed, Reply, ToolCall, ToolOutput
 from batchrun.token_usage import Usage
 from tests.support.deferring_service import DeferringService, due_task
 from tests.support.engine_bench import asks, columns, engine_for
-from tests.support.rows import prompt
+from tests.support.rows import completed, prompt
 from tests.support.scripted_service import answered
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
@@ -59,6 +62,32 @@ async def test_the_next_pass_continues_the_same_attempt(journal: Journal) -> Non
     assert found[0].duration_s == 7_200.0
     assert columns(journal, 1, "number", "run_id") == [(1, "resp-line-1-1-0")]
     assert (engine.statistics().deferred, engine.statistics().completed, service.prepared) == (1, 1, 1)
+
+
+async def test_what_is_not_plain_about_a_reply_is_left_to_its_row(journal: Journal) -> None:
+    """Among rows whose answers are taken together, a row with a fault makes its next attempt, one without a reply stays
+    deferred, one whose answer is cut off is incomplete, and one with an earlier outcome keeps that as superseded."""
+    service = DeferringService()
+    engine = passes(journal, service)
+    journal.finish(completed(4, "earlier"), prompt(4, "q4").fingerprint)
+    await engine.run([*asks(5)])
+    journal.look_back()
+    service.ends = {f"line-{row}-1-0": answered(f"a{row}") for row in (0, 4)}
+    service.ends["line-1-1-0"] = fault()
+    service.ends["line-3-1-0"] = replace(answered("half"), status="incomplete", reason="max_output_tokens")
+    await engine.run(due(journal, range(5)))
+    assert columns(journal, 1, "number", "run_id", "fault_type") == [
+        (1, "line-1-1-0", "rate_limit_exceeded"),
+        (2, "line-1-2-0", None),
+    ]
+    outcomes = [journal.outcome(str(row)) for row in range(5)]
+    assert [found and (found[0].status, found[0].response) for found in outcomes] == [
+        ("completed", "a0"), None, None, ("incomplete", "half"), ("completed", "a4"),
+    ]  # fmt: skip
+    with closing(sqlite3.connect(journal.path)) as db:
+        assert db.execute("SELECT response FROM superseded").fetchall() == [("earlier",)]
+    statistics = engine.statistics()
+    assert (statistics.completed, statistics.incomplete, statistics.deferred) == (2, 1, 2)
 
 
 async def test_the_next_turn_is_a_request_of_the_next_wave(journal: Journal) -> None:

@@ -50,6 +50,33 @@ async def test_the_writes_of_a_turn_are_committed_together(journal: Journal, com
     assert seen == [0] * 5 + [5] * 5
 
 
+async def test_first_outcomes_of_a_turn_share_a_statement(journal: Journal, committed: Callable[[], int]) -> None:
+    """Outcomes of rows without an earlier one are seen by every read at once, and committed with their turn."""
+    with journal.grouped(STOPPED):
+        for row in range(3):
+            journal.finish(completed(row), "f", is_first=True)
+        assert committed() == 0
+        assert journal.outcome("1") is not None
+        journal.finish(completed(3), "f", is_first=True)
+        await journal.committed()
+        assert committed() == 4
+
+
+async def test_a_first_outcome_is_never_a_second_one(journal: Journal, committed: Callable[[], int]) -> None:
+    """A row that has an outcome already is an error, whose group is not committed: nothing is dropped in silence."""
+    journal.finish(completed(0), "f")
+
+    async def write_both() -> None:
+        with journal.grouped(STOPPED):
+            journal.finish(completed(1), "f", is_first=True)
+            journal.finish(completed(0), "f", is_first=True)
+            await journal.committed()
+
+    with pytest.raises(OutputError):
+        await write_both()
+    assert committed() == 1
+
+
 async def test_without_a_group_a_write_is_committed_at_once(journal: Journal, committed: Callable[[], int]) -> None:
     """Outside of `grouped` each write is a transaction, even while an event loop runs."""
     journal.finish(completed(0), "f")
