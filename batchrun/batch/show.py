@@ -107,7 +107,7 @@ async def row_facts(output: Path, row_key: str, environment: Environment) -> Row
             "problem": problem,
             "outcome": selected_cells(recorded_selection(manifest, source), row, journal.cells(row_key, fingerprint)),
             "carried": journal.extras(row_key) if journal.cells(row_key, fingerprint)["completed_at"] else {},
-            "attempts": list(journal.attempts(row_key)),
+            "attempts": _attempts(journal, row_key),
             "exchanges": [_exchange(end) for end in ends],
         }
         if not isinstance(prompt, PromptError):
@@ -173,7 +173,8 @@ def row_lines(facts: RowFacts) -> list[str]:
     for attempt in facts["attempts"]:
         fault = f" · {attempt['fault_type']}: {attempt['fault']}" if attempt["fault_type"] else ""
         run = attempt["run_id"] or "no run id received"
-        lines.append(f"attempt {attempt['number']} · {local_time(attempt['started_at'])} · {run}{fault}")
+        state = _LINE_STATES.get(attempt.get("batch_api", ""), "")
+        lines.append(f"attempt {attempt['number']} · {local_time(attempt['started_at'])} · {run}{state}{fault}")
     lines += _setting_lines(facts.get("settings", {}))
     thread = facts.get("thread", {})
     if "messages" in thread:
@@ -275,6 +276,16 @@ def _response_lines(response: JsonObject, input_items: Sequence[JsonObject]) -> 
     started = _local_time(response["created_at"])
     lines += ["", f"response {response['id']} · {response['status']} · model {response['model']} · {started}"]
     return lines
+
+
+_LINE_STATES = {"waiting": " · for the Batch API, not sent yet", "open": " · at the service's Batch API"}
+
+
+def _attempts(journal: Journal, row_key: str) -> list[JsonDict]:
+    """Return the attempts at a row; those whose request is on its way through the Batch API have `batch_api`."""
+    found = list(journal.attempts(row_key))
+    states = journal.service_batches.line_states(each["run_id"] for each in found if each["fault_type"] is None)
+    return [{**each, **({"batch_api": states[each["run_id"]]} if each["run_id"] in states else {})} for each in found]
 
 
 def _local_time(timestamp_s: int) -> str:

@@ -20,6 +20,7 @@ from batchrun.batch.plan import make_plan
 from batchrun.batch.progress import BatchView, Watch
 from batchrun.batch.run import run_batch
 from batchrun.batch.run_summary import Summary, summary_lines
+from batchrun.batch.show import row_facts, row_lines
 from batchrun.batch.status import batch_status, status_lines
 from batchrun.errors import InputError, JournalMismatch
 from batchrun.estimate.dry_run import dry_run, dry_run_lines
@@ -213,6 +214,10 @@ async def test_cancel_keeps_what_is_done(tmp_path: Path) -> None:
         asked = [(row["run_id"] != "", row["attempts"]) for row in read_csv(tmp_path / "out.csv")]
         assert asked == [(False, "")] * 2 + [(True, "1")] * 4
         assert "4 rows completed, 2 pending; the next run asks these" in cancel_lines(facts)
+        attempts = [
+            line for line in row_lines(await row_facts(tmp_path / "out.csv", "0", KEY)) if line.startswith("attempt")
+        ]
+        assert attempts[1].endswith(" · for the Batch API, not sent yet")
         assert {each["status"] for each in _service_batches(url)} == {"cancelled", "completed"}
         assert (await cancel_batch(tmp_path / "out.csv", make_job({}), KEY))["cancelled"] == 0
         summary = await run(tmp_path, url)

@@ -24,7 +24,7 @@ from batchrun.services.batch_api.lines import MAX_LINES
 from batchrun.services.batch_api.outgoing import Outgoing
 from batchrun.services.batch_api.scratch import beside, removed
 from batchrun.services.batch_api.submitting import MAX_SUBMISSIONS, Submitter, Unknowable
-from batchrun.services.batch_api.watching import ENDED, BatchNews, Pace
+from batchrun.services.batch_api.watching import ENDED, BatchNews, Pace, status_of
 from batchrun.services.wire import Wire
 
 __all__ = ["Desk"]
@@ -144,7 +144,7 @@ class Desk:
         failures = 0
         while True:
             try:
-                await self._client.cancel(str(batch.batch_id))
+                seen = await self._client.cancel(str(batch.batch_id))
             except ServiceFault as fault:
                 if fault.status_code in _ENDED_MEANWHILE:
                     return
@@ -158,6 +158,8 @@ class Desk:
                     raise
                 await anyio.sleep(max(fault.retry_after_s or 0.0, self._pace.wait_s(failures)))
                 continue
+            if status_of(seen) == "cancelling":  # what has ended at once is for the next poll
+                self._report(BatchNews("status", self._lines.record(batch.number, self._clock(), status="cancelling")))
             return
 
     async def cancel_all(self) -> list[ServiceBatch]:

@@ -16,7 +16,8 @@ environment() { # NAME PACKAGE...
 }
 
 litellm() {
-  environment .venv-compat 'litellm[proxy]==1.106.2'
+  # Without prisma, which it needs for a database only, LiteLLM answers 500 to every batch that is refused.
+  environment .venv-compat 'litellm[proxy]==1.106.2' 'prisma==0.15.0'
   .venv-compat/bin/python -c 'from importlib.metadata import version; print("LiteLLM", version("litellm"))'
 }
 
