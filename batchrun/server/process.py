@@ -10,6 +10,7 @@ import signal
 import socket
 import sqlite3
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import anyio
@@ -41,6 +42,9 @@ __all__ = ["EmbeddedServer", "serve_forever"]
 
 _CLOSING_S = 2
 """Seconds that connections and workers get to close, after the grace period of runs."""
+
+_RELEASE_S = 0.5
+"""The last part of them: in it the data file is closed, if something else in the server does not end."""
 
 logger = logging.getLogger("batchrun.server")
 
@@ -75,6 +79,7 @@ class EmbeddedServer:
         self._started = threading.Event()
         self._ended = threading.Event()  # up to Python 3.12 an interrupted `join` marks its thread as ended
         self._server: _Uvicorn | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._failure: BaseException | None = None
         self.port = 0
 
@@ -96,10 +101,11 @@ class EmbeddedServer:
         """
         listener = bind(self._settings)
         self.port = listener.getsockname()[1]
-        self._started.clear()
-        self._ended.clear()
+        # New ones: a thread that an earlier stop has left may still set the old ones.
+        self._started, self._ended = threading.Event(), threading.Event()
         self._failure = None
-        self._thread = threading.Thread(target=self._run, args=(listener,), name="batchrun-server", daemon=True)
+        arguments = (listener, self._started, self._ended)
+        self._thread = threading.Thread(target=self._run, args=arguments, name="batchrun-server", daemon=True)
         self._thread.start()
         try:
             self._started.wait()
@@ -117,41 +123,66 @@ class EmbeddedServer:
             self._check()
 
     def stop(self) -> None:
-        """Stop the server, as on exit, and return when everything is closed. It may be called again."""
+        """Stop the server, as on exit, and return when everything is closed. It may be called again.
+
+        It returns within 2 s more than `shutdown_grace_s` in any case: whatever does not end in time, such as a name
+        lookup in a thread, keeps the server's thread, and the log says so.
+        """
         interrupted: BaseException | None = None
-        while self._thread is not None and not self._ended.is_set():
+        limit = time.monotonic() + self._settings.shutdown_grace_s + _CLOSING_S - _RELEASE_S
+        is_left = False
+        while self._thread is not None and not (self._ended.is_set() or is_left):
             try:
-                self._started.wait()
+                self._started.wait(limit - time.monotonic())
                 if self._server is not None:
                     self._server.should_exit = True
-                self._ended.wait()
+                is_left = not self._ended.wait(limit - time.monotonic())
             except KeyboardInterrupt as exc:  # raised at the end: otherwise the thread would keep the file open
                 interrupted = exc
-        if self._thread is not None:
+        if is_left:
+            self._ended = threading.Event()  # what the thread raises from now on concerns nobody
+            self._leave()
+        elif self._thread is not None:
             self._thread.join()
-        self._thread = self._server = None
+        self._thread = self._server = self._loop = None
         if interrupted is not None:
             raise interrupted
+
+    def _leave(self) -> None:
+        """Close the data file without the rest of the server."""
+        logger.error("something did not end in time, so the server's thread is left; its next start continues all runs")
+        closed = threading.Event()
+
+        def close(database: Database) -> None:
+            database.close()
+            closed.set()
+
+        if self._loop is not None and self._server is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and so is the file
+                self._loop.call_soon_threadsafe(close, self._server.core.parts.database)
+                closed.wait(_RELEASE_S)
 
     def _check(self) -> None:
         if self._failure is not None:
             self.stop()
             raise self._failure
 
-    def _run(self, listener: socket.socket) -> None:
+    def _run(self, listener: socket.socket, started: threading.Event, ended: threading.Event) -> None:
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                runner.run(self._serve(listener))
+                runner.run(self._serve(listener, started))
         except BaseException as exc:  # noqa: BLE001 -- raised in the thread that started the server
-            self._failure = exc
+            if ended is self._ended:
+                self._failure = exc
         finally:
             listener.close()
-            self._started.set()
-            self._ended.set()
+            started.set()
+            ended.set()
 
-    async def _serve(self, listener: socket.socket) -> None:
+    async def _serve(self, listener: socket.socket, started: threading.Event) -> None:
         async with open_core(self._settings, self._responder, self._clock, self._faults, self._embedder) as core:
-            self._server = _Uvicorn(core, on_started=self._started.set, signals=False)
+            self._loop = asyncio.get_running_loop()
+            self._server = _Uvicorn(core, on_started=started.set, signals=False)
             await self._server.serve(sockets=[listener])
 
 
@@ -214,7 +245,7 @@ class _Uvicorn(uvicorn.Server):
                 timeout_graceful_shutdown=_CLOSING_S // 2,
             )
         )
-        self._core = core
+        self.core = core
         self._on_started = on_started
         self._signals = signals
         self._last_resort = threading.Timer(core.parts.settings.shutdown_grace_s + _CLOSING_S, _end_process, [core])
@@ -248,7 +279,7 @@ class _Uvicorn(uvicorn.Server):
         self._on_started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await _drain(self._core)
+        await _drain(self.core)
         await super().shutdown(sockets)
 
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from batchrun.server.execution.chats import Chats
-from batchrun.server.execution.embedding_calls import EmbeddingCalls
 from batchrun.server.execution.hosted_tools import HostedTools
 from batchrun.server.execution.ingestion import Ingestion
 from batchrun.server.execution.responses import Responses
 from batchrun.server.execution.runs import Runs
 from batchrun.server.execution.service_batches import ServiceBatches
+from batchrun.server.execution.waiting_calls import WaitingCalls
 from batchrun.server.replies.planned_faults import PlannedFaults
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Core:
     runs: Runs
     responses: Responses
     chats: Chats
-    embedding_calls: EmbeddingCalls
+    waiting_calls: WaitingCalls
     ingestion: Ingestion
     service_batches: ServiceBatches
     faults: PlannedFaults
@@ -52,7 +52,7 @@ class Core:
             runs=Runs(parts, tools),
             responses=Responses(parts, tools),
             chats=Chats(parts),
-            embedding_calls=EmbeddingCalls(parts),
+            waiting_calls=WaitingCalls(parts),
             ingestion=ingestion,
             service_batches=ServiceBatches(parts),
             faults=PlannedFaults(plan),
@@ -72,4 +72,4 @@ class Core:
 
     @property
     def _replying(self) -> tuple[Mapping[str, Live], ...]:
-        return (self.runs.live, self.responses.live, self.chats.live, self.embedding_calls.live)
+        return (self.runs.live, self.responses.live, self.chats.live, self.waiting_calls.live)

@@ -27,7 +27,8 @@ from batchrun.server.responders.base import (
 from batchrun.server.store.kinds import ITEM, RESPONSE, UNSTORED_RESPONSE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
     from batchrun.server.execution.parts import Parts
     from batchrun.server.protocol.bodies import Body
@@ -65,7 +66,7 @@ class Responses(Supervisor[LiveResponse]):
         """Call the responder, again after each round of hosted tools, until the response ends."""
         live.body["status"] = "in_progress"
         live.announce("in_progress")
-        given = await self._conversation(live)
+        given = await self.conversation(live.owner, live.body, live.hidden["input"], live.hidden["parameters"])
         for _ in range(MAX_ROUNDS):
             left = _tokens_left(live)
             if left is not None and left <= 0:
@@ -142,20 +143,27 @@ class Responses(Supervisor[LiveResponse]):
                 parts.objects.remove(body["id"])
         live.log.close()
 
-    async def _conversation(self, live: LiveResponse) -> Conversation:
-        body = live.body
-        items = [*self.earlier_items(live.owner, body), *live.hidden["input"]]
+    async def conversation(
+        self, owner: str, body: Body, own_items: Sequence[Body], parameters: Mapping[str, Any]
+    ) -> Conversation:
+        """Return the conversation that a response's first answer continues.
+
+        Raises:
+            ApiError: 400 if a response of the chain was deleted.
+            ResponderError: the text of a file cannot be extracted.
+        """
+        items = [*self.earlier_items(owner, body), *own_items]
         text_format = body["text"]["format"]
         return Conversation(
             model=body["model"],
             instructions=body["instructions"] or "",
-            messages=tuple(item_messages(items, await read_files(self._parts, live.owner, items))),
+            messages=tuple(item_messages(items, await read_files(self._parts, owner, items))),
             tools=offered_tools([_chat_tool(tool) for tool in body["tools"]]),
             tool_choice=_tool_choice(body["tool_choice"]),
             parallel_tool_calls=body["parallel_tool_calls"],
             response_format=_chat_format(text_format),
             max_completion_tokens=body["max_output_tokens"],
-            parameters=live.hidden["parameters"],
+            parameters=parameters,
             metadata=body["metadata"],
         )
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "check_calls",
     "content_parts",
+    "file_key",
     "function_call_item",
     "item_body",
     "item_messages",
@@ -112,8 +113,13 @@ def _parts(content: Any, role: str) -> list[Body]:
                 }
             )
         else:
-            parts.append(part.model_dump())
+            parts.append(part.model_dump(exclude_none=part.type == "input_file"))
     return parts
+
+
+def file_key(part: Body) -> str:
+    """Return what names a part's file among the files of `item_messages`: its id, or its content; "" without a file."""
+    return part.get("file_id") or part.get("file_data") or ""
 
 
 def content_parts(item: Body) -> list[Body]:
@@ -158,7 +164,7 @@ def item_messages(items: Sequence[Body], files: Mapping[str, str] | None = None)
     Items that a model can't read, such as reasoning and calls of hosted tools, are left out.
 
     Args:
-        files: file id → its content for the responder: the URL of an image, the text of any other file.
+        files: key of a file → its content for the responder: the URL of an image, the text of any other file.
     """
     messages: list[Message] = []
     for item in items:
@@ -202,11 +208,11 @@ def _message(item: Body, files: Mapping[str, str]) -> Message:
 
 def _read_part(part: Body, files: Mapping[str, str]) -> Body:
     """Return a part in the form of Chat Completions; a deleted file is replaced by a note with its id."""
-    file_id = part.get("file_id")
+    key = file_key(part)
     if part["type"] == "input_image":
-        url = part["image_url"] or files.get(file_id or "")
+        url = part["image_url"] or files.get(key)
         if url is not None:
             return {"type": "image_url", "image_url": {"url": url, "detail": part["detail"]}}
     elif part["type"] != "input_file":
         return {"type": "text", "text": part.get("text") or part.get("refusal") or ""}
-    return {"type": "text", "text": files.get(file_id or "", f"[{file_id or 'a file'} is gone]")}
+    return {"type": "text", "text": files.get(key, f"[{key or 'a file'} is gone]")}

@@ -10,6 +10,7 @@ import openai
 import pytest
 
 from tests.integration.server.conftest import Running
+from tests.unit.server.search.test_extraction import needs_pypdf, pdf
 
 Start = Callable[..., Running]
 
@@ -67,10 +68,59 @@ def test_a_file_without_text_fails_the_response(shared: Running) -> None:
     assert "a.bin" in response.error.message
 
 
-def test_other_ways_to_give_a_file_are_refused(shared: Running) -> None:
-    """Files by URL or as data are refused: the server fetches nothing."""
-    with pytest.raises(openai.BadRequestError):
-        ask(shared, {"type": "input_file", "file_url": "https://example.org/a.pdf"})
+NOTES = base64.b64encode(b"# Notes\n\nDahlias").decode()
+
+
+@pytest.mark.parametrize(
+    ("part", "text"),
+    [
+        (
+            {"filename": "notes.md", "file_data": f"data:text/markdown;base64,{NOTES}"},
+            "notes.md:\n\n# Notes\n\nDahlias",
+        ),
+        ({"file_data": f"data:text/plain;charset=utf-8;base64,{NOTES}"}, "file.txt:\n\n# Notes\n\nDahlias"),
+        ({"filename": "notes.md", "file_data": NOTES}, "notes.md:\n\n# Notes\n\nDahlias"),
+    ],
+)
+def test_a_file_can_be_part_of_the_request(shared: Running, part: dict[str, Any], text: str) -> None:
+    """The text of a file that is sent as base64, with or without its media type, is read in this turn and in later ones."""
+    response = ask(shared, {"type": "input_file", **part})
+    assert response.output_text == f"You said: {text}\nWhat is this?"
+    (item,) = shared.client.responses.input_items.list(response.id).data
+    assert item.to_dict()["content"][0] == {"type": "input_file", **part}  # type: ignore[index]  # an object's fields
+    shared.client.responses.create(model="scripted-1", input="And?", previous_response_id=response.id)
+    assert shared.responder.asked[-1].messages[0].text == f"{text}\nWhat is this?"
+
+
+@needs_pypdf
+def test_a_document_in_a_request_is_read(shared: Running) -> None:
+    """A PDF in a request is read like an uploaded one."""
+    data = f"data:application/pdf;base64,{base64.b64encode(pdf('Dahlias')).decode()}"
+    response = ask(shared, {"type": "input_file", "filename": "notes.pdf", "file_data": data})
+    assert response.output_text == "You said: notes.pdf:\n\nDahlias\nWhat is this?"
+
+
+@pytest.mark.parametrize(
+    ("part", "param", "message"),
+    [
+        (
+            {"file_url": "https://example.org/a.pdf"},
+            ".file_url",
+            "'file_url' is not supported: this server fetches nothing",
+        ),
+        ({"filename": "a.pdf"}, "", "needs 'file_id' or 'file_data'"),
+        ({"file_id": "file-1", "file_data": NOTES}, "", "and not both"),
+        ({"file_data": "data:text/plain,Dahlias"}, ".file_data", "expected base64"),
+        ({"file_data": "***"}, ".file_data", "expected base64"),
+    ],
+)
+def test_a_file_without_readable_content_is_refused(
+    shared: Running, part: dict[str, Any], param: str, message: str
+) -> None:
+    """A file by URL, without content, with two contents or with another encoding is refused, and the parameter named."""
+    with pytest.raises(openai.BadRequestError, match=message) as caught:
+        ask(shared, {"type": "input_file", **part})
+    assert caught.value.param == f"input[0].content[0]{param}"
 
 
 def test_a_chat_with_a_file(shared: Running) -> None:

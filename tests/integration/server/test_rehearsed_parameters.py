@@ -100,7 +100,10 @@ def rehearsal(script: Path) -> Iterator[str]:
     ],
 )
 def test_parameters_of_the_protocol(rehearsal: str, path: str, base: dict[str, Any], kind: Any) -> None:
-    """No parameter of the protocol, with any of its values, and no parameter of another server is refused."""
+    """No parameter of the protocol, with any of its values, and no parameter of another server is refused.
+
+    Only a choice of a function without its name, which the SDK's types allow, means nothing.
+    """
     with httpx2.Client(base_url=rehearsal, headers=BETA) as client:
         if path.startswith("/threads"):
             base = {"assistant_id": client.post("/assistants", json={"model": "m"}).json()["id"]}
@@ -114,6 +117,9 @@ def test_parameters_of_the_protocol(rehearsal: str, path: str, base: dict[str, A
                 path.replace("THREAD", thread_id if "THREAD" in path else ""), json={**base, name: value}
             )
             tried += 1
+            if path.startswith("/threads") and value == {"type": "function"}:
+                assert reply.json()["error"]["param"] == "tool_choice.function"
+                continue
             if reply.status_code != 200:
                 refused.append((name, value, reply.text))
     assert refused == []

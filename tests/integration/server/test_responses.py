@@ -266,3 +266,35 @@ def test_keys_make_every_creation_repeatable(start: Start, stream: bool) -> None
     assert caught.value.type == "idempotency_error"
     threads: Any = client.get("/threads", cast_to=object, options={"headers": {"OpenAI-Beta": "assistants=v2"}})
     assert len(threads["data"]) == 1
+
+
+def test_input_tokens_are_those_of_the_response(shared: Running) -> None:
+    """The tokens of an input can be counted: as many as a response to it reports, with files and earlier turns."""
+    client = shared.client
+    file_id = client.files.create(file=("notes.md", b"Dahlias"), purpose="user_data").id
+    content: Any = [{"type": "input_file", "file_id": file_id}, {"type": "input_text", "text": "What is this?"}]
+    asked: Any = {"input": [{"role": "user", "content": content}], "instructions": "Be brief.", "tools": [WEATHER]}
+    count = client.responses.input_tokens.count(**asked)
+    assert count.object == "response.input_tokens"
+    first = client.responses.create(model="m", **asked)
+    assert first.usage is not None
+    assert count.input_tokens == first.usage.input_tokens
+    more = client.responses.input_tokens.count(model="m", input="And?", previous_response_id=first.id)
+    second = client.responses.create(model="m", input="And?", previous_response_id=first.id)
+    assert second.usage is not None
+    assert more.input_tokens == second.usage.input_tokens
+
+
+def test_a_count_is_refused_like_its_response(shared: Running) -> None:
+    """What a response can't use has no count: the same errors name it."""
+    count = shared.client.responses.input_tokens.count
+    with pytest.raises(openai.BadRequestError, match="web_search"):
+        count(input="x", tools=[{"type": "web_search"}])
+    with pytest.raises(openai.BadRequestError, match="'resp_x' not found"):
+        count(input="x", previous_response_id="resp_x")
+    unreadable: Any = {
+        "type": "input_file",
+        "file_id": shared.client.files.create(file=("a.bin", b"\0\1\2"), purpose="user_data").id,
+    }
+    with pytest.raises(openai.BadRequestError, match=r"a\.bin"):
+        count(input=[{"role": "user", "content": [unreadable]}])

@@ -9,8 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from batchrun.server.errors import ApiError, bad_value
-from batchrun.server.http.embedding_call import embedding_reply
 from batchrun.server.http.endpoint import operation
+from batchrun.server.http.waiting_call import waiting_reply
 from batchrun.server.protocol.requests.embeddings import CreateEmbedding
 from batchrun.server.protocol.token_counts import count_text
 from batchrun.server.replies.encoding import dumps
@@ -29,7 +29,7 @@ def create_embedding(call: Call, request: CreateEmbedding) -> Waiting:
     parts = call.parts
     embed = getattr(parts.responder, "embed", None)
     if embed is not None:
-        return embedding_reply(call, partial(embed, request.model_dump(exclude_none=True)))
+        return waiting_reply(call, partial(embed, request.model_dump(exclude_none=True)))
     if parts.embedded is None:
         raise ApiError(
             404,
@@ -39,7 +39,7 @@ def create_embedding(call: Call, request: CreateEmbedding) -> Waiting:
     texts = [request.input] if isinstance(request.input, str) else request.input
     if request.dimensions is not None:
         raise bad_value("dimensions", "'dimensions' is not supported: this server's embedder has one length.")
-    return embedding_reply(call, partial(_embedded, parts.embedded, request, _checked(texts)))
+    return waiting_reply(call, partial(_embedded, parts.embedded, request, _checked(texts)))
 
 
 def _checked(texts: Sequence[Any]) -> list[str]:

@@ -13,11 +13,20 @@ from batchrun.server.execution.response_calls import without_details
 from batchrun.server.http.endpoint import find_log, operation
 from batchrun.server.http.routes.input_items import included, stored_items
 from batchrun.server.http.routes.resources import refuse_other_tools
+from batchrun.server.http.waiting_call import waiting_reply
 from batchrun.server.protocol.ids import new_id, new_item_id
 from batchrun.server.protocol.items import check_calls
 from batchrun.server.protocol.requests.input_items import MessageItem
-from batchrun.server.protocol.requests.items import CodeTool, CreateResponse, ResponseFunctionTool, SearchTool
+from batchrun.server.protocol.requests.items import (
+    CodeTool,
+    CountInputTokens,
+    CreateResponse,
+    ResponseFunctionTool,
+    SearchTool,
+)
 from batchrun.server.protocol.requests.neutral import change_refusal
+from batchrun.server.protocol.token_counts import count_prompt
+from batchrun.server.replies.encoding import dumps
 from batchrun.server.replies.event_log import EventLog
 from batchrun.server.replies.replies import HttpReply, Json, Stream, Waiting, json_reply
 from batchrun.server.responders.base import answering_model
@@ -37,10 +46,13 @@ _FIRST_INPUT_NUMBER = 5000
 """The ids of input items count from here; the items of the output, of which there are never so many, from 0."""
 
 
+_OFFERED = ("function", "file_search", "code_interpreter")
+
+
 def create_response(call: Call, request: CreateResponse) -> HttpReply:
     if request.background and request.store is False:
         raise bad_value("background", "Background mode requires the response to be stored: set store to true.")
-    refuse_other_tools(call, request.tools, offered=("function", "file_search", "code_interpreter"))
+    refuse_other_tools(call, request.tools, offered=_OFFERED)
     refusal = change_refusal(request, call.parts.responder.name)
     if refusal is not None:
         raise refusal
@@ -266,8 +278,27 @@ def list_input_items(call: Call) -> Json:
     return Json(text=page_of(call.objects.response_hidden(body["id"])["input"], call.page(), "item"))
 
 
+def count_input_tokens(call: Call, request: CountInputTokens) -> Waiting:
+    refuse_other_tools(call, request.tools, offered=_OFFERED)
+    responder = call.parts.responder
+    # A count needs no model: the rule is the same for all.
+    model = answering_model(responder, request.model or next(iter(responder.models), ""))
+    asked = CreateResponse.model_construct(**{**dict(request), "model": model})
+    body = _new_response(asked, model, call.parts.now())
+    _check_context(call, body)
+    items = _input_items(call, asked, body["id"])
+    check_calls([*call.core.responses.earlier_items(call.owner, body), *items])
+
+    async def count() -> str:
+        conversation = await call.core.responses.conversation(call.owner, body, items, {})
+        return dumps({"object": "response.input_tokens", "input_tokens": count_prompt(conversation)})
+
+    return waiting_reply(call, count)
+
+
 OPERATIONS = (
     operation("POST", "/responses", create_response, CreateResponse, beta=False),
+    operation("POST", "/responses/input_tokens", count_input_tokens, CountInputTokens, beta=False),
     operation("GET", "/responses/{response_id}", retrieve_response, beta=False),
     operation("DELETE", "/responses/{response_id}", delete_response, beta=False),
     operation("POST", "/responses/{response_id}/cancel", cancel_response, beta=False),

@@ -17,8 +17,8 @@ from batchrun.server.execution.vector_stores import (
     refresh_store,
     use_store,
 )
-from batchrun.server.http.embedding_call import embedding_reply
 from batchrun.server.http.endpoint import operation
+from batchrun.server.http.waiting_call import waiting_reply
 from batchrun.server.protocol.ids import new_id
 from batchrun.server.protocol.metadata import merged_metadata
 from batchrun.server.protocol.requests.vector_stores import (
@@ -266,7 +266,7 @@ def search_store(call: Call, request: SearchVectorStore) -> HttpReply:
         vector = await embedded.query_vector(" ".join(_queries(request)))
         return results(vector)  # synchronous, so that it sees one state of the store
 
-    return embedding_reply(call, answer)
+    return waiting_reply(call, answer)
 
 
 def _queries(request: SearchVectorStore) -> list[str]:

@@ -109,10 +109,13 @@ def refusal(error: ValidationError, data: Any) -> ApiError:
     """Return the first error of a validation in the form of the hosted API."""
     errors = error.errors(include_url=False)
     first, others = _meant(errors, data) if len(errors) > 1 else (errors[0], [])
-    param = _path(first["loc"], data)
+    kind, value, context = first["type"], first["input"], first.get("ctx", {})
+    location = first["loc"]
+    if kind == "value_error" and isinstance(value, dict) and location[-1] == value.get("type"):
+        location = location[:-1]  # the tag of a union, for an error of the member as a whole
+    param = _path(location, data)
     if others:
         return _union_refusal(param, [first, *others])
-    kind, value, context = first["type"], first["input"], first.get("ctx", {})
     if kind == "missing":
         return ApiError(400, f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
     if kind == "extra_forbidden":

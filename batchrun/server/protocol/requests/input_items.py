@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias, get_args
+import binascii
+from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
-from pydantic import Discriminator, Field, StringConstraints, Tag
+from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag, model_validator
 
 from batchrun.server.protocol.requests.base import OpenModel, RequestModel
 from batchrun.server.protocol.requests.threads import Detail, ImageAddress
 from batchrun.server.protocol.requests.tools import FunctionName
 
-__all__ = ["InputItem", "ItemReference", "KeptItem", "Text"]
+__all__ = ["InputItem", "ItemReference", "KeptItem", "Text", "file_content"]
 
 ItemStatus: TypeAlias = Literal["in_progress", "completed", "incomplete"]
 Text = Annotated[str, StringConstraints(max_length=10_485_760)]
@@ -28,11 +29,47 @@ class InputImage(RequestModel):
     detail: Detail | Literal["original"] | None = None
 
 
+def _readable(data: str) -> str:
+    try:
+        file_content(data)
+    except binascii.Error:
+        raise ValueError("Invalid 'file_data': expected base64, or a data URL with base64.") from None
+    return data
+
+
+def _refused(_: str) -> str:
+    raise ValueError("'file_url' is not supported: this server fetches nothing. Send 'file_data' or 'file_id'.")
+
+
 class InputFile(RequestModel):
+    """A file: an uploaded one, or its content."""
+
     type: Literal["input_file"]
-    file_id: str
+    file_id: str | None = None
+    file_data: Annotated[str, AfterValidator(_readable)] | None = None
+    file_url: Annotated[str, AfterValidator(_refused)] | None = None
     filename: str | None = None
     detail: Literal["auto", "low", "high"] | None = None
+
+    @model_validator(mode="after")
+    def _has_one_content(self) -> Self:
+        if (self.file_id is None) == (self.file_data is None):
+            raise ValueError("An 'input_file' needs 'file_id' or 'file_data', and not both.")
+        return self
+
+
+def file_content(data: str) -> tuple[str, bytes]:
+    """Return the media type and the bytes of a file that is given as base64 or as a data URL; "" for an unknown type.
+
+    Raises:
+        binascii.Error: it is not base64.
+    """
+    head, separator, encoded = data.partition(",")
+    if not separator:
+        return "", binascii.a2b_base64(data, strict_mode=True)
+    if not head.startswith("data:") or not head.endswith(";base64"):
+        raise binascii.Error(head)
+    return head.removeprefix("data:").partition(";")[0], binascii.a2b_base64(encoded, strict_mode=True)
 
 
 class OutputText(RequestModel):

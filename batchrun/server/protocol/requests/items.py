@@ -22,6 +22,7 @@ from batchrun.server.protocol.requests.vector_stores import Filter
 
 __all__ = [
     "CodeTool",
+    "CountInputTokens",
     "CreateConversation",
     "CreateItems",
     "CreateResponse",
@@ -132,8 +133,9 @@ ResponseTool: TypeAlias = Annotated[
 ]
 
 
-class CreateResponse(OpenModel):
-    model: ModelName
+class ModelInput(OpenModel):
+    """What a model reads for a response."""
+
     input: Text | list[InputItem] | None = None
     instructions: Text | None = None
     previous_response_id: str | None = None
@@ -143,11 +145,20 @@ class CreateResponse(OpenModel):
     parallel_tool_calls: bool | None = None
     text: TextOptions | None = None
     reasoning: Reasoning | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+
+
+class CountInputTokens(ModelInput):
+    model: ModelName | None = None
+    personality: Annotated[str, Field(max_length=64)] | None = None
+
+
+class CreateResponse(ModelInput):
+    model: ModelName
     max_output_tokens: Annotated[int, Field(ge=16)] | None = None
     metadata: Metadata | None = None
     temperature: Temperature | None = None
     top_p: Probability | None = None
-    truncation: Literal["auto", "disabled"] | None = None
     store: bool | None = None
     background: bool | None = None
     stream: bool | None = None

@@ -94,12 +94,14 @@ class FunctionChoice(RequestModel):
     function: FunctionChoiceName
 
 
-class NamedToolChoice(RequestModel):
-    type: Literal["function", "code_interpreter", "file_search"]
-    function: FunctionChoiceName | None = None
+class HostedToolChoice(RequestModel):
+    type: Literal["code_interpreter", "file_search"]
+    function: None = None
 
 
-ToolChoice: TypeAlias = Literal["none", "auto", "required"] | NamedToolChoice
+ToolChoice: TypeAlias = (
+    Literal["none", "auto", "required"] | Annotated[FunctionChoice | HostedToolChoice, Field(discriminator="type")]
+)
 
 
 class CodeInterpreterResources(RequestModel):

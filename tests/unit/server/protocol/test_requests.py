@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
+from openai.types.responses.input_token_count_params import InputTokenCountParams
 from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
 from pydantic import BaseModel, ValidationError
 
@@ -16,7 +17,7 @@ from batchrun.server.http.routes import OPERATIONS
 from batchrun.server.protocol.metadata import merged_metadata
 from batchrun.server.protocol.requests.base import validate
 from batchrun.server.protocol.requests.chat import CreateChatCompletion
-from batchrun.server.protocol.requests.items import CreateResponse
+from batchrun.server.protocol.requests.items import CountInputTokens, CreateResponse
 from batchrun.server.protocol.requests.neutral import change_refusal
 from batchrun.server.protocol.requests.runs import CreateRun
 from batchrun.server.protocol.requests.threads import CreateMessage
@@ -68,7 +69,11 @@ def errors_of(model: type[BaseModel], data: dict[str, Any]) -> list[Any]:
 
 @pytest.mark.parametrize(
     ("model", "sdk"),
-    [(CreateChatCompletion, CompletionCreateParamsNonStreaming), (CreateResponse, ResponseCreateParamsNonStreaming)],
+    [
+        (CreateChatCompletion, CompletionCreateParamsNonStreaming),
+        (CreateResponse, ResponseCreateParamsNonStreaming),
+        (CountInputTokens, InputTokenCountParams),
+    ],
 )
 def test_every_parameter_of_the_protocol_is_known(model: type[BaseModel], sdk: Any) -> None:
     """No parameter of the SDK is taken for an unknown one, which would change nothing without a word."""
@@ -146,6 +151,8 @@ def test_values_that_would_change_the_answer_are_refused(model: Any, values: dic
         (CreateChatCompletion, {"tool_choice": {"type": "function", "function": {}}}, "tool_choice.function.name",
          "Missing required parameter"),
         (CreateChatCompletion, {"tool_choice": {"type": "function"}}, "tool_choice.function", "Missing required"),
+        (CreateRun, {"assistant_id": "a", "tool_choice": {"type": "function"}}, "tool_choice.function", "Missing required"),
+        (CreateRun, {"assistant_id": "a", "tool_choice": {"type": "web"}}, "tool_choice.type", "'code_interpreter'"),
         (CreateChatCompletion, {"stop": 1}, "stop", "expected a string or an array"),
         (CreateChatCompletion, {"stop": [1]}, "stop[0]", "expected a string, but"),
         (CreateResponse, {"input": 5}, "input", "expected a string or an array"),

@@ -1,12 +1,12 @@
-"""The way from a request that waits for embeddings to its reply."""
+"""The way from a request that needs other work first to its reply."""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING
 
-from batchrun.server.execution.embedding_calls import LiveEmbeddingCall
 from batchrun.server.execution.kept_replies import add_kept_reply
+from batchrun.server.execution.waiting_calls import LiveWaitingCall
 from batchrun.server.protocol.ids import new_id
 from batchrun.server.replies.event_log import EventLog
 from batchrun.server.replies.replies import Waiting
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
     from batchrun.server.http.endpoint import Call
 
-__all__ = ["embedding_reply"]
+__all__ = ["waiting_reply"]
 
 
-def embedding_reply(call: Call, answer: Callable[[], Awaitable[str]]) -> Waiting:
+def waiting_reply(call: Call, answer: Callable[[], Awaitable[str]]) -> Waiting:
     """Return the reply that `answer` gives, after the commit, as JSON text."""
     log = EventLog(new_id("req_"), 0)
     if call.keyed:
         add_kept_reply(call.parts, call.owner, log)
-    live = LiveEmbeddingCall(log, call.owner, answer, is_kept=call.keyed)
-    call.after.append(partial(call.core.embedding_calls.start, live))
+    live = LiveWaitingCall(log, call.owner, answer, is_kept=call.keyed)
+    call.after.append(partial(call.core.waiting_calls.start, live))
     return Waiting(log=log)

@@ -1,7 +1,6 @@
-"""Requests whose reply waits for embeddings: searches in vector stores, and those of /embeddings.
+"""Requests whose reply needs other work first: embeddings of texts, or the texts of files whose tokens are counted.
 
-Without embeddings a search is answered at once, like any other request. Otherwise the reply waits for an event log, as
-the reply of a chat completion does.
+Their reply waits for an event log, as the reply of a chat completion does.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from batchrun.server.search.file_search import EmbeddingError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["EmbeddingCalls", "LiveEmbeddingCall"]
+__all__ = ["LiveWaitingCall", "WaitingCalls"]
 
 
 @dataclass(slots=True)
-class LiveEmbeddingCall(Live):
+class LiveWaitingCall(Live):
     """A request that has a task.
 
     Attributes:
@@ -36,16 +35,16 @@ class LiveEmbeddingCall(Live):
     is_kept: bool
 
 
-class EmbeddingCalls(Supervisor[LiveEmbeddingCall]):
-    """Executes requests that wait for embeddings."""
+class WaitingCalls(Supervisor[LiveWaitingCall]):
+    """Executes requests whose reply waits."""
 
-    noun = "search or embedding"
+    noun = "request"
     expected = (ApiError, EmbeddingError, ResponderError)
 
-    async def _answer(self, live: LiveEmbeddingCall) -> None:
+    async def _answer(self, live: LiveWaitingCall) -> None:
         live.log.result = await live.answer()
 
-    def _settle(self, live: LiveEmbeddingCall, failure: BaseException | None) -> None:
+    def _settle(self, live: LiveWaitingCall, failure: BaseException | None) -> None:
         log = live.log
         if isinstance(failure, Exception):
             log.failure = _error(failure)
