@@ -63,7 +63,16 @@ def usage_by_batch_api(usage: Usage) -> Usage:
     >>> usage_by_batch_api(Usage(raw={"prompt_tokens": 6})).raw
     {'batchrun_processing': 'batch', 'prompt_tokens': 6}
     """
-    return usage if usage.raw is None else replace(usage, raw={PROCESSING_OF_RUN: "batch", **usage.raw})
+    if usage.raw is None:
+        return usage
+    return Usage(  # `dataclasses.replace` takes three times as long
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        usage.total_tokens,
+        usage.cached_tokens,
+        usage.reasoning_tokens,
+        {PROCESSING_OF_RUN: "batch", **usage.raw},
+    )
 
 
 def usage_of_model(usage: Usage, model: str | None) -> Usage:

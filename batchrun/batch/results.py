@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from batchrun.batch.added_columns import AddedColumns
 from batchrun.batch.selection import Selection, selected_cells
 from batchrun.journal import Journal
+from batchrun.journal.row_cells import ROWS_AT_ONCE
 from batchrun.prompts.templates import Prompter, PromptError
 from batchrun.records import OUTPUT_COLUMNS, JsonDict, Prompt, Row
 from batchrun.tables import Source
@@ -44,12 +46,22 @@ def result_cells(
         selection: the rows that the last run asked; the others are skipped unless they have an answer. None for all.
     """
     has_more = bool(added.types)
-    for row_key, row, prompt in prompts_of(source, prompter):
-        fingerprint = UNASKED if isinstance(prompt, PromptError) else prompt.fingerprint
-        cells = journal.cells(row_key, fingerprint)
-        if has_more:
-            cells = {**cells, **added.cells(journal, row_key, fingerprint, cells)}
-        yield selected_cells(selection, row, cells)
+    rows = source.rows()
+    while chunk := list(islice(rows, ROWS_AT_ONCE)):
+        asked = [(prompter.row_key(row), _fingerprint(row, prompter)) for row in chunk]
+        for row, (row_key, fingerprint), cells in zip(chunk, asked, journal.row_cells.of_rows(asked), strict=True):
+            if has_more:
+                cells |= added.cells(journal, row_key, fingerprint, cells)
+            yield selected_cells(selection, row, cells)
+
+
+def _fingerprint(row: Row, prompter: Prompter) -> str:
+    """Return the fingerprint under which the journal has the row's outcome."""
+    fingerprint = prompter.plain_fingerprint(row)
+    if fingerprint is not None:
+        return fingerprint
+    prompt = prompt_of(row, prompter)
+    return UNASKED if isinstance(prompt, PromptError) else prompt.fingerprint
 
 
 def pending_cells(source: Source, added: AddedColumns, selection: Selection | None) -> Iterator[JsonDict]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Protocol
 
 import anyio
@@ -328,7 +329,9 @@ async def _run_rows(
             if not plan.rows:
                 pass  # there is nothing to prepare at the service
             elif connected.batch_api is not None:
-                await connected.batch_api.waves.run(all_work, lambda work: _while_unchanged(work, input_watch))
+                unchanged = partial(_while_unchanged, input_watch=input_watch)
+                unchanged_pass = partial(_pass_while_unchanged, input_watch=input_watch)
+                await connected.batch_api.waves.run(all_work, unchanged, unchanged_pass)
             else:
                 await engine.run(_while_unchanged(all_work(), input_watch))
             if lookup is not None and engine.stop is None:
@@ -364,6 +367,19 @@ def _with_first_task(work: Iterator[RowWork], begin: Callable[[], object]) -> It
             break
         yield item
     yield from work
+
+
+def _pass_while_unchanged(work: Iterator[RowWork], input_watch: InputWatch) -> Iterator[RowWork]:
+    """Yield the work of a pass of the Batch API until the input changes. It sends nothing before its end, so many rows
+    share a check: they are read before it."""
+    try:
+        while items := list(islice(work, SKIPPED_ROWS_A_CHECK)):
+            if input_watch.changed():
+                return
+            yield from items
+    except InputError:
+        if not input_watch.changed():
+            raise
 
 
 def _while_unchanged(work: Iterator[RowWork], input_watch: InputWatch) -> Iterator[RowWork]:

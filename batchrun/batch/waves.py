@@ -84,25 +84,26 @@ class Waves:
         self._asked_s: dict[int, float] = {}
         self.ordinary: Engine | None = None
 
-    async def run(self, work: Work, while_unchanged: Unchanged) -> None:
+    async def run(self, work: Work, while_unchanged: Unchanged, pass_while_unchanged: Unchanged) -> None:
         """Run all rows; return when none is left, after a stop, or with --no-wait when everything is submitted.
 
         Args:
             work: begins a pass over all rows.
-            while_unchanged: ends a pass when the input changes.
+            while_unchanged: ends the sending of rows when the input changes.
+            pass_while_unchanged: ends a pass when the input changes.
         """
         try:
             with unwrapped():
-                await self._run(work, while_unchanged)
+                await self._run(work, while_unchanged, pass_while_unchanged)
         except ServiceFault as fault:
             exit_code = fault.exit_code if isinstance(fault, BatchRefused) else BatchRefused.exit_code
             self._engine.request_stop(Stop(str(fault), exit_code), 0.0)
 
-    async def _run(self, work: Work, while_unchanged: Unchanged) -> None:
+    async def _run(self, work: Work, while_unchanged: Unchanged, pass_while_unchanged: Unchanged) -> None:
         engine, desk = self._engine, self._desk
         await self._unless_stopped(self._take_in_earlier)
         self._hold_money()
-        pending = while_unchanged(self._for_pass(work(False)))
+        pending = pass_while_unchanged(self._for_pass(work(False)))
         while not self._is_stopped():
             await engine.run(pending)
             rows_left = engine.rows_left
@@ -123,10 +124,10 @@ class Waves:
             elif not rows_left:
                 return
             if rows_left:
-                pending = while_unchanged(self._for_pass(work(True), again=True))
+                pending = pass_while_unchanged(self._for_pass(work(True), again=True))
             else:
                 due = self._journal.service_batches.due_rows() - self._unanswered()
-                pending = while_unchanged(due_work(self._plan, self._journal, self._clock, due))
+                pending = pass_while_unchanged(due_work(self._plan, self._journal, self._clock, due))
 
     def _state_text(self, *, rows_left: bool) -> str:
         """Return what this run has done, what is missing and why, and what to do."""

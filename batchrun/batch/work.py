@@ -19,13 +19,11 @@ from batchrun.job.option_values import seconds_of
 from batchrun.job.options import Job
 from batchrun.journal import Journal, RowHistory, place_of
 from batchrun.journal.histories import KEYS_AT_ONCE
-from batchrun.journal.service_batches import LineState, is_custom_id
 from batchrun.prompts.templates import PromptError
 from batchrun.records import Completed, Failed, Prompt, RunEnd
 
 __all__ = [
     "count_changed_rows",
-    "deferred_work",
     "due_work",
     "fallback_task",
     "oldest_valid_answer",
@@ -46,7 +44,7 @@ def work_of(plan: Plan, journal: Journal, clock: WallClock, cache: CachedAnswers
     if job.dedupe:
         journal.duplicates.begin(stale_before)
     keeps_answers = stale_before is None and not may_fall_back and not job.dedupe
-    for row_key, prompt, history in _with_histories(
+    for row_key, prompt, history, deferred in _with_histories(
         plan, journal, keeps_answers=keeps_answers, needs_prompts=cache is not None
     ):
         if prompt is None:
@@ -66,7 +64,7 @@ def work_of(plan: Plan, journal: Journal, clock: WallClock, cache: CachedAnswers
             left: RowWork = SkippedRow.FINISHED_BEFORE if task is None else task
             if cache is not None:
                 left = cache.looked_up(left, prompt) if isinstance(left, RowTask | SkippedRow) else left
-            yield deferred_work(left, journal, clock) if isinstance(left, RowTask) and left.last is not None else left
+            yield deferred.work(left, clock) if deferred is not None and isinstance(left, RowTask) else left
 
 
 def due_work(plan: Plan, journal: Journal, clock: WallClock, due: Container[str]) -> Iterator[RowTask]:
@@ -89,41 +87,11 @@ def due_work(plan: Plan, journal: Journal, clock: WallClock, due: Container[str]
                 yield work
 
 
-def deferred_work(task: RowTask, journal: Journal, clock: WallClock) -> RowTask | SkippedRow:
-    """Return the work that is left for a row, whose last request may be at the Batch API."""
-    last = task.last
-    if last is None or last.run_ended or not is_custom_id(last.run_id):
-        return task
-    state = journal.service_batches.line_state(last.run_id)
-    return _continued(task, state, journal, clock)
-
-
-def _continued(
-    task: RowTask,
-    state: LineState | None,
-    journal: Journal,
-    clock: WallClock,
-    past: tuple[int, datetime | None] | None = None,
-) -> RowTask | SkippedRow:
-    """Return the work that is left for a row whose last request is a request line.
-
-    Args:
-        past: of the row since its earlier outcome; None if it was not looked up.
-    """
-    if state is None:
-        return task
-    if state == "open":
-        return SkippedRow.DEFERRED
-    if past is None or task.ends:
-        after = max((end.attempt for end in task.ends), default=0)
-        past = journal.deferred_rows.past(task.prompt.row_key, after, NEVER_TRIED)
-    counted, began_at = past
-    waited_s = (clock() - began_at).total_seconds() if began_at is not None else 0.0
-    return replace(task, is_deferred=True, counted=counted, waited_s=max(0.0, waited_s))
-
-
 class _Deferred:
-    """What some rows with request lines have behind them, looked up at once."""
+    """What some rows have behind them whose last request may be at the Batch API, looked up at once.
+
+    Mutable state: `_pasts`, looked up when a row needs it; None before.
+    """
 
     def __init__(self, journal: Journal, histories: Mapping[str, RowHistory]) -> None:
         """
@@ -131,22 +99,47 @@ class _Deferred:
             histories: of at most `KEYS_AT_ONCE` rows.
         """
         self._journal = journal
-        last = (history.last for history in histories.values())
-        self._states = journal.service_batches.line_states(each.run_id for each in last if each is not None)
-        self._pasts = journal.deferred_rows.pasts([*histories], NEVER_TRIED)
+        last = {row_key: history.last for row_key, history in histories.items() if history.last is not None}
+        self._rows = [row_key for row_key, attempt in last.items() if not attempt.run_ended]
+        self._states = journal.service_batches.line_states(last[row_key].run_id for row_key in self._rows)
+        self._pasts: dict[str, tuple[int, datetime | None]] | None = None
 
     def work(self, task: RowTask, clock: WallClock) -> RowTask | SkippedRow:
-        """Return what `deferred_work` returns."""
+        """Return the work that is left for a row."""
         last = task.last
-        if last is None or last.run_ended or last.run_id is None:
+        state = None if last is None or last.run_ended or last.run_id is None else self._states.get(last.run_id)
+        if state is None:
             return task
-        past = self._pasts.get(task.prompt.row_key)
-        return _continued(task, self._states.get(last.run_id), self._journal, clock, past)
+        if state == "open":
+            return SkippedRow.DEFERRED
+        counted, began_at = self._past(task)
+        waited_s = (clock() - began_at).total_seconds() if began_at is not None else 0.0
+        return RowTask(
+            task.prompt,
+            last,
+            task.ends,
+            task.outputs,
+            task.redo_from_turn,
+            task.billed,
+            task.first_end,
+            task.spent,
+            is_deferred=True,
+            counted=counted,
+            waited_s=max(0.0, waited_s),
+        )
+
+    def _past(self, task: RowTask) -> tuple[int, datetime | None]:
+        rows = self._journal.deferred_rows
+        if task.ends:
+            return rows.past(task.prompt.row_key, max(end.attempt for end in task.ends), NEVER_TRIED)
+        if self._pasts is None:
+            self._pasts = rows.pasts(self._rows, NEVER_TRIED)
+        return self._pasts.get(task.prompt.row_key, (0, None))
 
 
-_Found: TypeAlias = tuple[str, Prompt | PromptError | None, RowHistory | Literal["answered"] | None]
-"""The key, the prompt and the history of a row."""
-_ANSWERED: Final[_Found] = ("", None, "answered")
+_Found: TypeAlias = tuple[str, Prompt | PromptError | None, RowHistory | Literal["answered"] | None, _Deferred | None]
+"""The key, the prompt and the history of a row, and what it may have behind it at the Batch API."""
+_ANSWERED: Final[_Found] = ("", None, "answered", None)
 """A row whose prompt has an answer, where nobody needs its key: one object, however many such rows there are."""
 
 
@@ -159,7 +152,7 @@ def _with_histories(plan: Plan, journal: Journal, *, keeps_answers: bool, needs_
     """
     prompter = plan.prompter
     if not journal.has_history:
-        yield from ((row_key, prompt, None) for row_key, _, prompt in prompts_of(plan.asked, prompter))
+        yield from ((row_key, prompt, None, None) for row_key, _, prompt in prompts_of(plan.asked, prompter))
         return
     rows = plan.asked.rows()
     while chunk := list(islice(rows, KEYS_AT_ONCE)):
@@ -174,13 +167,16 @@ def _with_histories(plan: Plan, journal: Journal, *, keeps_answers: bool, needs_
                 continue
             prompt = prompt_of(row, prompter)
             if isinstance(prompt, Prompt) and prompt.fingerprint == fingerprint:
-                found.append((row_key, prompt, "answered"))
+                found.append((row_key, prompt, "answered", None))
             else:
                 open_keys.append(row_key)
-                found.append((row_key, prompt, None))
+                found.append((row_key, prompt, None, None))
         if open_keys:
             histories = journal.histories.of(open_keys)
-            found = [each if each[2] is not None else (each[0], each[1], histories.get(each[0])) for each in found]
+            deferred = _Deferred(journal, histories)
+            found = [
+                each if each[2] is not None else (each[0], each[1], histories.get(each[0]), deferred) for each in found
+            ]
         yield from found
 
 

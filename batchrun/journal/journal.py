@@ -25,6 +25,7 @@ from batchrun.journal.duplicates import Duplicates
 from batchrun.journal.exchanges import Exchanges
 from batchrun.journal.histories import Histories
 from batchrun.journal.models import Models
+from batchrun.journal.row_cells import MAY_BE_RUNNING, RowCells
 from batchrun.journal.row_history import Carried, Counts, RowHistory
 from batchrun.journal.row_records import (
     INSERT_FIRST_OUTCOME,
@@ -36,14 +37,12 @@ from batchrun.journal.row_records import (
     stamp,
     storable,
 )
-from batchrun.journal.service_batches import ServiceBatches, is_custom_id
+from batchrun.journal.service_batches import ServiceBatches
 from batchrun.journal.uploads import UploadedFiles
-from batchrun.records import EMPTY_ANSWER, OUTPUT_COLUMNS, Attempt, JsonDict, JsonObject, Outcome, Prompt, RunEnd
+from batchrun.records import EMPTY_ANSWER, Attempt, JsonDict, JsonObject, Outcome, Prompt, RunEnd
 
 __all__ = ["Journal"]
 
-_MAY_BE_RUNNING = "(fault_type IS NULL OR run_id IS NOT NULL AND NOT run_ended)"
-"""Whether the run of an attempt may still be running: no fault ended the attempt, or the fault left the run behind."""
 _UNSEEN_SINCE = 5
 """The first version of the journal with the column `unseen`."""
 _ONCE_UNSEEN = (
@@ -63,7 +62,6 @@ _INSERT_ATTEMPT = (
     "INSERT INTO attempts (row_key, number, generation, idempotency_key, fingerprint, started_at, thread_id, run_id, "
     "turn) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_CELLS = f"SELECT {', '.join(OUTPUT_COLUMNS)}, fingerprint FROM outcomes WHERE row_key = ?"
 
 
 class Journal:
@@ -103,6 +101,7 @@ class Journal:
         self.uploads = UploadedFiles(self._db)
         self.service_batches = ServiceBatches(self._db)
         self.deferred_rows = DeferredRows(self._db)
+        self.row_cells = RowCells(self._db, self.service_batches, self.deferred_rows)
         self.models = Models(self._db)
         self._has_history = not self.is_empty()
         self._carried = self.carried()
@@ -337,26 +336,8 @@ class Journal:
         return None if found is None else (outcome_of(found), found[1])
 
     def cells(self, row_key: str, fingerprint: str) -> JsonDict:
-        """Return the row as cells of the output: the keys of `OUTPUT_COLUMNS`, in order.
-
-        An outcome that answers a prompt with another fingerprint is left out: the row is then pending.
-        """
-        found = self._one(_CELLS, (row_key,))
-        if found is not None and found[-1] == fingerprint:
-            return dict(zip(OUTPUT_COLUMNS, found, strict=False))
-        cells: JsonDict = dict.fromkeys(OUTPUT_COLUMNS)
-        last = self._one(
-            f"SELECT {_MAY_BE_RUNNING}, thread_id, run_id, number FROM attempts WHERE row_key = ? AND fingerprint = ? "
-            "ORDER BY number DESC LIMIT 1",
-            (row_key, fingerprint),
-        )
-        cells["status"] = "pending"
-        if last is not None and is_custom_id(last[2]) and self.service_batches.line_state(last[2]) == "waiting":
-            cells["attempts"] = self.deferred_rows.tried(row_key, fingerprint, last[3] - 1)
-        elif last is not None:
-            cells["status"] = "in_flight" if last[0] else "pending"
-            cells["thread_id"], cells["run_id"], cells["attempts"] = last[1:]
-        return cells
+        """Return the row as cells of the output: see `RowCells`."""
+        return next(self.row_cells.of_rows([(row_key, fingerprint)]))
 
     def carried(self) -> set[str]:
         """Return what answers of the batch carried besides their text, as the names of `Completed.extras`."""
@@ -412,7 +393,7 @@ class Journal:
             "(total_tokens IS NOT NULL OR status IN ('completed', 'incomplete'))) FROM outcomes"
         )
         in_flight = self._one(
-            f"SELECT count(*) FROM attempts WHERE {_MAY_BE_RUNNING} "
+            f"SELECT count(*) FROM attempts WHERE {MAY_BE_RUNNING} "
             "AND number = (SELECT max(number) FROM attempts AS same WHERE same.row_key = attempts.row_key) "
             "AND NOT EXISTS (SELECT 1 FROM outcomes WHERE outcomes.row_key = attempts.row_key)"
         )[0]

@@ -238,6 +238,9 @@ class Prompter:
                 this row.
         """
         templates = self._templates[row.row_index % len(self._templates)]
+        text = None if templates.plain is None else templates.plain.text(row.values)
+        if text is not None:
+            return self._plain_prompt(row, templates, text)
         for column in templates.cells:
             if type(row.values[column]) is ErrorCell:
                 text = f"the cell in column {column!r} has the error {row.values[column]}; mend it in the workbook"
@@ -273,6 +276,18 @@ class Prompter:
             variant=combination.variant,
             model=combination.settings.get("model") if own is None or own.model is None else own.model,
             own=own,
+        )
+
+    def _plain_prompt(self, row: Row, templates: _CombinationTemplates, text: str) -> Prompt:
+        """Return the prompt of a row whose text is all that differs from other rows."""
+        combination = templates.combination
+        return Prompt(
+            row_key=self.row_key(row),
+            row_index=row.row_index,
+            first=Turn(text, 1, examples=templates.examples),
+            fingerprint=hashed(templates.settings_digest, (text,)),
+            variant=combination.variant,
+            model=combination.settings.get("model"),
         )
 
     def plain_fingerprint(self, row: Row) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from batchrun.job.fingerprint import settings_of
@@ -52,4 +54,20 @@ def test_the_plain_fingerprint_is_that_of_the_prompt() -> None:
     prompter = prompter_for(settings, COLUMNS, None)
     row = Row(3, {"a": "é", "b": "2"})
     assert prompter.plain_fingerprint(row) == prompter.render(row).fingerprint
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"instructions": "Be brief.", "examples": (("q", "a"),)}, {"matrix": {"model": ["m", "n"]}}]
+)
+def test_a_plain_prompt_is_the_one_that_the_engine_makes(options: dict[str, Any]) -> None:
+    """A template of texts and columns gives the prompt, in every field, of one with the same text that is not plain."""
+    settings = settings_of(Job(**{"model": "m", "prompt": "Q: {{ a }}?", **options}))
+    by_engine = {**settings, "prompt": "Q: {{ a }}{{ '' }}?"}
+    row = Row(3, {"a": "é", "b": "2"})
+    assert prompter_for(settings, COLUMNS, None).render(row) == prompter_for(by_engine, COLUMNS, None).render(row)
+
+
+def test_a_row_that_needs_the_engine_has_no_plain_fingerprint() -> None:
+    """A cell that is not a text is left to the engine."""
+    prompter = prompter_for(settings_of(Job(model="m", prompt="Q: {{ a }}?")), COLUMNS, None)
     assert prompter.plain_fingerprint(Row(3, {"a": 1, "b": "2"})) is None
