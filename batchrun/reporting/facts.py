@@ -13,7 +13,7 @@ from batchrun.reporting.page_facts import ErrorFacts, HeadlineFacts, SessionFact
 from batchrun.reporting.rows import WITHOUT_ANSWER, ReportRow
 from batchrun.reporting.sessions import SessionMoments
 
-__all__ = ["ErrorCounts", "HeadlineCounts", "RowFigures", "error_types", "figures"]
+__all__ = ["ErrorCounts", "HeadlineCounts", "RowFigures", "error_types"]
 
 
 class RowFigures:
@@ -48,14 +48,6 @@ class RowFigures:
             "sittings": of_rows,
             "errors": self._errors.facts(),
         }
-
-
-def figures(rows: Iterable[ReportRow], cool_downs: Sequence[CoolDown] | None = None) -> TableFigures:
-    """Return all figures of the rows, as `RowFigures.facts`."""
-    counted = RowFigures()
-    for row in rows:
-        counted.add(row)
-    return counted.facts(cool_downs)
 
 
 class HeadlineCounts:

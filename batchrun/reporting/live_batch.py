@@ -25,12 +25,11 @@ from batchrun.records import JsonDict, Row
 from batchrun.reporting.answer_fields import FoundFields, TableFields
 from batchrun.reporting.batch_record import batch_facts
 from batchrun.reporting.columns_json import packed
-from batchrun.reporting.facts import figures
 from batchrun.reporting.live_rows import LiveRows, ShownRows, needs_attention
 from batchrun.reporting.live_scores import LiveScores
 from batchrun.reporting.noted_rows import NotedRows
 from batchrun.reporting.page_facts import News, PageFacts, page_facts
-from batchrun.reporting.report import answer_facts, check_scoring, cluster_numbers, head
+from batchrun.reporting.report import check_scoring, cluster_numbers, figures_of, head
 from batchrun.reporting.rows import ReportRow, RowColumns, asked, pending_cells, row_json
 from batchrun.reporting.score_details import labels_of
 from batchrun.reporting.table_columns import ColumnNames, columns_of
@@ -332,9 +331,9 @@ class FollowedBatch:
         if self._facts is None or self._facts[0] != state:
             batch = batch_facts(self._journal.read_manifest(), self._paths, self._journal)
             batch["running"] = is_running
-            of_rows = figures(self._live.rows, self._journal.cool_downs())
-            scores = self._live.scores
-            answers = answer_facts(self._live.rows, self._live.columns, () if scores is None else scores.by)
+            live, scores = self._live, self._live.scores
+            by = () if scores is None else scores.by
+            of_rows, answers = figures_of(live.rows, live.columns, by, self._journal.cool_downs())
             facts = page_facts(head(str(self._output), self._clock), of_rows, answers, batch, ())
             if scores is not None:
                 facts["scores"] = scores.facts()

@@ -12,6 +12,7 @@ from batchrun.batch.paths import Paths, paths_for
 from batchrun.batch.row_notes import RowNotes
 from batchrun.clock import WallClock
 from batchrun.errors import InputError
+from batchrun.journal.live import CoolDown
 from batchrun.records import OUTPUT_COLUMNS
 from batchrun.reporting.answer_fields import FoundFields
 from batchrun.reporting.batch_record import BatchRecord
@@ -46,12 +47,12 @@ from batchrun.tables.table_options import without_ending
 __all__ = [
     "AnswerFigures",
     "Report",
-    "answer_facts",
     "check_journal_alone",
     "check_page",
     "check_scoring",
     "cluster_numbers",
     "default_report",
+    "figures_of",
     "head",
     "make_report",
     "page_data",
@@ -196,7 +197,7 @@ def report_of(
         rows.before, comparison, remarks = compared_parts(rows, table, tally, parts, failed_as)
     fields = found.columns()
     columns = columns_of(table.source.columns, table.prefix, replace(names, fields=fields), key, table.columns.target)
-    of_rows, answers = _figures(rows, columns, table.columns.by, batch)
+    of_rows, answers = figures_of(rows, columns, table.columns.by, batch.cool_downs)
     notes = [*batch.notes, *remarks, *fields.notes()]
     facts = page_facts(head(table.source.name, clock), of_rows, answers, batch.facts, notes)
     if table.scorers:
@@ -210,15 +211,23 @@ def report_of(
     return Report(facts, columns, rows, summaries, row_notes)
 
 
-def _figures(
-    rows: Iterable[ReportRow], columns: RowColumns, by: Sequence[str], batch: BatchRecord
+def figures_of(
+    rows: Iterable[ReportRow],
+    columns: RowColumns,
+    by: Sequence[str],
+    cool_downs: Sequence[CoolDown] | None = None,
 ) -> tuple[TableFigures, AnswerFacts]:
-    """Return the figures of the rows and of their answers, in one pass."""
+    """Return the figures of the rows and of their answers, in one pass.
+
+    Args:
+        by: columns of `--by`.
+        cool_downs: oldest first; None if they were not recorded.
+    """
     of_rows, answers = RowFigures(), AnswerFigures(columns, by)
     for row in rows:
         of_rows.add(row)
         answers.add(row)
-    return of_rows.facts(batch.cool_downs), answers.facts()
+    return of_rows.facts(cool_downs), answers.facts()
 
 
 class AnswerFigures:
@@ -243,14 +252,6 @@ class AnswerFigures:
     def facts(self) -> AnswerFacts:
         """Return the figures."""
         return {"fields": self._fields.facts(), "score_details": self._scores.facts()}
-
-
-def answer_facts(rows: Iterable[ReportRow], columns: RowColumns, by: Sequence[str]) -> AnswerFacts:
-    """Return the figures of the answers of rows, as `AnswerFigures.facts`."""
-    counted = AnswerFigures(columns, by)
-    for row in rows:
-        counted.add(row)
-    return counted.facts()
 
 
 def with_confusion(details: Sequence[ScoreDetailFacts]) -> set[str]:

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from batchrun.reporting.facts import figures
 from batchrun.reporting.html import SCRIPTS
-from batchrun.reporting.report import answer_facts, page_data, report_of
+from batchrun.reporting.report import figures_of, page_data, report_of
 from batchrun.scoring.evaluate import ScoringSpec
 from batchrun.scoring.score_columns import ScoreColumns
 from batchrun.scoring.score_options import FailedAs
@@ -185,9 +184,10 @@ def test_figures_of_some_rows_are_those_of_python(
         chosen, called(blank, FIGURES, {"page": page_data(report), "chosen": chosen}), strict=True
     ):
         rows = [report.rows[position] for position in positions]
+        of_rows, of_answers = figures_of(rows, report.columns, table.columns.by)
         expected: dict[str, Any] = {
-            **figures(rows),
-            **answer_facts(rows, report.columns, table.columns.by),
+            **of_rows,
+            **of_answers,
             "scores": [each.facts() for each in summarize(tally.part(positions), failed_as)],
         }
         expected["sittings"] = found["sittings"]  # they keep the sessions of the whole batch

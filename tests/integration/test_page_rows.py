@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from batchrun.reporting.facts import figures
 from batchrun.reporting.html import report_page
 from batchrun.reporting.page_facts import page_facts
-from batchrun.reporting.report import Report, answer_facts, head, page_data
+from batchrun.reporting.report import Report, figures_of, head, page_data
 from batchrun.reporting.rows import ReportRow, pending_cells
 from batchrun.reporting.table_columns import ColumnNames, columns_of
 from batchrun.tables.sink import disarmed
@@ -104,7 +103,7 @@ def test_the_prompt_comes_first(tmp_path: Path, shown: Watched) -> None:
             ReportRow(key, {"id": key, "topic": "a", "question": prompt.removeprefix("Say ")}, pending_cells(), prompt)
             for key, prompt in zip("xy", prompts, strict=True)
         ]
-        facts = page_facts(head("a.csv", noon), figures(rows), answer_facts(rows, columns, ()), None, ())
+        facts = page_facts(head("a.csv", noon), *figures_of(rows, columns, ()), None, ())
         (tmp_path / f"{name}.html").write_bytes(report_page(page_data(Report(facts, columns, rows))))
         shown.page.goto((tmp_path / f"{name}.html").as_uri())
         assert heads(shown)[: len(expected)] == expected

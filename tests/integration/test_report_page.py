@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from batchrun.journal.live import RecordedRun
-from batchrun.reporting.facts import figures
 from batchrun.reporting.html import report_page
 from batchrun.reporting.page_facts import BatchFacts, page_facts
-from batchrun.reporting.report import Report, answer_facts, head, page_data
+from batchrun.reporting.report import Report, figures_of, head, page_data
 from batchrun.reporting.rows import ReportRow, pending_cells
 from batchrun.reporting.table_columns import ColumnNames, columns_of
 from tests.support.answers import SCORE, numbered, write
@@ -145,7 +144,7 @@ def test_a_conversation_is_text(tmp_path: Path, shown: Watched) -> None:
         "limits": None, "spent_usd": None, "from_cache": 0,
     }  # fmt: skip
     columns = columns_of(["response", "status"], "", ColumnNames("response"))
-    facts = page_facts(head("a.csv", noon), figures(rows), answer_facts(rows, columns, ()), batch, ())
+    facts = page_facts(head("a.csv", noon), *figures_of(rows, columns, ()), batch, ())
     found = Report(facts, columns, rows)
     (tmp_path / "page.html").write_bytes(report_page(page_data(found)))
     page = shown.page

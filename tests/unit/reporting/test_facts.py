@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,13 +14,21 @@ from hypothesis import strategies as st
 
 from batchrun.journal.live import CoolDown, RecordedAttempt
 from batchrun.reporting.distributions import distribution, nice_step
-from batchrun.reporting.facts import error_types, figures
+from batchrun.reporting.facts import RowFigures, error_types
+from batchrun.reporting.page_facts import TableFigures
 from batchrun.reporting.rows import ReportRow, pending_cells
 from batchrun.reporting.sessions import sessions
 
 
 def row(status: str = "completed", attempts: tuple[RecordedAttempt, ...] = (), **cells: Any) -> ReportRow:
     return ReportRow("0", {}, {**pending_cells(), "status": status, **cells}, attempts=attempts)
+
+
+def figures(rows: Iterable[ReportRow], cool_downs: Sequence[CoolDown] | None = None) -> TableFigures:
+    counted = RowFigures()
+    for each in rows:
+        counted.add(each)
+    return counted.facts(cool_downs)
 
 
 def attempt(number: int, started_at: str, fault_type: str | None = None, fault: str | None = None) -> RecordedAttempt:
@@ -221,3 +231,20 @@ def test_answers_from_a_cache_belong_to_no_session() -> None:
     [session] = sessions([sent, alike, cached, unaskable])
     assert (sum(session["ended"]), sum(session["failed"])) == (3, 1)
     assert sessions([cached]) == []
+
+
+def test_counted_rows_take_no_memory() -> None:
+    """Beyond the first thousands of rows, their numbers are in files; the figures do not need them all at once."""
+    tried = attempt(1, at(1))
+    one = row(attempts=(tried,), completed_at=at(9), duration_s=3.0, prompt_tokens=5, total_tokens=5, cost_usd=0.1)
+    counted = RowFigures()
+    for _ in range(20_000):
+        counted.add(one)
+    tracemalloc.start()
+    for _ in range(20_000):
+        counted.add(one)
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert grown < 1_500_000  # the last rows of each file, which are written together
+    facts = counted.facts()
+    assert (facts["headline"]["rows"], sum(facts["sittings"][0]["ended"])) == (40_000, 40_000)
