@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import sqlite3
-import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -27,6 +25,7 @@ from batchrun.journal import Journal
 from batchrun.server import EmbeddedServer, ServerSettings
 from batchrun.server.responders.base import Conversation, Part, ResponderError
 from batchrun.server.responders.tutor import TutorResponder
+from tests.integration.reliability import processes
 from tests.support.rows import read_csv, write_csv
 from tests.support.scripted_http import Answer, ScriptedHttp, html, json_answer
 
@@ -200,16 +199,15 @@ async def test_an_interrupted_batch_resumes(bench: Bench) -> None:
 
 async def interrupted(bench: Bench, table: Path, number: signal.Signals) -> int:
     """A batch in its own process that receives a signal once the seven other rows are answered and the held one runs."""
-    options = ["--api", "assistants", "--base-url", bench.server.url, "--model", "m", "--grace", "0", "--quiet"]
-    code = "from batchrun.cli import main; main()"
-    command = [sys.executable, "-c", code, "run", str(table), "-o", str(bench.output), *options]
-    async with await anyio.open_process(command, env={**os.environ, "OPENAI_API_KEY": KEY}, stderr=None) as process:
+    options = ("--api", "assistants", "--base-url", bench.server.url, "--model", "m", "--grace", "0", "--quiet")
+    command = ("run", str(table), "-o", str(bench.output), *options)
+    with processes.batchrun(bench.output.parent, *command, environ={"OPENAI_API_KEY": KEY}) as process:
         with anyio.fail_after(60):
             while not bench.is_held_up():
-                assert process.returncode is None
+                assert process.running
                 await anyio.sleep(0.02)
-            process.send_signal(number)
-            return await process.wait()
+            process.signal(number)
+            return await anyio.to_thread.run_sync(process.wait)
 
 
 async def test_a_killed_batch_resumes(bench: Bench) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 
-import batchrun
+from batchrun.cli import main
 
-PAGE = Path(batchrun.__file__).parents[1] / "docs" / "reference" / "completion.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "completion.md"
 SCRIPT = Path(sys.executable).with_name("batchrun")
 
 
@@ -28,15 +30,26 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def printed(folder: Path, **variables: str) -> str:
+    """Call batchrun as a shell's script does, in this process; return what it prints."""
+    out, err = io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["batchrun"])
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert (ended.value.code, err.getvalue()) == (0, "")
+    out.seek(0)
+    return out.read()
+
+
 def offered(folder: Path, *words: str, shell: str = "fish", **environment: str) -> list[str]:
     """Return what a shell is offered for the last word, in click's protocol for fish: `type,value` on each line."""
     line = {"COMP_WORDS": " ".join(words), "COMP_CWORD": words[-1]}
-    variables = {**os.environ, "_BATCHRUN_COMPLETE": f"{shell}_complete", **line, **environment}
-    done = subprocess.run(
-        [sys.executable, "-m", "batchrun"], cwd=folder, env=variables, capture_output=True, text=True, check=True
-    )
-    assert done.stderr == ""
-    return [each.partition("\t")[0].removeprefix("plain,") for each in done.stdout.split("\n") if each]
+    text = printed(folder, _BATCHRUN_COMPLETE=f"{shell}_complete", **line, **environment)
+    return [each.partition("\t")[0].removeprefix("plain,") for each in text.split("\n") if each]
 
 
 @pytest.mark.parametrize(
@@ -87,17 +100,14 @@ def test_completion_is_fast() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_the_lines_of_the_page_give_scripts() -> None:
+def test_the_lines_of_the_page_give_scripts(tmp_path: Path) -> None:
     """Each line for a start-up file names a shell for which batchrun prints a script."""
     shells = re.findall(r"_BATCHRUN_COMPLETE=(\w+)_source batchrun", PAGE.read_text(encoding="utf-8"))
     assert shells == ["bash", "zsh", "fish"]
     for shell in shells:
-        variables = {**os.environ, "_BATCHRUN_COMPLETE": f"{shell}_source"}
-        done = subprocess.run(
-            [sys.executable, "-m", "batchrun"], env=variables, capture_output=True, text=True, check=True
-        )
-        assert "_BATCHRUN_COMPLETE=" in done.stdout
-        assert "batchrun" in done.stdout
+        script = printed(tmp_path, _BATCHRUN_COMPLETE=f"{shell}_source")
+        assert "_BATCHRUN_COMPLETE=" in script
+        assert "batchrun" in script
 
 
 @pytest.mark.skipif(not SCRIPT.exists() or shutil.which("bash") is None, reason="needs bash and the installed command")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ABSENT = ("scipy", "rapidfuzz", "sacrebleu", "math_verify", "sympy", "splintr", "pypdf", "pydantic_monty")
+from tests.integration.reliability import processes
+from tests.support.command import Result
+
+ABSENT = {"scipy", "rapidfuzz", "sacrebleu", "math_verify", "sympy", "splintr", "pypdf", "pydantic_monty"}
 REFUSING = f"""
 import sys
+assert not {ABSENT!r} & sys.modules.keys()
 class Absent:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in {ABSENT!r}:
@@ -27,16 +28,11 @@ TARGET = ("--target", "truth")
 NUMERIC = (*TARGET, "--scorer", "numeric")
 
 
-def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def command(folder: Path, *arguments: str) -> Result:
     """Run batchrun where the optional packages cannot be imported."""
-    return subprocess.run(
-        [sys.executable, "-c", REFUSING, *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
-    )
+    with processes.batchrun(folder, *arguments, program=REFUSING) as process:
+        code = process.wait()
+    return Result(code, process.stdout, process.stderr)
 
 
 @pytest.fixture

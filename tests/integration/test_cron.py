@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from queue import Queue
 
 import pytest
 from filelock import FileLock
 
+from tests.integration.reliability import processes
 from tests.support.command import Result, batchrun
 from tests.support.markdown import code_blocks
 from tests.support.rows import read_csv, write_csv
@@ -187,34 +188,27 @@ def test_what_only_looks_calls_nobody(tmp_path: Path, watch: ScriptedHttp) -> No
     assert watch.requests == []
 
 
-def started(folder: Path, *arguments: str, **options: str) -> subprocess.Popen[bytes]:
-    environment = {"PATH": os.environ["PATH"], **options}
-    command = [sys.executable, "-m", "batchrun", "run", *arguments]
-    return subprocess.Popen(
-        command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-
-
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_batch_that_is_stopped_is_heard_of(
     tmp_path: Path, watch: ScriptedHttp, number: signal.Signals, exit_code: int
 ) -> None:
     """A signal in the middle of a batch is a failure, and the exit code names the signal."""
     write_csv(tmp_path / "q.csv", [{"question": "What is 1 + 1?"}])
-    arrived: list[subprocess.Popen[bytes]] = []
+    started: Queue[processes.Batchrun] = Queue()
 
     def script(_: Request) -> Answer:
-        arrived[0].send_signal(number)
+        started.get().signal(number)
         return Answer(b"", "silence")
 
     with ScriptedHttp(script) as service:
         options = ("--base-url", service.url, "--model", "m", "--api", "chat", "--grace", "0")
-        arrived.append(started(tmp_path, "q.csv", *options, "--ping", f"{watch.url}/{SECRET}", OPENAI_API_KEY="any"))
-        _, err = arrived[0].communicate()
-    assert arrived[0].returncode == exit_code
+        arguments = ("run", "q.csv", *options, "--ping", f"{watch.url}/{SECRET}")
+        with processes.batchrun(tmp_path, *arguments, environ={"OPENAI_API_KEY": "any"}) as process:
+            started.put(process)
+            assert process.wait() == exit_code
     assert told(watch) == ["GET /start", "POST /fail"]
     assert f"stopped: interrupted by {number.name}" in watch.requests[1].body
-    assert SECRET not in err.decode()
+    assert SECRET not in process.stderr
 
 
 def test_a_batch_that_is_stopped_before_it_begins_is_heard_of(tmp_path: Path) -> None:
@@ -227,7 +221,12 @@ def test_a_batch_that_is_stopped_before_it_begins_is_heard_of(tmp_path: Path) ->
         return ok(request)
 
     with ScriptedHttp(script) as watch:
-        process.append(started(tmp_path, "-", "--ping", f"{watch.url}/{SECRET}"))
+        command = [sys.executable, "-m", "batchrun", "run", "-", "--ping", f"{watch.url}/{SECRET}"]
+        process.append(
+            subprocess.Popen(
+                command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+        )
         process[0].wait()
         process[0].communicate()
     assert process[0].returncode == 143

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.reliability import processes
 from tests.support.chat import chat_reply
 from tests.support.command import batchrun
 from tests.support.rows import read_csv, write_csv
@@ -52,16 +53,31 @@ def assert_whole(folder: Path, service: ScriptedHttp, statuses: set[str] | None 
         assert [path for path in service.paths() if "ping" in path] == ["GET /ping/start", "POST /ping"]
 
 
-REDIRECTIONS = ("2>&-", "1>&-", "0<&-", "0<&- 1>&- 2>&-", ">/dev/full", ">/dev/full 2>&1")
+FULL = "/dev/full"
+ALL_CLOSED: dict[int, str | None] = {0: None, 1: None, 2: None}
+STREAMS: list[dict[int, str | None]] = [{2: None}, {1: None}, {0: None}, ALL_CLOSED, {1: FULL}, {1: FULL, 2: FULL}]
 
 
 @pytest.mark.parametrize(
-    ("option", "redirection"),
+    ("option", "streams"),
     # --dedupe has the usual display; --quiet prints nothing, so that only closed streams can matter.
-    [*product(("--json", "--dedupe"), REDIRECTIONS), ("--quiet", "0<&- 1>&- 2>&-")],
+    [*product(("--json", "--dedupe"), STREAMS), ("--quiet", ALL_CLOSED)],
 )
-def test_streams_that_take_nothing(tmp_path: Path, service: ScriptedHttp, option: str, redirection: str) -> None:
+def test_streams_that_take_nothing(
+    tmp_path: Path, service: ScriptedHttp, option: str, streams: dict[int, str | None]
+) -> None:
     """Closed or full standard streams change neither output nor ping nor exit code, in any display."""
+    arguments = command(tmp_path, service, option)[3:]
+    with processes.batchrun(tmp_path, *arguments, environ=environment(), streams=streams) as process:
+        assert process.wait() == 0
+    assert_whole(tmp_path, service)
+
+
+@pytest.mark.parametrize(("option", "redirection"), [("--json", ">/dev/full 2>&1"), ("--dedupe", "0<&- 1>&- 2>&-")])
+def test_a_new_interpreter_with_such_streams(
+    tmp_path: Path, service: ScriptedHttp, option: str, redirection: str
+) -> None:
+    """The same with an interpreter that a shell starts with the streams as they are."""
     arguments = command(tmp_path, service, option)
     shell = ["/bin/sh", "-c", f'"$@" {redirection}', "sh", *arguments]
     done = subprocess.run(shell, cwd=tmp_path, env=environment(), capture_output=True, text=True)
@@ -85,13 +101,9 @@ def test_a_result_that_cannot_be_written_is_said(tmp_path: Path, service: Script
     """If a command only prints, a full disk is an error."""
     assert batchrun(tmp_path, *command(tmp_path, service)[3:], OPENAI_API_KEY="any").returncode == 0
     for arguments in (("status", "a.csv"), ("show", "a.csv", "0"), ("costs", "a.csv", "--json")):
-        with open("/dev/full", "w") as full:
-            program = [sys.executable, "-m", "batchrun", *arguments]
-            done = subprocess.run(
-                program, cwd=tmp_path, env=environment(), stdout=full, stderr=subprocess.PIPE, text=True
-            )
-        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-        assert "standard output: cannot be written (no space left on device)" in done.stderr
+        with processes.batchrun(tmp_path, *arguments, environ=environment(), streams={1: FULL}) as process:
+            assert (process.wait(), process.stderr.count("\n")) == (2, 1)
+        assert "standard output: cannot be written (no space left on device)" in process.stderr
 
 
 class Terminal:

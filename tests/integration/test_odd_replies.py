@@ -49,7 +49,7 @@ OTHERS: Sequence[Any] = (
     deep(900),
 )
 GONE = object()
-SHARE = 7
+SHARE = 17
 """One in so many of the odd replies is tested each time, and all of them in the nightly run. The number is not a multiple
 of the number of types, so that each type is tested in every protocol."""
 TEXT = "It is 4."

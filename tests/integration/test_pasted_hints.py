@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import Result, batchrun
-from tests.support.odd_names import each_odd_name
+from tests.support.odd_names import some_odd_names
 from tests.support.rows import read_csv
 
 
@@ -37,7 +37,7 @@ def write(path: Path, *rows: list[str]) -> None:
         csv.writer(file).writerows(rows)
 
 
-@each_odd_name()
+@some_odd_names()
 def test_the_prompt_for_a_table_without_a_usual_column(tmp_path: Path, name: str) -> None:
     """The shown `--prompt` renders the column with the most text, whatever its name is."""
     write(tmp_path / "q.csv", ["id", name], ["7", "What is 2+3?"])
@@ -58,7 +58,7 @@ def test_a_table_without_a_header(tmp_path: Path, text: str) -> None:
     assert [row["response"] for row in read_csv(tmp_path / "outputs/q.csv")] == ["2 + 3 = 5.", "4 * 5 = 20."]
 
 
-@each_odd_name()
+@some_odd_names()
 def test_the_next_step_after_init(tmp_path: Path, name: str) -> None:
     """The shown `batchrun check` checks the job file that `init` wrote, whatever the name of the table is."""
     write(tmp_path / f"{name}.csv", ["question"], ["What is 2+3?"])
@@ -69,7 +69,7 @@ def test_the_next_step_after_init(tmp_path: Path, name: str) -> None:
     assert "1 row of " in checked.stdout
 
 
-@each_odd_name("variable", "operators")  # `{word}` in the name of an output is a placeholder
+@some_odd_names("variable", "operators")  # `{word}` in the name of an output is a placeholder
 def test_the_table_of_a_batch_that_has_only_a_journal(tmp_path: Path, name: str) -> None:
     """The shown `batchrun export` writes the table that `report` did not find."""
     write(tmp_path / "q.csv", ["question"], ["What is 2+3?"])

@@ -75,8 +75,15 @@ def tables(folder: Path) -> list[Path]:
     return list(folder.glob("batchrun-*/*.csv"))
 
 
-@pytest.mark.parametrize("notebook", [True, False])
-@pytest.mark.parametrize("output", [True, False])
+@pytest.mark.parametrize(
+    ("notebook", "output"),
+    [
+        (True, True),
+        (False, False),
+        pytest.param(True, False, marks=pytest.mark.nightly),
+        pytest.param(False, True, marks=pytest.mark.nightly),
+    ],
+)
 def test_an_interrupted_run_keeps_its_answers(
     tmp_path: Path, service: ScriptedHttp, *, notebook: bool, output: bool
 ) -> None:

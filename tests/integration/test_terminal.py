@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.integration.reliability import processes
 from tests.support.command import batchrun
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
@@ -21,19 +21,12 @@ def typed(folder: Path, text: str, *options: str) -> tuple[int, list[str]]:
     ours, theirs = os.openpty()
     try:
         os.write(ours, text.encode() + b"\x04")
-        done = subprocess.run(
-            [sys.executable, "-m", "batchrun", "run", "-", "-o", "a.csv", *options],
-            stdin=theirs,
-            capture_output=True,
-            text=True,
-            cwd=folder,
-            check=False,
-            timeout=60,
-        )
+        streams = {0: os.ttyname(theirs)}
+        with processes.batchrun(folder, "run", "-", "-o", "a.csv", *options, streams=streams) as process:
+            return process.wait(), process.stderr.splitlines()
     finally:
         os.close(ours)
         os.close(theirs)
-    return done.returncode, done.stderr.splitlines()
 
 
 def test_a_terminal_shows_what_is_being_read(tmp_path: Path) -> None:
@@ -47,9 +40,9 @@ def shown(folder: Path, *options: str) -> str:
     """Run a batch with standard error at a terminal, and return what the terminal received."""
     ours, theirs = os.openpty()
     try:
-        command = [sys.executable, "-m", "batchrun", "run", "q.csv", "-o", "a.csv", *options]
-        done = subprocess.run(command, stderr=theirs, cwd=folder, check=False, timeout=60)
-        assert done.returncode == 0
+        command = ("run", "q.csv", "-o", "a.csv", *options)
+        with processes.batchrun(folder, *command, streams={2: os.ttyname(theirs)}) as process:
+            assert process.wait() == 0
         return os.read(ours, 1 << 16).decode()
     finally:
         os.close(ours)
@@ -92,7 +85,8 @@ def test_a_python_program_shows_a_bar(progress: str, is_drawn: bool, tmp_path: P
     program = f"import batchrun; batchrun.run(['1 + 1', '2 + 2'], model='tutor', progress={progress})"
     ours, theirs = os.openpty()
     try:
-        subprocess.run([sys.executable, "-c", program], stderr=theirs, cwd=tmp_path, check=True, timeout=60)
+        with processes.batchrun(tmp_path, program=program, streams={2: os.ttyname(theirs)}) as process:
+            assert process.wait() == 0
         os.set_blocking(ours, False)
         try:
             text = os.read(ours, 1 << 16).decode()
@@ -108,5 +102,5 @@ def test_a_python_program_shows_a_bar(progress: str, is_drawn: bool, tmp_path: P
 def test_a_python_program_without_a_terminal_shows_nothing(tmp_path: Path) -> None:
     """A program whose standard error is not a terminal, such as a job in CI, prints no progress on its own account."""
     program = "import batchrun; batchrun.run(['1 + 1'], model='tutor')"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, cwd=tmp_path, check=True, timeout=60)
-    assert (done.stdout, done.stderr) == (b"", b"")
+    with processes.batchrun(tmp_path, program=program) as process:
+        assert (process.wait(), process.stdout, process.stderr) == (0, "", "")

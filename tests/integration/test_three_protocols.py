@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, closing
@@ -22,6 +20,7 @@ from batchrun.job.environment import Environment
 from batchrun.job.validation import make_job
 from batchrun.server import EmbeddedServer, ServerSettings
 from batchrun.server.responders.base import Conversation, Part
+from tests.integration.reliability import processes
 from tests.integration.reliability.network import Proxy
 from tests.support.obliging import Obliging
 from tests.support.rows import read_csv, write_csv
@@ -225,16 +224,14 @@ async def test_resuming_after_sigkill(start: Callable[..., Bench], mode: Mode) -
     bench = start()
     bench.responder.holding = True
     flags = [part for name, value in mode.options.items() for part in _flag(name, value)]
-    code = "from batchrun.cli import main; main()"
-    command = [sys.executable, "-c", code, "run", str(bench.table), "-o", str(bench.folder / "out.csv"), *flags]
+    command = ["run", str(bench.table), "-o", str(bench.folder / "out.csv"), *flags]
     command += ["--base-url", bench.proxy.url, "--model", "m", "--instructions", "Be brief.", "--quiet"]
-    async with await anyio.open_process(command, env={**os.environ, "OPENAI_API_KEY": KEY}, stderr=None) as process:
+    with processes.batchrun(bench.folder, *command, environ={"OPENAI_API_KEY": KEY}) as process:
         with anyio.fail_after(60):
             while not bench.is_held_up(mode):
-                assert process.returncode is None
+                assert process.running
                 await anyio.sleep(0.02)
             process.kill()
-            await process.wait()
     bench.responder.holding = False
     summary = await bench.run(mode)
     assert (summary.exit_code, summary.statistics.finished_before) == (0, len(SUMS) - 1), summary

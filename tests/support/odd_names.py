@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-__all__ = ["ODD_NAMES", "each_odd_name"]
+__all__ = ["ODD_NAMES", "each_odd_name", "some_odd_names"]
 
 ODD_NAMES = {
     "plain": "answers",
@@ -29,6 +29,23 @@ ODD_NAMES = {
     "not ASCII": "naïve 日本 😀",
     "bidirectional": "a\u202eb",
 }
+
+
+OFTEN = {"blanks", "both quotes", "backticks", "line break", "dash", "braces", "not ASCII"}
+"""The names for tests of whole commands, one of each danger; the nightly run has all."""
+
+
+def some_odd_names(*without: str) -> pytest.MarkDecorator:
+    """Run a test once for every name, as its parameter `name`: those of `OFTEN` always, the others in the nightly run.
+
+    The quoting itself is tested with every name in tests/unit/test_shell_hint.py.
+    """
+    marked = [
+        pytest.param(name, id=kind, marks=[] if kind in OFTEN else [pytest.mark.nightly])
+        for kind, name in ODD_NAMES.items()
+        if kind not in without
+    ]
+    return pytest.mark.parametrize("name", marked)
 
 
 def each_odd_name(*without: str) -> pytest.MarkDecorator:

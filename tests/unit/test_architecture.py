@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-import batchrun
+from tests.support.sources import PACKAGE, parsed
 
-PACKAGE = Path(batchrun.__file__).parent
 PAGE = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
 STAGES = ("tables", "prompts", "journal", "engine", "services")
 
@@ -29,7 +28,7 @@ def module_of(path: Path) -> str:
 @cache
 def modules() -> Mapping[str, ast.Module]:
     """Every module of the package, parsed."""
-    return {module_of(path): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
+    return {module_of(path): tree for path, tree in parsed().items()}
 
 
 def imported(module: str) -> Iterator[str]:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import ast
 import importlib
 import re
-from pathlib import Path
 
 import pytest
 
-import batchrun
+from tests.support.sources import PACKAGE, parsed
 
-PACKAGE = Path(batchrun.__file__).parent
 PAGE = PACKAGE.parent / "docs" / "reference" / "bounds.md"
 ROW = re.compile(r"\| (?P<what>.+) \| (?P<bound>[\d,.]+)(?: \(.+\))? \| `(?P<place>[\w.]+)` \|")
 BOUND = re.compile(r"(MAX|LONGEST|FIRST)_\w+|\w+_(TIMEOUT_S|ATTEMPTS|TRIES|BYTES)")
@@ -47,11 +45,11 @@ def test_a_bound_is_the_one_in_the_code(place: str, bound: float) -> None:
 def test_every_bound_is_in_the_table() -> None:
     """The table has every constant whose name is that of a bound."""
     named = set()
-    for path in PACKAGE.rglob("*.py"):
+    for path, tree in parsed().items():
         place = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
         if place.split(".")[0] in APART:
             continue
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        for node in tree.body:
             target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
             if isinstance(target, ast.Name) and not target.id.startswith("_") and BOUND.fullmatch(target.id):
                 named.add(f"{place}.{target.id}")

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import ast
 import re
-from pathlib import Path
 
-import batchrun
 from batchrun import errors
 from batchrun.records import EMPTY_ANSWER, REFUSAL
 from batchrun.services.finish_reason import CUT
+from tests.support.sources import PACKAGE, parsed
 
-PACKAGE = Path(batchrun.__file__).parent
 PAGE = (PACKAGE.parent / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
 
 
 def names_given() -> set[str]:
     """Return the names that the package passes as `error_type`, or as the first argument of an error of a row."""
     found = {CUT, EMPTY_ANSWER, REFUSAL}
-    for path in PACKAGE.rglob("*.py"):
+    for path, tree in parsed().items():
         if path.is_relative_to(PACKAGE / "server"):
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree):
             if isinstance(node, ast.Call):
                 values = [keyword.value for keyword in node.keywords if keyword.arg == "error_type"]
                 if ast.unparse(node.func) in ("PromptError", "self._failed"):

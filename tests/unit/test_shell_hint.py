@@ -11,15 +11,13 @@ from pathlib import Path
 
 import pytest
 
-import batchrun
 from batchrun import shell_hint
 from batchrun.prompts import placeholders
 from batchrun.shell_hint import command, option, quoted
 from batchrun.tables import column_names
 from batchrun.wording import visible_line
 from tests.support.odd_names import each_odd_name
-
-PACKAGE = Path(batchrun.__file__).parent
+from tests.support.sources import PACKAGE, parsed
 
 
 def words(line: str) -> list[str]:
@@ -64,8 +62,8 @@ def shown_values() -> Iterator[tuple[str, ast.expr, str]]:
 
     A message that begins with an option states a place (`--key COLUMN: …`), and is not for pasting.
     """
-    for path in sorted(PACKAGE.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for path, tree in parsed().items():
+        for node in ast.walk(tree):
             if not isinstance(node, ast.JoinedStr):
                 continue
             before = ""

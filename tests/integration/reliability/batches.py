@@ -101,7 +101,7 @@ def command(table: Table, url: str, *options: str, api: str = "assistants") -> l
     ]
 
 
-def killed_when(process: Batchrun, reached: Callable[[], bool], pause_s: float = 0.001) -> bool:
+def killed_when(process: Batchrun, reached: Callable[[], bool], pause_s: float = 0.005) -> bool:
     """Send SIGKILL as soon as `reached`; return whether the process was still running."""
     while process.running and not reached():
         time.sleep(pause_s)
@@ -120,7 +120,7 @@ class Moments:
         until, ended = time.monotonic() + self.draw.uniform(0.0, 0.6), self.table.count(ENDED)
         written = self._is_written_again()
         return killed_when(
-            process, lambda: time.monotonic() >= until or self.table.count(ENDED) > ended or written(), pause_s=0.0
+            process, lambda: time.monotonic() >= until or self.table.count(ENDED) > ended or written(), pause_s=0.002
         )
 
     def under_way(self, process: Batchrun, kills_left: int) -> bool:
@@ -137,7 +137,7 @@ class Moments:
     def writing(self, process: Batchrun) -> bool:
         """Wait until the output is being written."""
         extra_s = self.draw.uniform(0.0, 0.004)
-        if not self._after(process, self._is_written_again(), pause_s=0.0):
+        if not self._after(process, self._is_written_again(), pause_s=0.0003):
             return False
         until = time.monotonic() + extra_s
         return killed_when(process, lambda: time.monotonic() >= until, pause_s=0.0)

@@ -18,27 +18,44 @@ from typing import Any
 
 __all__ = ["Batchrun", "Served", "ServerRecords", "batchrun"]
 
+COMMAND = "from batchrun.cli import main; main()"
 END_TIMEOUT_S = 100.0
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.integration.reliability.preloaded"])
+STREAMS = {0: os.devnull, 1: "stdout.txt", 2: "stderr.txt"}
+"""The standard streams of a command, in its folder."""
+_CONTEXT: Any = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
+if hasattr(os, "fork"):
+    _CONTEXT.set_forkserver_preload(["tests.integration.reliability.preloaded"])
 
 
-def _call_command(arguments: Sequence[str], folder: str, environ: Mapping[str, str], umask: int, stdin: str) -> None:
-    from batchrun.cli import main
-
+def _call(
+    program: str,
+    arguments: Sequence[str],
+    folder: str,
+    environ: Mapping[str, str],
+    umask: int,
+    streams: Mapping[int, str | None],
+) -> None:
     os.umask(umask)
     os.chdir(folder)
     for name in [*os.environ]:
         if name.startswith(("OPENAI_", "BATCHRUN_")):
             del os.environ[name]
     os.environ.update(environ)
-    for number, name in ((1, "stdout.txt"), (2, "stderr.txt")):
-        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        os.dup2(descriptor, number)
-    os.dup2(os.open(stdin, os.O_RDONLY), 0)
-    sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
+    for number, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
+        path = streams[number]
+        if (
+            path is None
+        ):  # closed: as in a new interpreter, the stream does not exist, and the next file gets its number
+            os.close(number)
+            setattr(sys, name, None)
+        else:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC if number else os.O_RDONLY, 0o600)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r"))
     sys.argv = ["batchrun", *arguments]
-    main()
+    exec(program, {"__name__": "__main__"})
 
 
 @dataclass(slots=True)
@@ -94,13 +111,26 @@ def batchrun(
     *arguments: str | Path,
     environ: Mapping[str, str] | None = None,
     umask: int = 0o022,
-    stdin: str | Path = os.devnull,
+    streams: Mapping[int, str | None] | None = None,
+    program: str = COMMAND,
 ) -> Iterator[Batchrun]:
-    """Start a command; it has ended when the context ends, whatever happens."""
+    """Start a command; it has ended when the context ends, whatever happens.
+
+    Args:
+        streams: number → path of a standard stream that is not the usual one; None if it is closed.
+        program: Python code to run with the arguments.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     process = _CONTEXT.Process(
-        target=_call_command,
-        args=([str(each) for each in arguments], str(folder), dict(environ or {}), umask, str(stdin)),
+        target=_call,
+        args=(
+            program,
+            [str(each) for each in arguments],
+            str(folder),
+            dict(environ or {}),
+            umask,
+            {**STREAMS, **(streams or {})},
+        ),
     )
     process.start()
     try:

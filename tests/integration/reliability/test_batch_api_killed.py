@@ -6,14 +6,13 @@ import logging
 import os
 import re
 import signal
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import openai
 import pytest
 
 from batchrun.server import EmbeddedServer, ServerSettings
-from tests.integration.reliability.processes import _CONTEXT, _call_command
+from tests.integration.reliability.processes import COMMAND, batchrun
 from tests.support.recording import Recording
 from tests.support.rows import read_csv, write_csv
 
@@ -43,22 +42,19 @@ class _Kill(logging.Handler):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _killed_command(pattern: str, arguments: Sequence[str], folder: str, environ: Mapping[str, str]) -> None:
+def kill_at(pattern: str) -> None:
+    """Kill this process at a line of the log."""
     logger = logging.getLogger("batchrun")
     logger.setLevel(logging.DEBUG)
     logger.addHandler(_Kill(pattern))
-    _call_command(arguments, folder, environ, 0o022, os.devnull)
 
 
-def _run(folder: Path, url: str, pattern: str = "(?!)") -> int | None:
+def _run(folder: Path, url: str, pattern: str = "(?!)") -> int:
     arguments = ["run", "in.csv", "--model", "m", "--batch-api", "--batch-poll", "0.1", "-o", "out.csv"]
     environ = {"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": url}
-    process = _CONTEXT.Process(target=_killed_command, args=(pattern, arguments, str(folder), environ))
-    process.start()
-    process.join(100)
-    code = process.exitcode
-    process.close()
-    return code
+    program = f"from {__name__} import kill_at; kill_at({pattern!r}); {COMMAND}"
+    with batchrun(folder, *arguments, environ=environ, program=program) as process:
+        return process.wait()
 
 
 @pytest.mark.timeout(300)

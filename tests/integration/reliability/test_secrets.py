@@ -145,12 +145,12 @@ def test_threads_are_their_owners_business(tmp_path: Path) -> None:
     table = Table(tmp_path / "batch", 200, tmp_path / "rows.csv", tmp_path / "batch" / "answers.csv")
     table.input.write_text("question\n" + "".join(f"{row} + 1\n" for row in range(table.rows)))
     arguments: list[str | Path] = ["run", "-", "-o", table.output]
-    with batchrun(table.folder, *arguments, umask=0, stdin=table.input) as process:
+    with batchrun(table.folder, *arguments, umask=0, streams={0: str(table.input)}) as process:
         assert killed_when(process, lambda: table.count(ENDED) >= 20), process.stderr
     files = {path.name for path in table.folder.iterdir()}
     assert files >= {f"answers.csv{ending}" for ending in (".journal", ".journal-wal", ".store", ".input.csv")}
     assert others_may_read(table.folder) <= {"answers.csv.lock"}
-    with batchrun(table.folder, *arguments, umask=0, stdin=table.input) as process:
+    with batchrun(table.folder, *arguments, umask=0, streams={0: str(table.input)}) as process:
         assert process.wait() == 0, process.stderr
     assert others_may_read(table.folder) <= {"answers.csv", "answers.csv.lock"}
 

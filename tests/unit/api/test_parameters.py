@@ -9,12 +9,10 @@ from pathlib import Path
 
 import pytest
 
-import batchrun
 from batchrun.api.parameters import CallersWords, in_python
 from batchrun.errors import BatchRefused, InputError
 from batchrun.job.options import job_options
-
-PACKAGE = Path(batchrun.__file__).parent
+from tests.support.sources import PACKAGE, parsed
 
 
 @pytest.mark.parametrize(
@@ -71,9 +69,8 @@ OF_COMMANDS = {
 """Flags that messages name although no Python function has a parameter for them, and why."""
 
 
-def texts_of(path: Path) -> list[str]:
+def texts_of(tree: ast.Module) -> list[str]:
     """Every text of a module that is not a docstring or the text of a docstring-like expression."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
     documents = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     return [
         node.value
@@ -85,10 +82,10 @@ def texts_of(path: Path) -> list[str]:
 def test_every_message_can_be_said_in_python() -> None:
     """No message of a part that Python code uses names a flag that stays a flag, but for those of other commands."""
     left: dict[str, str] = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
+    for path, tree in parsed().items():
         if path.relative_to(PACKAGE).parts[0] in ("cli", "server"):
             continue
-        for text in texts_of(path):
+        for text in texts_of(tree):
             for flag in re.findall(r"(?<![\w-])--([a-z]+(?:-[a-z]+)*)(?![\w-])", in_python(text)):
                 left[flag] = f"{path.relative_to(PACKAGE)}: {text}"
     assert {flag: text for flag, text in left.items() if flag not in OF_COMMANDS} == {}

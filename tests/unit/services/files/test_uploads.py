@@ -26,6 +26,7 @@ from batchrun.prompts.local_files import LocalFile, matching_files
 from batchrun.records import Attachment
 from batchrun.services.client import Endpoint
 from batchrun.services.deletion import delete_object
+from batchrun.services.files import uploads as uploads_module
 from batchrun.services.files.uploads import Uploads
 from batchrun.services.wire import Wire
 from tests.support.filing import PLACE, Filing, journal_in
@@ -389,9 +390,11 @@ async def test_a_store_that_failed_is_not_used_again(service: Filing, tmp_path: 
         assert len(list(service.client.vector_stores.list())) == number
 
 
-async def test_many_files_go_in_several_requests(tmp_path: Path) -> None:
-    """Services limit the files per request; all are added, and after a crash the rest is."""
-    files = tuple(documents(tmp_path, **{f"n{number}": str(number) for number in range(501)}))
+async def test_many_files_go_in_several_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Services limit the files per request, to 500; all are added, and after a crash the rest is."""
+    assert uploads_module.BATCH_SIZE == 500
+    monkeypatch.setattr(uploads_module, "BATCH_SIZE", 20)
+    files = tuple(documents(tmp_path, **{f"n{number}": str(number) for number in range(21)}))
     inside: list[str] = []
     broken = [True]
 
@@ -402,16 +405,16 @@ async def test_many_files_go_in_several_requests(tmp_path: Path) -> None:
         if what == "POST /vector_stores":
             return json_answer({"id": "vs_1"})
         if what == "POST /vector_stores/vs_1/file_batches":
-            if len(inside) == 500 and broken[0]:
+            if len(inside) == 20 and broken[0]:
                 broken[0] = False
                 return json_answer({"error": {"message": "Overloaded.", "code": None}}, 503)
-            assert len(request.body["file_ids"]) <= 500
+            assert len(request.body["file_ids"]) <= 20
             inside.extend(request.body["file_ids"])
             return json_answer({"id": f"vsfb_{len(inside)}"})
         if what == "GET /vector_stores/vs_1/files":
             start = inside.index(request.query["after"]) + 1 if "after" in request.query else 0
-            page = [{"id": each, "status": "completed"} for each in inside[start : start + 100]]
-            more = start + 100 < len(inside)
+            page = [{"id": each, "status": "completed"} for each in inside[start : start + 10]]
+            more = start + 10 < len(inside)
             return json_answer({"data": page, "last_id": page[-1]["id"], "has_more": more})
         if what.startswith("GET /vector_stores/vs_1"):
             counts = {"in_progress": 0, "completed": len(inside), "failed": 0, "cancelled": 0}
@@ -423,13 +426,13 @@ async def test_many_files_go_in_several_requests(tmp_path: Path) -> None:
         async with aclosing(Wire(Endpoint(server.url, None), Limits(), silence_timeout_s=5)) as wire:
             with pytest.raises(Unavailable, match="Overloaded"):
                 await Uploads(wire, journal, PLACE, tmp_path).vector_store(files, name="x")
-            uploads = server.paths().count("POST /files")
+            sent = server.paths().count("POST /files")
             assert await Uploads(wire, journal, PLACE, tmp_path).vector_store(files, name="x") == "vs_1"
-        assert len(inside) == len(set(inside)) == 501
-        assert server.paths().count("POST /files") == uploads == 501
+        assert len(inside) == len(set(inside)) == 21
+        assert server.paths().count("POST /files") == sent == 21
         assert server.paths().count("POST /vector_stores") == 1
         bodies = [request.body for request in server.requests if request.path.endswith("/file_batches")]
-        assert [len(body["file_ids"]) for body in bodies] == [500, 1, 1]
+        assert [len(body["file_ids"]) for body in bodies] == [20, 1, 1]
         assert "batch_1" in json.dumps(
             [request.body for request in server.requests if request.path == "/v1/vector_stores"]
         )

@@ -1,0 +1,20 @@
+"""The modules of the package, parsed once for all tests that read them."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import batchrun
+
+__all__ = ["PACKAGE", "parsed"]
+
+PACKAGE = Path(batchrun.__file__).parent
+
+
+@cache
+def parsed() -> Mapping[Path, ast.Module]:
+    """Return path → tree of every module of the package, in the order of the paths."""
+    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
