@@ -50,6 +50,11 @@ class DryRunEstimate:
         return self._dry_run.from_cache
 
     @property
+    def at_service(self) -> int:
+        """Rows whose only request is at the service's Batch API, so that they would not be sent."""
+        return self._dry_run.at_service
+
+    @property
     def prompt_tokens(self) -> int:
         """Estimated tokens of all prompts to send."""
         return self._dry_run.prompt_tokens

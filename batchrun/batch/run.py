@@ -40,7 +40,7 @@ from batchrun.batch.service_batch_text import service_batch_facts
 from batchrun.batch.service_notices import ServiceNotices, shutdown_lookup
 from batchrun.batch.signals import obey_signals
 from batchrun.batch.standard_input import keep_standard_input
-from batchrun.batch.work import count_changed_rows, count_paid_twice, oldest_valid_answer, work_of
+from batchrun.batch.work import count_changed_rows, oldest_valid_answer, paid_twice_notice, work_of
 from batchrun.batch.written_output import WrittenOutput
 from batchrun.clock import WallClock, utc_now
 from batchrun.engine import Engine, EngineStatistics, RowTask, RowWork, SkippedRow, Stop
@@ -168,11 +168,8 @@ def _open_journal(plan: Plan, stack: AsyncExitStack, clock: WallClock, notify: C
     # These decide no answer, so they are not in the manifest that is compared.
     selected = selection_record(plan.selection, plan.prompter, journal)
     _note_new_columns(plan, journal, notify)
-    if plan.job.accept_changes and (twice := count_paid_twice(plan, journal)):
-        notify(
-            f"--accept-changes: {rows_text(twice)} changed while at the service's Batch API: asked again, and both "
-            "requests are paid for"
-        )
+    if twice := paid_twice_notice(plan, journal):
+        notify(twice)
     limits = {"rpm": plan.job.rpm, "tpm": plan.job.tpm}
     journal.write_manifest({"limits": limits, "keep": plan.job.keep, **selected})
     if plan.input_name == "-":

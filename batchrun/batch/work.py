@@ -21,6 +21,7 @@ from batchrun.journal import Journal, RowHistory, place_of
 from batchrun.journal.histories import KEYS_AT_ONCE
 from batchrun.prompts.templates import PromptError
 from batchrun.records import Completed, Failed, Prompt, RunEnd
+from batchrun.wording import rows_text
 
 __all__ = [
     "count_changed_rows",
@@ -221,11 +222,11 @@ def count_changed_rows(plan: Plan, journal: Journal) -> int:
     return changed if known else counts.completed + counts.incomplete
 
 
-def count_paid_twice(plan: Plan, journal: Journal) -> int:
-    """Return the number of rows that have a request at the Batch API, but for another prompt or other settings than
-    now."""
-    if not journal.service_batches.open(place_of(journal.read_manifest())):
-        return 0
+def paid_twice_notice(plan: Plan, journal: Journal) -> str | None:
+    """Return a line about rows that have a request at the Batch API, but for another prompt or other settings than
+    now; None if --accept-changes is not given, or there are none."""
+    if not plan.job.accept_changes or not journal.service_batches.open(place_of(journal.read_manifest())):
+        return None
     open_rows = 0
     for row_key, _, prompt in prompts_of(plan.source, plan.prompter):
         history = journal.history(row_key)
@@ -234,7 +235,12 @@ def count_paid_twice(plan: Plan, journal: Journal) -> int:
         fingerprint = UNASKED if isinstance(prompt, PromptError) else prompt.fingerprint
         is_open = journal.service_batches.line_state(history.last.run_id) == "open"
         open_rows += is_open and history.last_fingerprint != fingerprint
-    return open_rows
+    if not open_rows:
+        return None
+    return (
+        f"--accept-changes: {rows_text(open_rows)} changed while at the service's Batch API: asked again, and both "
+        "requests are paid for"
+    )
 
 
 def oldest_valid_answer(job: Job, clock: WallClock) -> datetime | None:

@@ -19,6 +19,7 @@ from batchrun.batch.row_numbers import RowNumbers
 from batchrun.batch.work import (
     count_changed_rows,
     oldest_valid_answer,
+    paid_twice_notice,
     refused_before,
     remaining_task,
     with_finished_runs,
@@ -35,7 +36,7 @@ from batchrun.journal.open import objection
 from batchrun.pricing import MatchedPrice, PriceFacts, no_price_text
 from batchrun.prompts.combinations import combinations_notice
 from batchrun.prompts.templates import PromptError
-from batchrun.records import Prompt, Row
+from batchrun.records import Attempt, Prompt, Row
 from batchrun.wording import FREE, dollars, rows_text
 
 __all__ = ["DryRun", "DryRunFacts", "check_lines", "dry_run", "dry_run_facts", "dry_run_lines"]
@@ -63,6 +64,7 @@ class DryRun:
         finished_before: rows with a valid outcome in the journal.
         asked_alike: rows that would get the answer of another row (--dedupe).
         from_cache: rows that would get the answer of another batch (--cache).
+        at_service: rows whose only request is at the service's Batch API.
         unaskable: error_type → rows whose prompt cannot be made.
         examples: the first of those rows, one line each.
         problems: what would stop the batch before its first row, one line each.
@@ -92,6 +94,7 @@ class DryRun:
     finished_before: int = 0
     asked_alike: int = 0
     from_cache: int = 0
+    at_service: int = 0
     runs: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -208,6 +211,8 @@ def _count_rows(plan: Plan, clock: WallClock, guess: TokenGuess, estimate: DryRu
                 estimate.finished_before += 1
                 if cache is not None:
                     cache.key_of(prompt)  # the rows that ask the same are counted
+            elif task.last is not None and _is_at_service(plan, task.last, journal):
+                estimate.at_service += 1
             elif prompt.fingerprint in sent:
                 estimate.asked_alike += 1
             elif cache is not None and _is_cached(task, cache):
@@ -218,6 +223,13 @@ def _count_rows(plan: Plan, clock: WallClock, guess: TokenGuess, estimate: DryRu
                     estimate.to_replace += 1
             if plan.job.dedupe and prompt.thread_id is None:
                 sent.add(prompt.fingerprint)
+
+
+def _is_at_service(plan: Plan, last: Attempt, journal: Journal | None) -> bool:
+    """Return whether a run would only wait for the row's answer from the Batch API."""
+    if journal is None or plan.has_several_runs or last.run_ended:
+        return False
+    return journal.service_batches.line_state(last.run_id) == "open"
 
 
 def _is_for_fallback(plan: Plan, journal: Journal | None, prompt: Prompt, history: RowHistory) -> bool:
@@ -256,6 +268,8 @@ def _journal(plan: Plan, stack: ExitStack, estimate: DryRun) -> Journal | None:
     )
     if refusal is not None:
         estimate.problems.append(f"{plan.paths.journal} {refusal}")
+    if twice := paid_twice_notice(plan, journal):
+        estimate.notices = (*estimate.notices, twice)
     return journal
 
 
@@ -286,6 +300,7 @@ class DryRunFacts(TypedDict):
     finished_before: int
     asked_alike: int
     from_cache: int
+    at_service: int
     unaskable: dict[str, int]
     examples: list[str]
     problems: list[str]
@@ -316,6 +331,7 @@ def dry_run_facts(estimate: DryRun) -> DryRunFacts:
         "finished_before": estimate.finished_before,
         "asked_alike": estimate.asked_alike,
         "from_cache": estimate.from_cache,
+        "at_service": estimate.at_service,
         "unaskable": dict(estimate.unaskable.most_common()),
         "examples": estimate.examples,
         "problems": estimate.problems,
@@ -376,6 +392,7 @@ def _work_text(estimate: DryRun) -> str:
         (estimate.finished_before, "from an earlier run"),
         (estimate.asked_alike, "duplicates of other rows"),
         (estimate.from_cache, "in the cache"),
+        (estimate.at_service, "at the service's Batch API"),
         (estimate.unaskable.total(), "cannot be sent"),
         (estimate.skipped, "skipped"),
     )

@@ -270,14 +270,18 @@ async def test_what_changes_at_the_service_is_said(tmp_path: Path) -> None:
     are paid for twice, and cleanup that the files of open batches are kept."""
     with serving(tmp_path, PLAIN + FOREVER) as url:
         await run(tmp_path, url, no_wait=True)
+        again = make_job({"model": "m", "prices": PRICES, "base_url": url, "batch_api": True})
+        estimate = dry_run(make_plan(again, tmp_path / "in.csv", KEY, tmp_path / "out.csv"))
+        assert (estimate.to_ask, estimate.at_service, estimate.notices) == (0, 6, ())
         with pytest.raises(JournalMismatch, match=r"6 requests are at the service's Batch API: .* paid for twice"):
             await run(tmp_path, url, no_wait=True, model="n")
         job = make_job({"model": "n", "prices": PRICES, "base_url": url, "batch_api": True, "no_wait": True,
                         "accept_changes": True})  # fmt: skip
         said: list[str] = []
+        expected = "--accept-changes: 6 rows changed while at the service's Batch API: asked again, and both requests are paid for"
+        assert expected in dry_run(make_plan(job, tmp_path / "in.csv", KEY, tmp_path / "out.csv")).notices
         await run_batch(make_plan(job, tmp_path / "in.csv", KEY, tmp_path / "out.csv"), KEY, notify=said.append)
-        assert said == ["--accept-changes: 6 rows changed while at the service's Batch API: asked again, and both "
-                        "requests are paid for"]  # fmt: skip
+        assert said == [expected]
         line = cleanup_line(await clean_up(tmp_path / "out.csv", make_job({}), KEY))
         assert "2 batches are open at the service's Batch API: their files are kept" in line
         assert f"cancel with batchrun cancel {tmp_path / 'out.csv'}" in line
