@@ -61,7 +61,7 @@ class Health:
     """The state of the service, as the replies to all rows show it.
 
     Mutable state: `slots`; `_away`, consecutive requests that found no service, and `_away_s`, loop time of the first;
-    `_words`, replies of any kind so far; the probe (`_probing`, `_probe_s`, when the next is due, `_probe_wait_s`);
+    `_words`, replies of any kind so far; the probe (`probing`, `_probe_s`, when the next is due, `_probe_wait_s`);
     `_reached`, set with the first reply; `held_until_s`, until when no row sends, and `_next_s`, when the next row may
     send after that; `_refused_s`, loop time of the first rate limit since the last answer; `_refusals`, bursts since
     then; `_own_hold_s`, when the wait of the last burst began; `_sent` and `_limited`, recent attempts since then, and
@@ -77,7 +77,7 @@ class Health:
         self.slots = slots
         self._max_outage_s = max_outage_s
         self._away, self._away_s, self._words = 0, 0.0, 0
-        self._probing, self._probe_s, self._probe_wait_s = False, 0.0, FIRST_PROBE_S
+        self.probing, self._probe_s, self._probe_wait_s = False, 0.0, FIRST_PROBE_S
         self._reached = False
         self.held_until_s = self._next_s = -math.inf
         self._refused_s: float | None = None
@@ -102,7 +102,7 @@ class Health:
         held_s = max(self.held_until_s, self._next_s) - now_s
         if not self.away:
             return held_s
-        return math.inf if self._probing else max(held_s, self._probe_s - now_s)
+        return math.inf if self.probing else max(held_s, self._probe_s - now_s)
 
     @property
     def abreast(self) -> float:
@@ -111,7 +111,7 @@ class Health:
 
     def sending(self, now_s: float) -> None:
         """Count a row that begins to send; in an outage it is the probe."""
-        self._probing = self.away
+        self.probing = self.away
         self._sent, self._limited = self._sent * RECENT_FADE + 1, self._limited * RECENT_FADE
         if now_s < self.held_until_s + SPREAD_S:
             self._next_s = now_s + SPREAD_S / self.slots.capacity
@@ -184,8 +184,8 @@ class Health:
     def left(self, now_s: float) -> None:
         """Count a row that has left the service. A probe that showed nothing about the service is followed by
         another."""
-        if self._probing:
-            self._probing = False
+        if self.probing:
+            self.probing = False
             self._probe_s = now_s + self._probe_wait_s
 
     # -- outages ------------------------------------------------------------------------------------------
@@ -194,7 +194,7 @@ class Health:
         """Count a reply of any kind: the service is available."""
         self._reached = True
         self._words += 1
-        self._away, self._probing, self._probe_wait_s = 0, False, FIRST_PROBE_S
+        self._away, self.probing, self._probe_wait_s = 0, False, FIRST_PROBE_S
 
     def _unavailable(self, fault: Unavailable, trouble: Trouble, now_s: float) -> str | None:
         self._reached = self._reached or fault.connected
@@ -212,12 +212,12 @@ class Health:
         if now_s - self._away_s >= limit_s:
             option = " (--max-outage)" if self._reached or limit_s == self._max_outage_s else ""
             return f"the service has been unavailable for {limit_s:g} s{option}: {fault}"
-        if self._probing or self._away == OUTAGE_AFTER:
+        if self.probing or self._away == OUTAGE_AFTER:
             wait_s = max(self._probe_wait_s, min(fault.retry_after_s or 0.0, MAX_HOLD_S))
             # The last probe is sent when the time is up, not after it.
             self._probe_s = min(now_s + wait_s, max(self._away_s + limit_s, now_s + FIRST_PROBE_S))
             self._probe_wait_s = min(2 * self._probe_wait_s, MAX_PROBE_S)
-        self._probing = False
+        self.probing = False
         return None
 
     # -- rate limits --------------------------------------------------------------------------------------

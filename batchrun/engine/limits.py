@@ -8,8 +8,7 @@ submissions count too and nothing can bypass the limits.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
@@ -22,13 +21,13 @@ from batchrun.engine.durations import parse_reset
 from batchrun.engine.health import PROBERS, Health, Trouble
 from batchrun.engine.pacer import Pacer, TokenEstimate
 from batchrun.engine.slots import START, SlotPolicy
+from batchrun.engine.stopwatch import Stopwatch
 from batchrun.engine.trace import health_trace
 from batchrun.errors import NEVER_TRIED, ServiceFault
 from batchrun.token_usage import Usage
 
-__all__ = ["NEVER_TRIED", "CoolDown", "Lease", "Limits", "LimitsStatistics", "Stopwatch", "Waiting"]
+__all__ = ["NEVER_TRIED", "CoolDown", "Lease", "Limits", "LimitsStatistics", "Waiting"]
 
-OVERSLEPT_S = 0.5
 RATE_LIMITED = "rate_limit_exceeded"
 """Error type of a rate limit, the usual reason of a cool-down."""
 REPORTED_S = 1.0
@@ -41,65 +40,6 @@ CoolDown: TypeAlias = Callable[[float, str], None]
 """(seconds, reason): called when all rows begin to wait."""
 
 _current_lease: ContextVar[Lease | None] = ContextVar("batchrun_lease", default=None)
-
-
-class Stopwatch:
-    """Measures the seconds that a row is in flight, without its waits for limits, and cancels the row at a time limit.
-
-    Mutable state: `elapsed_s` over finished laps; the cancel scope and the start of the current lap; `overslept`: the
-    last lap ended long after its deadline, so this process was suspended, and the row's own time is unknown.
-    """
-
-    def __init__(self, limit_s: float) -> None:
-        self.limit_s = limit_s
-        self.elapsed_s = 0.0
-        self.overslept = False
-        self._scope: anyio.CancelScope | None = None
-        self._lap_started_s = 0.0
-
-    def running(self) -> Stopwatch:
-        """Count the time spent in `with stopwatch.running() as scope`; cancel the block at the time limit
-        (`scope.cancelled_caught`)."""
-        return self
-
-    def __enter__(self) -> anyio.CancelScope:
-        self._lap_started_s = now_s = loop_time()
-        scope = anyio.CancelScope(deadline=now_s + max(0.0, self.limit_s - self.elapsed_s))
-        scope.__enter__()
-        self._scope = scope
-        return scope
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        scope, self._scope = self._scope, None
-        assert scope is not None
-        now_s = loop_time()
-        self.overslept = now_s - scope.deadline > OVERSLEPT_S
-        self.elapsed_s = 0.0 if self.overslept else self.elapsed_s + now_s - self._lap_started_s
-        return scope.__exit__(kind, error, trace)
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Do not count the time spent inside. Outside of `running` nothing counts anyway."""
-        if self._scope is None:
-            yield
-            return
-        self._pause()
-        try:
-            yield
-        finally:
-            self._resume()
-
-    def _pause(self) -> None:
-        assert self._scope is not None
-        self._scope.deadline = float("inf")
-        self.elapsed_s += loop_time() - self._lap_started_s
-
-    def _resume(self) -> None:
-        assert self._scope is not None
-        self._lap_started_s = loop_time()
-        self._scope.deadline = self._lap_started_s + max(0.0, self.limit_s - self.elapsed_s)
 
 
 class Lease:
@@ -232,7 +172,8 @@ class Limits:
             lease = Lease(self, prompt_chars, reserved, self._row_timeout_s)
             await self.next_attempt(lease)
             try:
-                await self._permit_request()
+                if self._request_pacer is not None or self._cool_down_s() > 0:
+                    await self._permit_request()
             except BaseException:
                 self._give_back(lease)
                 raise
@@ -324,7 +265,8 @@ class Limits:
         if lease is not None and lease.has_turn:
             lease.has_turn = False
             self._at_service -= 1
-            self.health.left(loop_time())
+            if self.health.probing:
+                self.health.left(loop_time())
         self._changed.set()
 
     def close(self) -> None:
@@ -422,7 +364,9 @@ class Limits:
         )
 
     def _cool_down_s(self) -> float:
-        return self.health.held_until_s - loop_time()
+        """Return the remaining seconds of the cool-down, negative after its end. Without any, no clock is read."""
+        held_until_s = self.health.held_until_s
+        return held_until_s if held_until_s == -math.inf else held_until_s - loop_time()
 
     def _release(self, lease: Lease) -> None:
         self._in_use -= 1

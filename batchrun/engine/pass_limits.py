@@ -9,7 +9,8 @@ from typing import Final, Literal
 import anyio
 
 from batchrun.clock import loop_time
-from batchrun.engine.limits import NEVER_TRIED, Lease, Limits, Stopwatch
+from batchrun.engine.limits import NEVER_TRIED, Lease, Limits
+from batchrun.engine.stopwatch import Stopwatch
 from batchrun.errors import ServiceFault
 from batchrun.token_usage import Usage
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import replace
 
 import anyio
@@ -67,16 +68,17 @@ class RowRun:
         self.is_deferred = False
         context.tally.created_again += self.attempts.is_repeat
 
-    async def outcome(self) -> Outcome | None:
+    def outcome(self) -> Awaitable[Outcome | None]:
         """Run the row; return its outcome, or None if the batch stopped before the row ended or its reply comes later.
 
         Raises:
             BatchRefused: every other row would end the same way.
             OutputError: the journal cannot be written.
         """
-        if self._prompt.thread_id is None:
-            return await self._ask_models()
-        async with self._context.locks(self._prompt.thread_id):
+        return self._ask_models() if self._prompt.thread_id is None else self._ask_in_turn(self._prompt.thread_id)
+
+    async def _ask_in_turn(self, thread_id: str) -> Outcome | None:
+        async with self._context.locks(thread_id):
             return None if self._context.stopped.is_set() else await self._ask_models()
 
     async def _ask_models(self) -> Outcome | None:
@@ -130,7 +132,9 @@ class RowRun:
             if context.trace is not None:
                 context.trace.begin(self._prompt.row_key, attempts.current.number)
             try:
-                reply = await self._attempt()
+                reply: Reply | None = None  # if the time runs out, the block is left without one
+                with self._lease.stopwatch.running():
+                    reply = await self._reply()
                 if reply is None and self._lease.stopwatch.overslept:
                     raise Silence("this process was suspended while the row was in flight", error_type="suspended")
             except ServiceFault as fault:
@@ -151,19 +155,11 @@ class RowRun:
                 return reply
         return None
 
-    async def _begin_attempt(self) -> bool:
+    def _begin_attempt(self) -> Awaitable[bool]:
         redo, self._redo_from_turn = self._redo_from_turn, None
-        turn = self._exchange.turn.number
-        return await self._context.begin_attempt(self._lease, self._prompt, self.attempts, turn, redo)
+        return self._context.begin_attempt(self._lease, self._prompt, self.attempts, self._exchange.turn.number, redo)
 
     # -- one attempt ----------------------------------------------------------------------------------------
-
-    async def _attempt(self) -> Reply | None:
-        """Return the reply to the exchange at hand; None if the row's time ran out."""
-        reply: Reply | None = None
-        with self._lease.stopwatch.running():
-            reply = await self._reply()
-        return reply  # noqa: RET504 - the block is left without a reply when the time runs out
 
     async def _reply(self) -> Reply:
         """Make or follow the run, and answer its function calls until it makes no more."""
@@ -251,8 +247,8 @@ class RowRun:
         context.journal.record_fault(self._prompt.row_key, attempts.current.number, fault)
 
     def _trace_fault(self, fault: ServiceFault, decision: RetryAfter | GiveUp) -> None:
-        if self._context.trace is not None:
-            self._context.trace.fault(self._prompt.row_key, self.attempts.current.number, fault, decision)
+        if (trace := self._context.trace) is not None:
+            trace.fault(self._prompt.row_key, self.attempts.current.number, fault, decision)
 
     def _replaces(self, reply: Reply) -> bool:
         """Return whether a run ended so that another one is made at once, and prepare that one."""
@@ -261,7 +257,10 @@ class RowRun:
             is_replaced = self.attempts.follows_earlier_run
         else:
             # Another run would call the functions again, and a second empty answer is final.
-            is_replaced = reply.reason == EMPTY_ANSWER and not (self._calls.outputs or self._was_empty())
+            prompt, turn = self._prompt, self._exchange.turn.number
+            is_replaced = reply.reason == EMPTY_ANSWER and not (
+                self._calls.outputs or self._context.journal.was_empty(prompt.row_key, prompt.fingerprint, turn)
+            )
         if is_replaced:
             error = reply.error or "the answer is empty"
             fault = ServiceFault(error, error_type=str(reply.reason), run_ended=True, usage=reply.usage)
@@ -269,10 +268,6 @@ class RowRun:
             self._trace_fault(fault, RetryAfter(0.0, shared=False))
             self._retry(fault)
         return is_replaced
-
-    def _was_empty(self) -> bool:
-        prompt = self._prompt
-        return self._context.journal.was_empty(prompt.row_key, prompt.fingerprint, self._exchange.turn.number)
 
     def _retry(self, fault: ServiceFault) -> None:
         makes_another_run = self.attempts.retry(fault)
@@ -436,8 +431,7 @@ class RowRun:
         Args:
             failed: the reply of the run that failed; None if none did.
         """
-        extras = {**(self._dialogue.extras(failed) or {}), **self._calls.counts()}
-        return extras or None
+        return {**(self._dialogue.extras(failed) or {}), **self._calls.counts()} or None
 
     def _ids(self) -> tuple[str | None, str | None]:
         """Return the ids of the thread and the run at hand, or else of the last run that ended."""

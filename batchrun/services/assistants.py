@@ -20,6 +20,7 @@ from batchrun.records import EMPTY_ANSWER, Attempt, Exchange, JsonDict, JsonObje
 from batchrun.services.assistants_replies import (
     ENDED,
     TERMINAL,
+    has_text_only,
     id_of,
     ids_of,
     is_by_assistant,
@@ -36,7 +37,7 @@ from batchrun.services.own_settings import RequestSettings, metadata_of
 from batchrun.services.parameters import with_tools
 from batchrun.services.polling import pages, poll
 from batchrun.services.reasoning import separated_messages
-from batchrun.services.reply_fields import billed, in_path, loaded, mapping, name, objects
+from batchrun.services.reply_fields import Billed, in_path, loaded, mapping, name, objects
 from batchrun.services.translation import bad_reply, fault_of_error_body
 from batchrun.services.usage import usage_of_tokens
 from batchrun.services.wire import BETA, EventReader, RequestBody, Wire
@@ -292,6 +293,8 @@ class AssistantsService:
         """
         own, settings = exchange.own, self._settings
         is_users = settings.assistant_id is not None
+        if own is None and not is_users:
+            return {}
         found: dict[str, str | None] = {}
         if is_users:
             found |= {"model": settings.model, "instructions": settings.instructions}
@@ -354,14 +357,14 @@ class AssistantsService:
         if stream.run_id is None:
             stream.thread_id, stream.run_id = ids_of(body)
             on_ids(stream.thread_id, stream.run_id)
-        with billed(lambda: usage_of_tokens(body.get("usage"))):
+        with Billed(lambda: usage_of_tokens(body.get("usage"))):
             if status_of(body) in ENDED and event != "json":
                 stream.run = body
 
     async def _poll_run(self, exchange: Exchange, thread_id: str, run_id: str) -> Reply:
         """Poll a run until it ends or waits for functions."""
         run = await poll(self._wire, _run_path(thread_id, run_id), BETA, lambda run: status_of(run) in ENDED)
-        with billed(usage_of_tokens(run.get("usage"))):
+        with Billed(usage_of_tokens(run.get("usage"))):
             listed = pages(self._wire, f"/threads/{in_path(thread_id)}/messages", BETA, run_id=run_id)
             messages = [message async for message in listed if is_by_assistant(message)]
         # The listed messages include those from before the run waited for outputs.
@@ -376,20 +379,21 @@ class AssistantsService:
         settings, files = self._settings.for_row(exchange.own), self._row_files
         messages = [*exchange.partial, *messages]
         usage = usage_of_tokens(run.get("usage"))
-        with billed(usage):
+        with Billed(usage):
             answers, reasoning = separated_messages(messages)
             reply = reply_of_run(run, answers, usage, parameters=settings.parameters, secrets=self._wire.secrets)
             if reply.waiting:
                 return replace(reply, history=tuple(messages))
             wants_steps = files is not None and files.code_interpreter
             steps = await self._steps(run) if wants_steps and (messages or reply.reason == EMPTY_ANSWER) else []
-        produced = [*produced_in_messages(messages), *produced_by_steps(steps)]
+        is_plain = has_text_only(messages)
+        produced = [*(() if is_plain else produced_in_messages(messages)), *produced_by_steps(steps)]
         if reply.reason == EMPTY_ANSWER and produced:
             reply = replace(reply, status="completed", reason=None)
         names = files.names if files is not None else None
         extras = extras_of(
             settings.keep,
-            citations=citations_of_messages(answers, names, with_files=files is None),
+            citations=() if is_plain else citations_of_messages(answers, names, with_files=files is None),
             reasoning=reasoning,
             raw={"run": run, "messages": messages, **({"steps": steps} if wants_steps else {})},
         )

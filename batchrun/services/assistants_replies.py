@@ -26,6 +26,7 @@ from batchrun.token_usage import Usage
 __all__ = [
     "ENDED",
     "TERMINAL",
+    "has_text_only",
     "id_of",
     "ids_of",
     "is_by_assistant",
@@ -99,7 +100,6 @@ def reply_of_run(
         ServiceFault: the run failed in a way that another run may cure, or that concerns the whole batch.
     """
     model, status = name(run.get("model")), status_of(run)
-    refused = any(part.get("type") == "refusal" for message in messages for part in objects(message.get("content")))
     response = "\n\n".join([message_text(message) for message in messages])
     if status == "requires_action":
         return Reply("requires_action", response, calls=_calls_of(run), waiting=True, model=model)
@@ -119,7 +119,7 @@ def reply_of_run(
     end, why = end_of_completed(
         response,
         usage,
-        refused=refused,
+        refused=any(part.get("type") == "refusal" for message in messages for part in objects(message.get("content"))),
         parameters=parameters if not run.get("incomplete_details") else None,
     )
     return Reply(end, response, usage, model, why)
@@ -156,6 +156,15 @@ def _calls_of(run: JsonObject) -> tuple[ToolCall, ...]:
 def is_by_assistant(message: JsonObject) -> bool:
     """Return whether the assistant wrote a message."""
     return required(message.get("role"), "the role of a message") == "assistant"
+
+
+def has_text_only(messages: Sequence[JsonObject]) -> bool:
+    """Return whether messages have nothing but text: no annotations, images or refusals."""
+    for message in messages:
+        for part in objects(message.get("content")):
+            if part.get("type") != "text" or mapping(part.get("text")).get("annotations"):
+                return False
+    return True
 
 
 def message_text(message: JsonObject) -> str:

@@ -14,8 +14,8 @@ from batchrun.services.finish_reason import BROKEN, end_of_completed, meaning_of
 from batchrun.services.kept import extras_of, tier_of
 from batchrun.services.reasoning import REASONING_FIELDS, reasoning_of_part
 from batchrun.services.reply_fields import (
+    Billed,
     arguments,
-    billed,
     cleaned,
     count,
     mapping,
@@ -115,7 +115,7 @@ class Completion:
         for source in ("citations", "search_results"):
             if found := chunk.get(source):
                 self.sources[source] = cleaned(found)
-        with billed(lambda: usage_of_tokens(self.usage)) if self.usage else nullcontext():
+        with Billed(lambda: usage_of_tokens(self.usage)) if self.usage else nullcontext():
             for choice in members(chunk.get("choices"), "`choices`"):
                 if not count(choice.get("index")):
                     self._add_choice(choice)
@@ -222,7 +222,7 @@ class Completion:
         carries = keep or thought or tier or self.reasoning or self.annotations or self.sources
         extras = self._extras(keep, thought, len(whole) - len(answer), tier, raw) if carries else None
         if self.calls:
-            with billed(usage):
+            with Billed(usage):
                 calls = [_call_message(self.calls[index], index) for index in sorted(self.calls)]
             requested = tuple(
                 ToolCall(call["id"], call["function"]["name"], call["function"]["arguments"]) for call in calls

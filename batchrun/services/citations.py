@@ -203,7 +203,7 @@ def _message_parts(messages: Iterable[JsonObject]) -> Iterator[tuple[int, JsonOb
         begun = offset
         for part in objects(message.get("content")):
             text = part.get("text")
-            if part.get("type") == "text" and isinstance(text, Mapping):
+            if part.get("type") == "text" and isinstance(text, dict):
                 yield offset, text
                 offset += len(name(text.get("value")) or "") + 1
             elif part.get("type") == "refusal":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 
 import httpx2
@@ -162,10 +162,12 @@ class _Hooks:
         if not self.route.leads_away(response.request) and not is_beside(response.request):
             self.observe(response.status_code, response.headers)
 
-    async def lean_before(self, request: httpx2.Request) -> None:
+    def lean_before(self, request: httpx2.Request) -> Awaitable[None]:
+        return self._logged_before(request) if self.is_logged else self._limits.request()
+
+    async def _logged_before(self, request: httpx2.Request) -> None:
         await self._limits.request()
-        if self.is_logged:
-            await mark_sent(request)
+        await mark_sent(request)
 
     def lean_after(self, status: int, headers: Mapping[str, str]) -> None:
         self.route.answered()

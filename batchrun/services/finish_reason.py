@@ -67,8 +67,8 @@ def end_of_completed(
     if refused:
         return "incomplete", REFUSAL
     written = usage.completion_tokens
-    is_at_limit = parameters is not None and any(parameters.get(name) == written for name in _LIMIT_PARAMETERS)
-    if is_at_limit and written is not None and written > SMALL_LIMIT:
+    is_long = written is not None and written > SMALL_LIMIT
+    if parameters and is_long and written in map(parameters.get, _LIMIT_PARAMETERS):
         return "incomplete", CUT
     if not more and _is_blank(text):
         return "incomplete", EMPTY_ANSWER

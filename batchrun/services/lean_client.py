@@ -16,11 +16,10 @@ from __future__ import annotations
 
 import json
 import ssl
-import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import aiohttp
 import httpx2
@@ -29,10 +28,10 @@ import yarl
 from multidict import CIMultiDict
 from openai import AsyncAzureOpenAI, AsyncOpenAI
 
-from batchrun.services.lean_exchange import Reply, Target, exchange, is_possible
-from batchrun.services.reply_size import MAX_REPLY_BYTES, bound, too_large
+from batchrun.services.lean_exchange import Target, exchange, is_possible
+from batchrun.services.lean_reply import CONNECTION_ERRORS, LeanResponse, full_response, mapped
 
-__all__ = ["LeanAzureOpenAI", "LeanHttpClient", "LeanOpenAI", "LeanRequest", "LeanResponse", "can_be_lean"]
+__all__ = ["LeanAzureOpenAI", "LeanHttpClient", "LeanOpenAI", "LeanRequest", "can_be_lean"]
 
 _MAX_KINDS = 256
 """Kinds of requests that are kept: one for each path, model, key and timeout."""
@@ -102,103 +101,6 @@ class LeanRequest(httpx2.Request):
         )
 
 
-class LeanResponse(httpx2.Response):
-    """A reply with status 200, over aiohttp's own. Read it by `aread` and `content`, or by `aiter_raw`, then close it.
-
-    Mutable state: the body, once it has been read.
-    """
-
-    def __init__(self, request: LeanRequest, reply: Reply) -> None:
-        # Not the base class's initialisation, which is what costs time.
-        self.status_code = reply.status
-        self.headers = cast(httpx2.Headers, reply.headers)
-        self._of: httpx2.Request = request
-        self._reply = reply
-        self._bytes: bytes | None = None
-
-    @property
-    def request(self) -> httpx2.Request:
-        """The request that was answered."""
-        return self._of
-
-    @request.setter
-    def request(self, value: httpx2.Request) -> None:
-        self._of = value
-
-    @property
-    def content(self) -> bytes:
-        """The body, decompressed."""
-        if self._bytes is None:
-            raise httpx2.ResponseNotRead()
-        return self._bytes
-
-    @property
-    def text(self) -> str:
-        """The body as text."""
-        return self.content.decode("utf-8", "replace")
-
-    def raise_for_status(self) -> httpx2.Response:
-        """Return the response: its status is 200."""
-        return self
-
-    async def aread(self) -> bytes:
-        """Read the body to its end, and give the connection back.
-
-        Raises:
-            httpx2.TransportError: the connection broke, or nothing arrived in time.
-            PermanentFault: the body is larger than `MAX_REPLY_BYTES`, even if only when decompressed.
-        """
-        if self._bytes is None:
-            pieces, size = [], 0
-            content = self._reply.content
-            try:
-                while piece := await content.readany():
-                    pieces.append(piece)
-                    size += len(piece)
-                    if size > MAX_REPLY_BYTES:
-                        raise too_large()
-            except _CONNECTION_ERRORS as exc:
-                self._reply.close()
-                raise mapped(exc) from exc
-            except BaseException:
-                self._reply.close()
-                raise
-            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            self._reply.release()
-            self._bytes = _gunzipped(body) if "content-encoding" in self.headers else body
-        return self._bytes
-
-    async def aiter_raw(self, chunk_size: int | None = None) -> AsyncGenerator[bytes]:  # noqa: ARG002 the base's
-        """Yield the bytes as they arrive.
-
-        Raises:
-            httpx2.TransportError, PermanentFault: as `aread`.
-        """
-        size = 0
-        content = self._reply.content
-        try:
-            while piece := await content.readany():
-                size += len(piece)
-                if size > MAX_REPLY_BYTES:
-                    raise too_large()
-                yield piece
-        except _CONNECTION_ERRORS as exc:
-            self._reply.close()
-            raise mapped(exc) from exc
-        except BaseException:
-            self._reply.close()
-            raise
-
-    @property
-    def is_at_end(self) -> bool:
-        """Whether all bytes have been read, so that the connection is free already."""
-        return self._reply.content.at_eof()
-
-    async def aclose(self) -> None:
-        """Give the connection back if the body has been read to its end; else close it."""
-        self._reply.release()
-
-
 class LeanHttpClient(openai.DefaultAioHttpClient):
     """The SDK's HTTP client over aiohttp, which sends a `LeanRequest` without its own detours.
 
@@ -221,10 +123,16 @@ class LeanHttpClient(openai.DefaultAioHttpClient):
         if options or self.transport is None:
             return await super().send(request.full(), stream=stream, **options)
         await self.before(request)
-        reply = await self._exchange(request)
+        try:
+            reply = await exchange(
+                self._session(), request.kind.target, request.own, request.content, lean=_HAS_EXCHANGE
+            )
+        except CONNECTION_ERRORS as exc:
+            raise mapped(exc) from exc
         coding = reply.headers.get("content-encoding")
         is_plain = coding is None or (coding == "gzip" and not stream)
-        response = LeanResponse(request, reply) if reply.status == 200 and is_plain else _full(request, reply)
+        is_lean = reply.status == 200 and is_plain
+        response = LeanResponse(request, reply) if is_lean else full_response(request.full(), reply)
         try:
             self.after(reply.status, reply.headers)
             if not stream:
@@ -234,15 +142,13 @@ class LeanHttpClient(openai.DefaultAioHttpClient):
             raise
         return response
 
-    async def _exchange(self, request: LeanRequest) -> Reply:
-        if not isinstance(self.transport.client, aiohttp.ClientSession):
-            self.transport.client = self.transport.get_client()  # in the loop, as the transport itself does
-        try:
-            return await exchange(
-                self.transport.client, request.kind.target, request.own, request.content, lean=_HAS_EXCHANGE
-            )
-        except _CONNECTION_ERRORS as exc:
-            raise mapped(exc) from exc
+    def _session(self) -> aiohttp.ClientSession:
+        found = self.transport.client
+        if isinstance(found, aiohttp.ClientSession):
+            return found
+        made: aiohttp.ClientSession = self.transport.get_client()  # in the loop, as the transport itself does
+        self.transport.client = made
+        return made
 
 
 def can_be_lean(transport: object) -> bool:
@@ -388,61 +294,3 @@ def _kind_of(request: httpx2.Request, timeout: object) -> _Kind:
         sock_connect=seconds.get("connect"), sock_read=seconds.get("read"), connect=seconds.get("pool")
     )
     return _Kind(request.url, Target(yarl.URL(str(request.url)), headers, timeouts), timeout, request.extensions)
-
-
-# -- replies that the HTTP client reads ----------------------------------------------------------------------
-
-
-class _Stream(httpx2.AsyncByteStream):
-    def __init__(self, reply: Reply) -> None:
-        self._reply = reply
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        try:
-            while piece := await self._reply.content.readany():
-                yield piece
-        except _CONNECTION_ERRORS as exc:
-            raise mapped(exc) from exc
-
-    async def aclose(self) -> None:
-        self._reply.release()
-
-
-def _full(request: LeanRequest, reply: Reply) -> httpx2.Response:
-    """Return a reply as the HTTP client makes it, not read yet."""
-    response = httpx2.Response(
-        reply.status,
-        headers=reply.raw_headers,
-        stream=_Stream(reply),
-        request=request.full(),
-        extensions={"http_version": b"HTTP/1.1", "reason_phrase": (reply.reason or "").encode()},
-    )
-    bound(response)
-    return response
-
-
-def _gunzipped(body: bytes) -> bytes:
-    """
-    Raises:
-        httpx2.DecodingError: the body is not one complete gzip stream.
-        PermanentFault: it is larger than `MAX_REPLY_BYTES`.
-    """
-    decoder = zlib.decompressobj(16 + zlib.MAX_WBITS)
-    try:
-        plain = decoder.decompress(body, MAX_REPLY_BYTES + 1)
-    except zlib.error as exc:
-        raise httpx2.DecodingError(str(exc)) from exc
-    if len(plain) > MAX_REPLY_BYTES:
-        raise too_large()
-    return plain
-
-
-_CONNECTION_ERRORS = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError)
-"""aiohttp's errors for which the HTTP client has its own, which the SDK knows. Others are raised as they are."""
-
-
-def mapped(exc: aiohttp.ClientError) -> httpx2.TransportError:
-    """Return the HTTP client's error for one of `_CONNECTION_ERRORS`, as the SDK's transport does."""
-    if isinstance(exc, aiohttp.SocketTimeoutError):
-        return httpx2.ReadTimeout(str(exc))
-    return (httpx2.ReadError if isinstance(exc, aiohttp.ClientPayloadError) else httpx2.ConnectTimeout)(str(exc))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, Final, TypeAlias
 
 import aiohttp
@@ -152,9 +152,9 @@ def is_possible() -> bool:
     )
 
 
-async def exchange(
+def exchange(
     session: aiohttp.ClientSession, target: Target, own: Mapping[str, str], body: bytes, *, lean: bool
-) -> Reply:
+) -> Awaitable[Reply]:
     """Send a POST, and return its reply when the head has arrived.
 
     Args:
@@ -170,20 +170,10 @@ async def exchange(
         jar = session.cookie_jar
         head = target.head(own, len(body), _cookies(jar, target.url) if len(jar) else None)
         if head is not None:
-            try:
-                reply = await _sent(connector, request, target.timeouts, head + body)
-            except aiohttp.ClientError:
-                raise
-            except OSError as exc:
-                if exc.errno is None and isinstance(exc, asyncio.TimeoutError):
-                    raise
-                raise aiohttp.ClientOSError(*exc.args) from exc
-            if "set-cookie" in reply.headers:
-                jar.update_cookies_from_headers(reply.headers.getall("set-cookie"), target.url)
-            return reply
+            return _sent(connector, request, target, jar, head + body)
     headers = target.headers.copy()
     headers.update(own)
-    return await session.request(
+    return session.request(
         "POST",
         target.url,
         headers=headers,
@@ -202,12 +192,21 @@ def _cookies(jar: AbstractCookieJar, url: yarl.URL) -> str | None:
 
 
 async def _sent(
-    connector: aiohttp.BaseConnector, request: aiohttp.ClientRequest, timeouts: aiohttp.ClientTimeout, data: bytes
+    connector: aiohttp.BaseConnector,
+    request: aiohttp.ClientRequest,
+    target: Target,
+    jar: AbstractCookieJar,
+    data: bytes,
 ) -> LeanReply:
+    timeouts = target.timeouts
     try:
         connection = await connector.connect(request, traces=[], timeout=timeouts)
     except TimeoutError as exc:
         raise aiohttp.ConnectionTimeoutError(f"Connection timeout to host {request.url}") from exc
+    except aiohttp.ClientError:
+        raise
+    except OSError as exc:
+        raise aiohttp.ClientOSError(*exc.args) from exc
     try:
         protocol = connection.protocol
         assert protocol is not None
@@ -217,15 +216,22 @@ async def _sent(
             raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
         transport.write(data)
         protocol.start_timeout()
-        while True:
+        message, content = await protocol.read()
+        while 100 <= message.code <= 199 and message.code != 101:
             message, content = await protocol.read()
-            if not 100 <= message.code <= 199 or message.code == 101:
-                return LeanReply(connection, message, content)
     except HttpProcessingError as exc:
         connection.close()
         raise aiohttp.ClientResponseError(
             request.request_info, (), status=exc.code, message=exc.message, headers=exc.headers
         ) from exc
+    except OSError as exc:
+        connection.close()
+        if isinstance(exc, aiohttp.ClientError) or (exc.errno is None and isinstance(exc, TimeoutError)):
+            raise
+        raise aiohttp.ClientOSError(*exc.args) from exc
     except BaseException:
         connection.close()
         raise
+    if "set-cookie" in message.headers:
+        jar.update_cookies_from_headers(message.headers.getall("set-cookie"), target.url)
+    return LeanReply(connection, message, content)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from operator import is_
 from typing import Any
 
 from batchrun.records import JsonObject
@@ -51,15 +52,15 @@ def _without_thoughts(
     content = message.get("content")
     if not isinstance(content, list):
         return message
-    parts = [cut(part, thoughts) if isinstance(part, Mapping) else part for part in content]
-    if all(part is before for part, before in zip(parts, content, strict=True)):
+    parts = [cut(part, thoughts) if isinstance(part, dict) else part for part in content]
+    if all(map(is_, parts, content)):
         return message
     return {**message, "content": parts}
 
 
 def _cut_message_part(part: JsonObject, thoughts: list[str]) -> JsonObject:
     text = part.get("text")
-    if part.get("type") != "text" or not isinstance(text, Mapping):
+    if part.get("type") != "text" or not isinstance(text, dict):
         return part
     cut = _cut(text, "value", thoughts)
     return part if cut is text else {**part, "text": cut}

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from typing import Any
 from urllib.parse import quote
 
@@ -21,8 +20,8 @@ from batchrun.records import JsonObject
 from batchrun.token_usage import Usage
 
 __all__ = [
+    "Billed",
     "arguments",
-    "billed",
     "cleaned",
     "count",
     "in_path",
@@ -198,10 +197,16 @@ def unexpected(found: object, field: str, expected: str) -> PermanentFault:
     )
 
 
-class _Billed:
+class Billed:
+    """Puts the usage of an ended run on a `bad_reply` raised inside: the run is paid for, even if it cannot be read."""
+
     __slots__ = ("_usage",)
 
     def __init__(self, usage: Usage | Callable[[], Usage]) -> None:
+        """
+        Args:
+            usage: of the run, or a function that returns it, called only for such a fault.
+        """
         self._usage = usage
 
     def __enter__(self) -> None:
@@ -211,15 +216,6 @@ class _Billed:
         if isinstance(error, PermanentFault) and error.error_type == "bad_reply":
             error.usage = self._usage if isinstance(self._usage, Usage) else self._usage()
             error.run_ended = True
-
-
-def billed(usage: Usage | Callable[[], Usage]) -> AbstractContextManager[None, None]:
-    """Put the usage of an ended run on a `bad_reply` raised inside: the run is paid for, even if it cannot be read.
-
-    Args:
-        usage: of the run, or a function that returns it, called only for such a fault.
-    """
-    return _Billed(usage)
 
 
 def in_path(object_id: str | None) -> str:

@@ -21,7 +21,7 @@ from batchrun.services.files.row_files import RowFiles
 from batchrun.services.own_settings import RequestSettings, metadata_of
 from batchrun.services.parameters import with_format, with_tools
 from batchrun.services.polling import NO_LOOKING_UP, poll
-from batchrun.services.reply_fields import billed, count, in_path, loaded, mapping, name, objects
+from batchrun.services.reply_fields import Billed, count, in_path, loaded, mapping, name, objects
 from batchrun.services.responses_replies import (
     TERMINAL,
     answer_in,
@@ -160,7 +160,7 @@ class ResponsesService:
         self, reply: JsonObject, exchange: Exchange, conversation_id: str | None, on_ids: OnIds
     ) -> Reply:
         response_id = self._id_of(reply)
-        with billed(lambda: usage_of_response(reply.get("usage"))):
+        with Billed(lambda: usage_of_response(reply.get("usage"))):
             ended = status_of(reply) in TERMINAL
         on_ids(conversation_id or thread_id_of(reply, response_id), response_id, with_reply=ended)
         return await self._reply(exchange, reply if ended else await self._poll(response_id, just_made=True))
@@ -325,7 +325,7 @@ class ResponsesService:
         if stream.response_id is None:
             stream.response_id = response_id
             stream.on_ids(stream.conversation_id or thread_id_of(response, response_id), response_id)
-        with billed(lambda: usage_of_response(response.get("usage"))):
+        with Billed(lambda: usage_of_response(response.get("usage"))):
             if status_of(response) in TERMINAL:
                 stream.final = response
 
@@ -347,7 +347,7 @@ class ResponsesService:
         """Return how a response ended, with what it carried. Raises as `reply_of_response` does."""
         settings, files = self._settings.for_row(exchange.own), self._row_files
         usage = usage_in(response, settings.parameters)
-        with billed(usage):
+        with Billed(usage):
             reply, output, reasoning = reply_of_response(
                 response, usage, parameters=settings.parameters, secrets=self._wire.secrets
             )

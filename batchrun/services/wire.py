@@ -8,9 +8,10 @@ usage or the end are.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from functools import lru_cache
+from types import TracebackType
 from typing import Any, BinaryIO, TypeAlias
 
 import anyio
@@ -22,7 +23,7 @@ from batchrun.engine.limits import Limits
 from batchrun.errors import PermanentFault, ServerFault, ServiceFault, Unavailable
 from batchrun.records import JsonObject
 from batchrun.services.client import Endpoint, open_client, timeouts
-from batchrun.services.lean_client import LeanResponse
+from batchrun.services.lean_reply import LeanResponse
 from batchrun.services.redaction import scrubbed
 from batchrun.services.reply_fields import loaded
 from batchrun.services.reply_size import UNBOUNDED
@@ -35,6 +36,9 @@ RequestBody: TypeAlias = dict[str, Any]
 
 BETA = {"OpenAI-Beta": "assistants=v2"}
 """The header of the endpoints of assistants, threads and vector stores."""
+
+_STREAM = AsyncStream[Any]
+"""The class that the SDK wants to be named for a stream; see `_unread`."""
 
 READ_OUT_TIMEOUT_S = 0.5
 """For the rest of a stream after its last event that matters."""
@@ -61,8 +65,8 @@ class EventReader:
         self._rest = bytearray()
         self._after_cr = False
 
-    def feed(self, chunk: bytes) -> Iterator[tuple[str, bytes]]:
-        """Add bytes; yield every event that is now complete."""
+    def feed(self, chunk: bytes) -> Sequence[tuple[str, bytes]]:
+        """Add bytes; return every event that is now complete."""
         if self._after_cr and chunk:
             chunk = chunk.removeprefix(b"\n")
             self._after_cr = False
@@ -73,17 +77,15 @@ class EventReader:
             across = self._rest.endswith(b"\n") and chunk.startswith(b"\n")
             self._rest += chunk
             if not across and b"\n\n" not in chunk:
-                return
+                return ()
             chunk = bytes(self._rest)
             self._rest.clear()
         frames = chunk.split(b"\n\n")
         self._rest += frames.pop()
-        for frame in frames:
+        if kept := self._kept:
             # A frame that does not begin with "event: " is decoded: its name may be on another line.
-            if not self._kept or frame.startswith(self._kept) or not frame.startswith(b"event: "):
-                event = _decode(frame)
-                if event is not None:
-                    yield event
+            frames = [frame for frame in frames if frame.startswith(kept) or not frame.startswith(b"event: ")]
+        return [event for event in map(_decode, frames) if event is not None]
 
 
 @lru_cache(maxsize=8)
@@ -92,8 +94,12 @@ def _first_lines(names: tuple[str, ...]) -> tuple[bytes, ...]:
 
 
 def _decode(frame: bytes) -> tuple[str, bytes] | None:
-    if frame.startswith(b"data: ") and b"\n" not in frame:
-        return "message", frame[6:]  # nearly every event of Chat Completions has this form
+    head, _, last = frame.rpartition(b"\n")
+    if last.startswith(b"data: ") and b"\n" not in head:  # nearly every event is of one or two lines
+        if not head:
+            return "message", last[6:]
+        if head.startswith(b"event: "):
+            return head[7:].decode("utf-8", "replace"), last[6:]
     event, data = "message", []
     for line in frame.split(b"\n"):
         name, _, value = line.partition(b":")
@@ -144,7 +150,8 @@ class Wire:
         """Close all connections."""
         await self._client.close()
 
-    def _fault(self, exc: Exception) -> ServiceFault:
+    def fault(self, exc: Exception) -> ServiceFault:
+        """Return the fault of an error of the SDK or of the HTTP client."""
         route_fault = self._route.fault(exc, self.secrets)
         return route_fault or self._route.explained(fault_of_exception(exc, self.secrets, self._settings), exc)
 
@@ -157,7 +164,7 @@ class Wire:
                 path, cast_to=httpx2.Response, options={"headers": headers, "params": params}
             )
         except HttpFailure as exc:
-            raise self._fault(exc) from exc
+            raise self.fault(exc) from exc
         return self._json(response), response.headers
 
     async def get_beside(self, path: str, max_bytes: int) -> bytes:
@@ -171,7 +178,7 @@ class Wire:
         """
         headers = {"Connection": "close"}
         request = self._client.get(
-            path, cast_to=httpx2.Response, options={"headers": headers}, stream=True, stream_cls=AsyncStream[Any]
+            path, cast_to=httpx2.Response, options={"headers": headers}, stream=True, stream_cls=_STREAM
         )
         response = await _unread(request)
         content = bytearray()
@@ -203,7 +210,7 @@ class Wire:
                 options={"headers": headers, "timeout": self._patient if patient else self._usual},
             )
         except HttpFailure as exc:
-            raise self._fault(exc) from exc
+            raise self.fault(exc) from exc
         return self._json(response)
 
     async def post_file(
@@ -220,7 +227,7 @@ class Wire:
                 options={"headers": {"Content-Type": "multipart/form-data", **headers}},
             )
         except HttpFailure as exc:
-            raise self._fault(exc) from exc
+            raise self.fault(exc) from exc
         return self._json(response)
 
     @asynccontextmanager
@@ -238,7 +245,7 @@ class Wire:
                     cast_to=httpx2.Response,
                     options={"headers": {"Accept": UNBOUNDED, **headers}, "follow_redirects": True},
                     stream=True,
-                    stream_cls=AsyncStream[Any],
+                    stream_cls=_STREAM,
                 )
             )
             try:
@@ -247,7 +254,7 @@ class Wire:
             finally:
                 await response.aclose()
         except HttpFailure as exc:
-            raise self._fault(exc) from exc
+            raise self.fault(exc) from exc
 
     async def delete(self, path: str, headers: Mapping[str, str]) -> bool:
         """DELETE an object; return False if the service does not have it.
@@ -260,9 +267,9 @@ class Wire:
         except openai.NotFoundError as exc:
             if _knows_the_endpoint(exc):
                 return False
-            raise self._fault(exc) from exc
+            raise self.fault(exc) from exc
         except HttpFailure as exc:
-            raise self._fault(exc) from exc
+            raise self.fault(exc) from exc
         if response.status_code != 204:
             self._json(response)  # raises if the reply is a page, such as a proxy's: then nothing was deleted
         return True
@@ -277,15 +284,16 @@ class Wire:
         Raises:
             ServiceFault: also while the bytes are read.
         """
-        return self._stream(
+        return _Streamed(
+            self,
             self._client.post(
                 path,
                 cast_to=httpx2.Response,
                 body=body,
                 options={"headers": headers},
                 stream=True,
-                stream_cls=AsyncStream[Any],
-            )
+                stream_cls=_STREAM,
+            ),
         )
 
     def get_stream(
@@ -296,33 +304,26 @@ class Wire:
         Raises:
             ServiceFault: also while the bytes are read.
         """
-        return self._stream(
+        return _Streamed(
+            self,
             self._client.get(
                 path,
                 cast_to=httpx2.Response,
                 options={"headers": headers, "params": params},
                 stream=True,
-                stream_cls=AsyncStream[Any],
-            )
+                stream_cls=_STREAM,
+            ),
         )
 
-    @asynccontextmanager
-    async def _stream(self, request: Awaitable[object]) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def whole(self, response: httpx2.Response) -> JsonObject:
+        """Read a whole reply that came in place of a stream; return its JSON object."""
         try:
-            response = await _unread(request)
-            try:
-                if not response.headers.get("content-type", "").lower().startswith("text/event-stream"):
-                    await response.aread()
-                    yield _one_event(self._json(response))
-                    return
-                async with aclosing(response.aiter_raw()) as chunks:  # already decompressed: see reply_size
-                    yield chunks
-                    if not (isinstance(response, LeanResponse) and response.is_at_end):
-                        await _read_out(chunks)
-            finally:
-                await response.aclose()
+            await response.aread()
+            return self._json(response)
         except HttpFailure as exc:
-            raise self._fault(exc) from exc
+            raise self.fault(exc) from exc
+        finally:
+            await response.aclose()
 
     def _json(self, response: httpx2.Response) -> JsonObject:
         """Return the JSON object of a reply. A reply without one does not come from the API."""
@@ -349,6 +350,47 @@ class Wire:
         page = Unavailable(message, error_type="bad_reply", status_code=response.status_code)
         page.connected, page.sent = False, True
         return page
+
+
+class _Streamed:
+    """The reply to a request, as an asynchronous context manager over its bytes.
+
+    Mutable state: the response and its bytes, once the block has begun.
+    """
+
+    __slots__ = ("_chunks", "_request", "_response", "_wire")
+
+    def __init__(self, wire: Wire, request: Awaitable[object]) -> None:
+        self._wire = wire
+        self._request = request
+        self._response: httpx2.Response
+        self._chunks: AsyncGenerator[bytes]
+
+    async def __aenter__(self) -> AsyncIterator[bytes]:
+        try:
+            response = await self._request
+        except HttpFailure as exc:
+            raise self._wire.fault(exc) from exc
+        assert isinstance(response, httpx2.Response)
+        self._response = response
+        if response.headers.get("content-type", "").lower().startswith("text/event-stream"):
+            self._chunks = response.aiter_raw()  # already decompressed: see reply_size
+        else:
+            self._chunks = _one_event(await self._wire.whole(response))
+        return self._chunks
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        response = self._response
+        try:
+            if error is None and not (isinstance(response, LeanResponse) and response.is_at_end):
+                await _read_out(self._chunks)
+        finally:
+            await self._chunks.aclose()
+            await response.aclose()
+        if isinstance(error, HttpFailure):
+            raise self._wire.fault(error) from error
 
 
 async def _unread(request: Awaitable[object]) -> httpx2.Response:
@@ -379,5 +421,5 @@ async def _read_out(chunks: AsyncIterator[bytes]) -> None:
             pass
 
 
-async def _one_event(body: JsonObject) -> AsyncIterator[bytes]:
+async def _one_event(body: JsonObject) -> AsyncGenerator[bytes]:
     yield b"event: json\ndata: " + json.dumps(body).encode() + b"\n\n"

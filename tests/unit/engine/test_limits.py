@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrun.engine.durations import parse_reset, wait_in_words
-from batchrun.engine.limits import Lease, Limits, Stopwatch
+from batchrun.engine.limits import Lease, Limits
 from batchrun.engine.pacer import TRANSIT_SHARE
+from batchrun.engine.stopwatch import Stopwatch
 from batchrun.errors import PermanentFault, RateLimited, Shortage
 from batchrun.token_usage import Usage
 

@@ -21,9 +21,10 @@ from openai import AsyncOpenAI
 
 from batchrun.engine.limits import Limits
 from batchrun.errors import OutputError, ServiceFault
-from batchrun.services import lean_client, lean_exchange
+from batchrun.services import lean_client, lean_exchange, lean_reply
 from batchrun.services.client import Endpoint, open_client
-from batchrun.services.lean_client import LeanHttpClient, LeanRequest, mapped
+from batchrun.services.lean_client import LeanHttpClient, LeanRequest
+from batchrun.services.lean_reply import CONNECTION_ERRORS, mapped
 from batchrun.services.wire import Wire
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, event, html, json_answer, stream
 
@@ -305,7 +306,7 @@ async def test_the_same_events() -> None:
 
 async def test_a_reply_that_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reply beyond the limit fails its row, whether it is sent whole, packed or in pieces."""
-    monkeypatch.setattr(lean_client, "MAX_REPLY_BYTES", 1_000)
+    monkeypatch.setattr(lean_reply, "MAX_REPLY_BYTES", 1_000)
     large = json.dumps({"id": "x" * 2_000}).encode()
     for answer in (
         json_answer({"id": "x" * 2_000}),
@@ -414,7 +415,7 @@ def test_errors_are_mapped_as_the_sdk_maps_them() -> None:
                 chosen = error
         if chosen in (httpx2.UnsupportedProtocol, httpx2.ProxyError):  # of URLs and of proxies
             continue
-        is_mapped = issubclass(kind, lean_client._CONNECTION_ERRORS)
+        is_mapped = issubclass(kind, CONNECTION_ERRORS)
         own = type(mapped(_bare(kind))) if is_mapped else None
         assert (kind, own) == (kind, chosen)
         compared += 1
