@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import anyio
 
@@ -18,8 +17,7 @@ Origin: TypeAlias = Literal["service", "input", "cache"]
 """Where an outcome comes from: the service, the input (a row that could not be asked), or another batch."""
 
 
-@dataclass(frozen=True, slots=True)
-class EndedRow:
+class EndedRow(NamedTuple):
     """A row whose outcome is written to the journal.
 
     Attributes:

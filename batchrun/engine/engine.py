@@ -183,6 +183,7 @@ class Engine:
             finally:
                 journal.flush()
                 self._ended.report_rest()
+                self._tally.has_passed = True
         if self.stop is None:  # else the scopes of the next pass have to be cancelled too
             self._rows, self._admission = anyio.CancelScope(), anyio.CancelScope()
 
@@ -297,7 +298,8 @@ class Engine:
 
     async def _admitted(self, task: RowTask) -> Lease:
         """Wait for the limits, and count the row as one in flight."""
-        self._tally.deferred -= task.is_deferred
+        if task.is_deferred:
+            self._tally.continue_deferred()
         lease = await self._context.limits.admit(task.prompt.chars)
         self._tally.in_flight[task.prompt.row_key] = Flight(loop_time())
         return lease

@@ -99,7 +99,9 @@ class PlainRows:
         try:
             reply = await context.service.follow(_exchange(task), attempt, on_ids)
         except Deferred:
-            return True  # as before
+            context.tally.continue_deferred()
+            context.tally.deferred += 1
+            return True
         except Exception:  # noqa: BLE001 - `RowRun` meets it again, and deals with it
             return False
         if reply.status != "completed" or reply.calls or not ids:
@@ -114,7 +116,7 @@ class PlainRows:
             ids=ids[-1],
             extras=reply.extras,
         )
-        context.tally.deferred -= 1
+        context.tally.continue_deferred()
         context.journal.finish(outcome, task.prompt.fingerprint, with_ids=True, is_first=True)
         self._ended.add(EndedRow(outcome, "service"))
         return True

@@ -70,7 +70,11 @@ class Flight:
 
 @dataclass(slots=True)
 class Tally:
-    """The counts of one run of a batch; changed by the engine and its rows only."""
+    """The counts of one run of a batch; changed by the engine and its rows only.
+
+    Attributes:
+        has_passed: a pass has ended, and `deferred` has the rows that it deferred or met as deferred.
+    """
 
     completed: int = 0
     incomplete: int = 0
@@ -88,7 +92,12 @@ class Tally:
     asked_alike: int = 0
     from_cache: int = 0
     deferred: int = 0
+    has_passed: bool = False
     in_flight: dict[str, Flight] = field(default_factory=dict)
+
+    def continue_deferred(self) -> None:
+        """Count a deferred row that continues; in the first pass it was deferred by an earlier run, and is new."""
+        self.deferred -= self.has_passed
 
     def count(self, outcome: Outcome, carried: Carried | None = None) -> None:
         """Count a row that ended.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from batchrun.records import Attempt
 from batchrun.token_usage import Usage
@@ -11,8 +12,7 @@ from batchrun.token_usage import Usage
 __all__ = ["Carried", "Counts", "RowHistory"]
 
 
-@dataclass(frozen=True, slots=True)
-class RowHistory:
+class RowHistory(NamedTuple):
     """A row as an earlier run of the batch left it: its outcome, if any, and its last attempt, which may be later.
 
     Attributes:

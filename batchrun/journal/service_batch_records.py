@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 __all__ = [
     "FoundLine",
@@ -100,8 +100,7 @@ class ServiceBatch:
         return tuple(each for each in (self.input_file_id, self.output_file_id, self.error_file_id) if each is not None)
 
 
-@dataclass(frozen=True, slots=True)
-class NewLine:
+class NewLine(NamedTuple):
     """A request line that waits for a service batch.
 
     Attributes:
@@ -117,8 +116,7 @@ class NewLine:
     request: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class WaitingLine:
+class WaitingLine(NamedTuple):
     """What decides into which service batch a request line goes.
 
     Attributes:
@@ -131,8 +129,7 @@ class WaitingLine:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class FoundLine:
+class FoundLine(NamedTuple):
     """A request line, as it is looked up.
 
     Attributes:
@@ -149,8 +146,7 @@ class FoundLine:
     place: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StoredResult:
+class StoredResult(NamedTuple):
     """A result line for the journal.
 
     Attributes:

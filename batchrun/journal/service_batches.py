@@ -106,7 +106,8 @@ class ServiceBatches(JournalPart):
                 (number, place, endpoint, model, len(lines), stamp(at), is_repeat),
             )
             self._database.write_many(
-                "UPDATE request_lines SET batch = ? WHERE line = ?", ((number, line) for line in lines)
+                "UPDATE request_lines SET batch = ? WHERE line BETWEEN ? AND ?",
+                ((number, first, last) for first, last in _runs(lines)),
             )
         self._database.flush()
         return self.get(number)
@@ -343,3 +344,22 @@ def _found_line(
     if result is None and collected_at is None:
         return FoundLine(line, "open", None, place=place)
     return FoundLine(line, "ended", result, lacking, reason, place)
+
+
+def _runs(lines: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Yield (first, last) of the runs of successive numbers among ordered numbers.
+
+    >>> [*_runs([1, 2, 3, 7, 9, 10])]
+    [(1, 3), (7, 7), (9, 10)]
+    """
+    first = last = None
+    for line in lines:
+        if first is None or last is None:
+            first = last = line
+        elif line == last + 1:
+            last = line
+        else:
+            yield first, last
+            first = last = line
+    if first is not None and last is not None:
+        yield first, last

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Protocol
 
 from batchrun.engine.limits import NEVER_TRIED
@@ -137,7 +136,18 @@ class DeferredService:
             if reply.get("status") not in ("queued", "in_progress"):
                 fault.run_ended = True  # the same line would give the same fault
             raise
-        return replace(ended, usage=usage_by_batch_api(ended.usage))
+        return Reply(  # `dataclasses.replace` takes twice as long
+            ended.status,
+            ended.response,
+            usage_by_batch_api(ended.usage),
+            ended.model,
+            ended.reason,
+            ended.error,
+            ended.calls,
+            ended.waiting,
+            ended.history,
+            ended.extras,
+        )
 
     async def cancel(self, exchange: Exchange, attempt: Attempt) -> None:
         """Cancel an ordinary run; a single request line cannot be cancelled."""

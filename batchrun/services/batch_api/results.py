@@ -6,7 +6,7 @@ A line is judged by its status code and its body, not by the file that it is in 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from batchrun.errors import ServiceFault, TransientFault
 from batchrun.journal.service_batches import StoredResult, line_of
@@ -27,8 +27,7 @@ _RAN_IN_PART = 1
 _ANSWER = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """The parts of a result line that count.
 
     Attributes:

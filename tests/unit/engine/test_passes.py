@@ -64,6 +64,18 @@ async def test_the_next_pass_continues_the_same_attempt(journal: Journal) -> Non
     assert (engine.statistics().deferred, engine.statistics().completed, service.prepared) == (1, 1, 1)
 
 
+@pytest.mark.parametrize("recorded", [False, True])
+async def test_rows_that_an_earlier_run_deferred_are_counted_once(journal: Journal, recorded: bool) -> None:
+    """The first pass of another process counts those whose reply is not there, and no others, as deferred."""
+    service = DeferringService()
+    await passes(journal, service).run(asks(3))
+    service.ends["line-1-1-0"] = answered("late")
+    engine = passes(journal, service, dialogue_settings=DialogueSettings(recorded=recorded))
+    await engine.run([SkippedRow.DEFERRED, *due(journal, [1, 2])])
+    statistics = engine.statistics()
+    assert (statistics.completed, statistics.deferred, statistics.in_flight) == (1, 2, 2)
+
+
 async def test_what_is_not_plain_about_a_reply_is_left_to_its_row(journal: Journal) -> None:
     """Among rows whose answers are taken together, a row with a fault makes its next attempt, one without a reply stays
     deferred, one whose answer is cut off is incomplete, and one with an earlier outcome keeps that as superseded."""
