@@ -34,6 +34,32 @@ _UPLOADS = {
 """Part with the file → schema of the form."""
 
 
+_BETA: Body = {
+    "name": "OpenAI-Beta", "in": "header", "required": True, "schema": {"type": "string", "const": "assistants=v2"},
+}  # fmt: skip
+
+_ERROR: Body = {
+    "type": "object",
+    "properties": {
+        "error": {
+            "type": "object",
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+            "required": ["message", "type", "param", "code"],
+        }
+    },
+    "required": ["error"],
+}
+_REFUSED: Body = {
+    "description": "The request is refused.",
+    "content": {"application/json": {"schema": {"$ref": _REFERENCE.format(model="Error")}}},
+}
+
+
 class PathItem(TypedDict, total=False):
     """One method on one path."""
 
@@ -78,10 +104,13 @@ def openapi_document() -> OpenApiDocument:
             "summary": name.replace("_", " "),
             "tags": [operation.path.split("/")[1]],
             "parameters": [
-                {"name": parameter, "in": "path", "required": True, "schema": {"type": "string"}}
-                for parameter in re.findall(r"{(\w+)}", path)
+                *(
+                    {"name": parameter, "in": "path", "required": True, "schema": {"type": "string"}}
+                    for parameter in re.findall(r"{(\w+)}", path)
+                ),
+                *([_BETA] if operation.beta else []),
             ],
-            "responses": {"200": {"description": "As in the OpenAI API."}},
+            "responses": {"200": {"description": "As in the OpenAI API."}, "4XX": _REFUSED},
         }
         if operation.model is not None:
             schema = references[operation.model, "validation"]
@@ -93,5 +122,5 @@ def openapi_document() -> OpenApiDocument:
         "openapi": "3.1.0",
         "info": {"title": "batchrun serve", "version": "1"},
         "paths": paths,
-        "components": {"schemas": definitions["$defs"]},
+        "components": {"schemas": definitions["$defs"] | {"Error": _ERROR}},
     }

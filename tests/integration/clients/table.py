@@ -66,6 +66,7 @@ CLIENTS = (
     # Its import loads a vocabulary from the network; the package of LiteLLM contains that file.
     Client("langroid", ("langroid>=0.69", "litellm>=1.110"), "use_langroid.py"),
     Client("litellm", ("litellm>=1.110",), "use_litellm.py"),
+    Client("schemathesis", ("schemathesis==4.32.5", "openai>=3.54"), "use_schemathesis.py"),
     Client("openai-node", ("openai@>=6",), "use_openai_node.mjs"),
     Client("vercel-ai", ("ai@5", "@ai-sdk/openai@2", "zod@4"), "use_vercel_ai.mjs"),
 )

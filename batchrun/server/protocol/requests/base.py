@@ -111,7 +111,7 @@ def refusal(error: ValidationError, data: Any) -> ApiError:
     first, others = _meant(errors, data) if len(errors) > 1 else (errors[0], [])
     kind, value, context = first["type"], first["input"], first.get("ctx", {})
     location = first["loc"]
-    if kind == "value_error" and isinstance(value, dict) and location[-1] == value.get("type"):
+    if kind == "value_error" and isinstance(value, dict) and location[-1:] == (value.get("type"),):
         location = location[:-1]  # the tag of a union, for an error of the member as a whole
     param = _path(location, data)
     if others:
@@ -125,7 +125,7 @@ def refusal(error: ValidationError, data: Any) -> ApiError:
     if kind in ("greater_than_equal", "less_than_equal"):
         return _bound_refusal(kind, param, value, context)
     if kind == "value_error":
-        return ApiError(400, str(context["error"]), param=param, code="invalid_value")
+        return ApiError(400, str(context["error"]), param=param or None, code="invalid_value")
     if kind in ("literal_error", "union_tag_invalid", "enum"):
         expected = context.get("expected") or context.get("expected_tags")
         shown = value.get("type") if kind == "union_tag_invalid" and isinstance(value, dict) else value

@@ -31,6 +31,15 @@ def test_a_body_is_the_model_that_validates_it() -> None:
     assert upload["content"]["multipart/form-data"]["schema"]["required"] == ["file", "purpose"]
 
 
+def test_errors_and_the_beta_header_are_in_the_document() -> None:
+    """Every operation has the error body; those of the Assistants API require the header of its version."""
+    paths = openapi_document()["paths"]
+    assert all("4XX" in item["responses"] for methods in paths.values() for item in methods.values())
+    headers = [each for each in paths["/v1/threads"]["post"]["parameters"] if each["in"] == "header"]
+    assert [(each["name"], each["schema"]["const"]) for each in headers] == [("OpenAI-Beta", "assistants=v2")]
+    assert not [each for each in paths["/v1/responses"]["post"]["parameters"] if each["in"] == "header"]
+
+
 def test_every_reference_has_its_schema() -> None:
     """No `$ref` points outside the document."""
     document = openapi_document()

@@ -21,7 +21,7 @@ from batchrun.server.protocol.requests.items import CountInputTokens, CreateResp
 from batchrun.server.protocol.requests.neutral import change_refusal
 from batchrun.server.protocol.requests.runs import CreateRun
 from batchrun.server.protocol.requests.threads import CreateMessage
-from batchrun.server.protocol.requests.vector_stores import SearchVectorStore
+from batchrun.server.protocol.requests.vector_stores import AddVectorStoreFiles, SearchVectorStore
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
 RESPONSE: dict[str, Any] = {"model": "m", "input": "x"}
@@ -174,6 +174,13 @@ def test_a_union_names_the_alternative_that_was_meant(model: Any, more: Any, par
     assert caught.value.param is not None
     assert caught.value.param.startswith(param)
     assert message in caught.value.message
+
+
+def test_an_error_of_the_whole_body_names_no_parameter() -> None:
+    """A rule about several parameters at once is refused by its own words, without a parameter."""
+    with pytest.raises(ApiError, match="Give either 'file_ids' or 'files'") as caught:
+        validate(AddVectorStoreFiles, {"file_ids": None, "files": []})
+    assert caught.value.body()["error"]["param"] is None
 
 
 def test_metadata_is_merged() -> None:
