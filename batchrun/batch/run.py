@@ -45,7 +45,7 @@ from batchrun.batch.written_output import WrittenOutput
 from batchrun.clock import WallClock, utc_now
 from batchrun.engine import Engine, EngineStatistics, RowTask, RowWork, SkippedRow, Stop
 from batchrun.engine.slots import CEILING
-from batchrun.errors import InputError, unwrapped
+from batchrun.errors import InputError, OutputError, unwrapped
 from batchrun.interrupts import Interrupts
 from batchrun.job.environment import Environment
 from batchrun.job.fingerprint import digest
@@ -154,6 +154,7 @@ def _open_journal(plan: Plan, stack: AsyncExitStack, clock: WallClock, notify: C
     A journal that opens has accepted the batch, so the copy of standard input replaces that of an earlier run.
     """
     refuse_to_leave_batches(plan)
+    may_change = plan.job.accept_changes or _has_edited_input(plan)
     journal = stack.enter_context(
         open_journal(
             plan.paths.journal,
@@ -168,13 +169,26 @@ def _open_journal(plan: Plan, stack: AsyncExitStack, clock: WallClock, notify: C
     # These decide no answer, so they are not in the manifest that is compared.
     selected = selection_record(plan.selection, plan.prompter, journal)
     _note_new_columns(plan, journal, notify)
-    if twice := paid_twice_notice(plan, journal):
+    if may_change and (twice := paid_twice_notice(plan, journal)):
         notify(twice)
     limits = {"rpm": plan.job.rpm, "tpm": plan.job.tpm}
     journal.write_manifest({"limits": limits, "keep": plan.job.keep, **selected})
     if plan.input_name == "-":
         keep_standard_input(plan.paths)
     return journal
+
+
+def _has_edited_input(plan: Plan) -> bool:
+    """Return whether rows, which --key recognises, may have changed since the last run of a batch at the Batch API."""
+    path = plan.paths.journal
+    if not plan.job.batch_api or plan.job.key is None or not path.is_file() or not path.stat().st_size:
+        return False
+    try:
+        with Journal(path, read_only=True) as journal:
+            before = journal.read_manifest().get("input_fingerprint")
+    except OutputError:
+        return False  # opening the journal reports the problem
+    return bool(before != plan.source.fingerprint())
 
 
 def _open_cache(

@@ -224,8 +224,8 @@ def count_changed_rows(plan: Plan, journal: Journal) -> int:
 
 def paid_twice_notice(plan: Plan, journal: Journal) -> str | None:
     """Return a line about rows that have a request at the Batch API, but for another prompt or other settings than
-    now; None if --accept-changes is not given, or there are none."""
-    if not plan.job.accept_changes or not journal.service_batches.open(place_of(journal.read_manifest())):
+    now; None if there are none."""
+    if not journal.service_batches.open(place_of(journal.read_manifest())):
         return None
     open_rows = 0
     for row_key, _, prompt in prompts_of(plan.source, plan.prompter):
@@ -238,8 +238,7 @@ def paid_twice_notice(plan: Plan, journal: Journal) -> str | None:
     if not open_rows:
         return None
     return (
-        f"--accept-changes: {rows_text(open_rows)} changed while at the service's Batch API: asked again, and both "
-        "requests are paid for"
+        f"{rows_text(open_rows)} changed while at the service's Batch API: asked again, and both requests are paid for"
     )
 
 

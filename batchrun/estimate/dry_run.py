@@ -268,7 +268,7 @@ def _journal(plan: Plan, stack: ExitStack, estimate: DryRun) -> Journal | None:
     )
     if refusal is not None:
         estimate.problems.append(f"{plan.paths.journal} {refusal}")
-    if twice := paid_twice_notice(plan, journal):
+    if refusal is None and (twice := paid_twice_notice(plan, journal)):
         estimate.notices = (*estimate.notices, twice)
     return journal
 

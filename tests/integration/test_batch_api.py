@@ -278,13 +278,29 @@ async def test_what_changes_at_the_service_is_said(tmp_path: Path) -> None:
         job = make_job({"model": "n", "prices": PRICES, "base_url": url, "batch_api": True, "no_wait": True,
                         "accept_changes": True})  # fmt: skip
         said: list[str] = []
-        expected = "--accept-changes: 6 rows changed while at the service's Batch API: asked again, and both requests are paid for"
+        expected = "6 rows changed while at the service's Batch API: asked again, and both requests are paid for"
         assert expected in dry_run(make_plan(job, tmp_path / "in.csv", KEY, tmp_path / "out.csv")).notices
         await run_batch(make_plan(job, tmp_path / "in.csv", KEY, tmp_path / "out.csv"), KEY, notify=said.append)
         assert said == [expected]
         line = cleanup_line(await clean_up(tmp_path / "out.csv", make_job({}), KEY))
         assert "2 batches are open at the service's Batch API: their files are kept" in line
         assert f"cancel with batchrun cancel {tmp_path / 'out.csv'}" in line
+
+
+@pytest.mark.anyio
+async def test_edited_rows_at_the_service_are_counted(tmp_path: Path) -> None:
+    """With --key, rows that are edited while their old prompt is at the service are asked again, and said to be paid
+    for twice, once."""
+    with serving(tmp_path, PLAIN + FOREVER) as url:
+        said: list[str] = []
+        for question in ("question", "other", "other"):
+            table = [{"id": str(number), "question": f"{question} {number}"} for number in range(6)]
+            table[0]["question"] = "the same"
+            source = write_csv(tmp_path / "in.csv", table)
+            job = make_job({"model": "m", "prices": PRICES, "base_url": url, "batch_api": True, "no_wait": True,
+                            "key": "id", "prompt": "{{ question }}"})  # fmt: skip
+            await run_batch(make_plan(job, source, KEY, tmp_path / "out.csv"), KEY, notify=said.append)
+    assert said == ["5 rows changed while at the service's Batch API: asked again, and both requests are paid for"]
 
 
 @pytest.mark.anyio

@@ -238,9 +238,10 @@ def _may_be_missing(batch: ServiceBatch) -> int:
 
 
 def is_refusal(fault: ServiceFault) -> bool:
-    """Return whether the same request would be refused again: not after a 429 of any kind, or an error of a server."""
+    """Return whether the same request would be refused again: not after a 429 of any kind, or an error of a server. A
+    redirect that arrives here was not followed."""
     status = fault.status_code
-    return not isinstance(fault, TransientFault) and status is not None and 400 <= status < 500 and status != 429
+    return not isinstance(fault, TransientFault) and status is not None and 300 <= status < 500 and status != 429
 
 
 def _lacking(batch: ServiceBatch, gone: Mapping[str, ServiceFault]) -> tuple[str, str | None]:
