@@ -16,8 +16,8 @@ from typing import TypeAlias
 
 from batchrun.cache.row_keys import AnswerKey
 from batchrun.errors import InputError
-from batchrun.journal import write_ahead_log
 from batchrun.journal.database import connect_read_only
+from batchrun.journal.write_ahead_log import WriteAheadLog, size_bytes
 
 __all__ = ["AnswerFile", "KnownAnswer", "check_answer_file", "reason_of"]
 
@@ -103,6 +103,8 @@ class AnswerFile:
                 _create(path)
                 self._connection = sqlite3.connect(path, isolation_level=None, timeout=PATIENCE_S)
                 self._open(_set_up)
+                # Checkpoints fsync: they are made by `checkpoint`, off the event loop.
+                self._log = WriteAheadLog(self._connection, path)
                 return
             except (OSError, sqlite3.OperationalError) as exc:
                 self.unwritable = reason_of(exc)
@@ -158,19 +160,18 @@ class AnswerFile:
 
     def checkpoint(self) -> None:
         """Move the write-ahead log into the file and fsync, on a connection of its own: call it from a thread."""
-        if self.unwritable is not None:
-            return
-        write_ahead_log.checkpoint(self.path, PATIENCE_S)
+        if self.unwritable is None:
+            self._log.checkpoint(PATIENCE_S)
 
     @property
     def log_bytes(self) -> int:
         """The size of the write-ahead log."""
-        return 0 if self.unwritable is not None else write_ahead_log.size_bytes(self.path)
+        return 0 if self.unwritable is not None else size_bytes(self.path)
 
     def reuse_log(self) -> None:
-        """Use the space of a large log again: see `write_ahead_log.reuse`. Call it after `checkpoint`."""
+        """Use the space of a large log again: see `WriteAheadLog.reuse`. Call it after `checkpoint`."""
         if self.unwritable is None:
-            write_ahead_log.reuse(self._connection, self.path)
+            self._log.reuse()
 
 
 def check_answer_file(path: Path) -> bool:
@@ -246,8 +247,6 @@ def _set_up(connection: sqlite3.Connection) -> None:
         if "locked" not in str(exc) or (is_new and not connection.execute("PRAGMA user_version").fetchone()[0]):
             raise
     connection.execute("PRAGMA synchronous=NORMAL")
-    # Checkpoints fsync: they are made by `checkpoint`, off the event loop.
-    write_ahead_log.configure(connection)
 
 
 def _set_up_for_reading(connection: sqlite3.Connection) -> None:

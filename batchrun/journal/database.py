@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from batchrun.errors import OutputError
-from batchrun.journal import write_ahead_log
 from batchrun.journal.group_commit import GroupCommit, rolled_back
 from batchrun.journal.schema import APPLICATION_ID, STEPS
+from batchrun.journal.write_ahead_log import WriteAheadLog
 from batchrun.records import JsonDict, JsonObject
 
 __all__ = ["Database", "connect_read_only", "no_journal"]
@@ -93,7 +93,7 @@ class Database:
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=NORMAL")
         # Checkpoints fsync: they are made by `checkpoint`, off the event loop.
-        write_ahead_log.configure(self._connection)
+        self._log = WriteAheadLog(self._connection, self.path)
 
     def _migrate(self) -> None:
         for number, step in enumerate(STEPS[self.version :], start=self.version + 1):
@@ -231,15 +231,15 @@ class Database:
     def checkpoint(self) -> None:
         """Move the write-ahead log into the file and fsync, on a connection of its own: call it from a thread."""
         try:
-            write_ahead_log.checkpoint(self.path, 10)
+            self._log.checkpoint(10)
         except sqlite3.Error as exc:
             raise self._error(exc) from exc
 
-    def reuse_log(self) -> None:
-        """Let the next write begin a large log from its start: see `write_ahead_log.reuse`."""
+    def reuse_log(self) -> int:
+        """Let the next write begin a large log from its start: see `WriteAheadLog.reuse`."""
         self.flush()
         try:
-            write_ahead_log.reuse(self._connection, self.path)
+            return self._log.reuse()
         except sqlite3.Error as exc:
             raise self._error(exc) from exc
 
@@ -299,4 +299,6 @@ def _reason(exc: sqlite3.Error) -> str:
         return f"is not a readable journal ({text}); move it away, or start over with --fresh"
     if "readonly" in text or "unable to open" in text:
         return f"cannot be written ({text}); the journal needs a writable folder"
+    if "locked" in text:
+        return f"another program has locked the journal ({text}); close it, and run the same command again"
     return f"the journal cannot be used ({text})"

@@ -121,11 +121,11 @@ class GroupCommit:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Keep the open transaction open while the context lasts: its writes belong together."""
-        self._is_held = True
+        before, self._is_held = self._is_held, True  # blocks may be in blocks
         try:
             yield
         finally:
-            self._is_held = False
+            self._is_held = before
 
     async def committed(self) -> None:
         """Return when everything that has been written until now is committed.

@@ -15,7 +15,6 @@ from pathlib import Path
 from types import TracebackType
 
 from batchrun.errors import ServiceFault
-from batchrun.journal import write_ahead_log
 from batchrun.journal.attempt_ids import attempts_with_ids, ids_to_attempts
 from batchrun.journal.cached_rows import CachedRows
 from batchrun.journal.created_objects import CreatedObjects
@@ -25,7 +24,7 @@ from batchrun.journal.duplicates import Duplicates
 from batchrun.journal.exchanges import Exchanges
 from batchrun.journal.histories import Histories
 from batchrun.journal.models import Models
-from batchrun.journal.row_cells import MAY_BE_RUNNING, RowCells
+from batchrun.journal.row_cells import RowCells
 from batchrun.journal.row_history import Carried, Counts, RowHistory
 from batchrun.journal.row_records import (
     INSERT_FIRST_OUTCOME,
@@ -38,7 +37,9 @@ from batchrun.journal.row_records import (
     storable,
 )
 from batchrun.journal.service_batches import ServiceBatches
+from batchrun.journal.sums import counts_of, failures_of, last_moment, spent_usd
 from batchrun.journal.uploads import UploadedFiles
+from batchrun.journal.write_ahead_log import size_bytes
 from batchrun.records import EMPTY_ANSWER, Attempt, JsonDict, JsonObject, Outcome, Prompt, RunEnd
 
 __all__ = ["Journal"]
@@ -137,11 +138,11 @@ class Journal:
     @property
     def log_bytes(self) -> int:
         """The size of the write-ahead log."""
-        return write_ahead_log.size_bytes(self.path)
+        return size_bytes(self.path)
 
-    def reuse_log(self) -> None:
-        """Use the space of a large log again: see `write_ahead_log.reuse`. Call it after `checkpoint`."""
-        self._db.reuse_log()
+    def reuse_log(self) -> int:
+        """Use the space of a large log again: see `WriteAheadLog.reuse`. Call it after `checkpoint`."""
+        return self._db.reuse_log()
 
     def settle(self) -> bool:
         """Empty the write-ahead log into the file and fsync: see `Database.settle`."""
@@ -387,50 +388,16 @@ class Journal:
 
     def counts(self) -> Counts:
         """Return totals over all rows."""
-        by_status: dict[str, int] = dict(self._all("SELECT status, count(*) FROM outcomes GROUP BY status"))
-        prompt_tokens, completion_tokens, cost_usd, unpriced = self._one(
-            "SELECT total(prompt_tokens), total(completion_tokens), sum(cost_usd), total(cost_usd IS NULL AND "
-            "(total_tokens IS NOT NULL OR status IN ('completed', 'incomplete'))) FROM outcomes"
-        )
-        in_flight = self._one(
-            f"SELECT count(*) FROM attempts WHERE {MAY_BE_RUNNING} "
-            "AND number = (SELECT max(number) FROM attempts AS same WHERE same.row_key = attempts.row_key) "
-            "AND NOT EXISTS (SELECT 1 FROM outcomes WHERE outcomes.row_key = attempts.row_key)"
-        )[0]
-        completed, incomplete = by_status.pop("completed", 0), by_status.pop("incomplete", 0)
-        return Counts(
-            completed=completed,
-            incomplete=incomplete,
-            failed=sum(by_status.values()),
-            in_flight=in_flight - self.deferred_rows.waiting(),
-            # Not sum(), which fails if the sum does not fit into an integer of SQLite.
-            prompt_tokens=int(prompt_tokens),
-            completion_tokens=int(completion_tokens),
-            cost_usd=cost_usd,
-            unpriced=int(unpriced),
-        )
+        return counts_of(self._db, self.deferred_rows.waiting())
 
     def last_at(self) -> str | None:
         """Return when the last row ended or the last attempt began, whichever is later; None if nothing was sent."""
-        ends = (
-            self._one("SELECT max(completed_at) FROM outcomes")[0],
-            self._one("SELECT max(started_at) FROM attempts")[0],
-        )
-        return max((each for each in ends if each is not None), default=None)
+        return last_moment(self._db)
 
     def failures(self) -> dict[str, int]:
         """Return error_type → number of failed rows, the most frequent first."""
-        return dict(
-            self._all(
-                "SELECT error_type, count(*) AS number FROM outcomes "
-                "WHERE status NOT IN ('completed', 'incomplete') GROUP BY error_type ORDER BY number DESC, error_type"
-            )
-        )
+        return failures_of(self._db)
 
     def spent_usd(self) -> float:
         """Return the known cost of this batch in US dollars, including superseded outcomes."""
-        spent = self._one(
-            "SELECT (SELECT coalesce(sum(cost_usd), 0) FROM outcomes) "
-            "+ (SELECT coalesce(sum(cost_usd), 0) FROM superseded)"
-        )
-        return float(spent[0])
+        return spent_usd(self._db)

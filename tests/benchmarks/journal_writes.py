@@ -27,7 +27,7 @@ from measuring import table
 
 from batchrun.batch.run import CHECKPOINT_EVERY_S, CHECKPOINT_LOOKS
 from batchrun.journal import Journal
-from batchrun.journal.write_ahead_log import LOG_BYTES
+from batchrun.journal.write_ahead_log import LOG_BYTES, REST_PAGES
 from batchrun.records import Attempt, Completed, Prompt, Turn
 from batchrun.token_usage import Usage
 
@@ -115,28 +115,29 @@ async def cost(
         return Cost(spent_s / rows * 1e6, took_s / rows * 1e6, journal.log_bytes / rows)
 
 
-async def at_full_speed(folder: Path, rows: int, in_flight: int) -> tuple[float, float]:
-    """Return (the largest log in bytes, the longest time in seconds for which the rest of a checkpoint held the loop)."""
-    largest, held_s = 0, 0.0
+async def at_full_speed(folder: Path, rows: int, in_flight: int) -> tuple[int, list[tuple[float, int]]]:
+    """Return the largest log in bytes; and for each rest of a checkpoint, how many seconds it held the loop, and how many
+    pages it moved."""
+    largest, rests = 0, []
     with tempfile.TemporaryDirectory(dir=folder) as place, Journal(Path(place) / "journal") as journal:
 
         async def checkpoint() -> None:
-            nonlocal held_s, largest
+            nonlocal largest
             while True:
                 await anyio.sleep(CHECKPOINT_EVERY_S / CHECKPOINT_LOOKS)
                 largest = max(largest, journal.log_bytes)
                 if journal.log_bytes > LOG_BYTES:
                     await anyio.to_thread.run_sync(journal.checkpoint)
                     began_s = time.perf_counter()
-                    journal.reuse_log()
-                    held_s = max(held_s, time.perf_counter() - began_s)
+                    pages = journal.reuse_log()
+                    rests.append((time.perf_counter() - began_s, pages))
 
         with journal.grouped():
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(checkpoint)
                 await write(journal, (begin, see, partial(finish, with_ids=False)), rows, in_flight, 5)
                 tasks.cancel_scope.cancel()
-        return max(largest, journal.log_bytes), held_s
+        return max(largest, journal.log_bytes), rests
 
 
 async def measure(options: argparse.Namespace) -> None:
@@ -160,10 +161,12 @@ async def measure(options: argparse.Namespace) -> None:
             )
     print(f"{options.rows} rows, {options.in_flight} in flight, the least of {options.repetitions} runs\n")
     print(table(("protocol", "rows a turn", "CPU, us a row", "elapsed, us a row", "log, KB a row"), lines))
-    largest, held_s = await at_full_speed(options.folder, options.rows * 5, options.in_flight)
+    largest, rests = await at_full_speed(options.folder, options.rows * 5, options.in_flight)
+    held_s, pages = max(rests, default=(0.0, 0))
     print(
-        f"\nat full speed: largest log {largest / 2**20:.0f} MiB; the rest of a checkpoint held the loop for at most "
-        f"{held_s * 1e3:.1f} ms   (figures to reach: at most 64 MiB and 20 ms)"
+        f"\nat full speed: largest log {largest / 2**20:.0f} MiB; {len(rests)} rests of checkpoints held the loop, the "
+        f"longest for {held_s * 1e3:.1f} ms and {pages} pages, the largest of {max((n for _, n in rests), default=0)} pages   "
+        f"(figures to reach: at most 64 MiB, 20 ms and {REST_PAGES} pages)"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -137,7 +138,34 @@ async def test_a_block_of_writes_is_all_or_none(journal: Journal, committed: Cal
     assert journal.outcome("1") is None
 
 
-async def test_a_failure_reaches_all_who_wait(journal: Journal, committed: Callable[[], int]) -> None:
+def _fill(journal: Journal) -> None:
+    pages = journal._db.one("PRAGMA page_count")[0]
+    journal._db.one(f"PRAGMA max_page_count={pages}")  # SQLite then fails as on a full disk
+
+
+def _make_space(journal: Journal) -> None:
+    journal._db.one("PRAGMA max_page_count=1000000")
+
+
+def _protect(journal: Journal) -> None:
+    journal._db.one("PRAGMA query_only=ON")
+
+
+def _unprotect(journal: Journal) -> None:
+    journal._db.one("PRAGMA query_only=OFF")
+
+
+@pytest.mark.parametrize(
+    ("damage", "repair", "message"),
+    [(_fill, _make_space, "the disk is full"), (_protect, _unprotect, "cannot be written")],
+)
+async def test_a_failure_reaches_all_who_wait(
+    journal: Journal,
+    committed: Callable[[], int],
+    damage: Callable[[Journal], None],
+    repair: Callable[[Journal], None],
+    message: str,
+) -> None:
     """If a group cannot be committed, everybody who wrote to it gets the error, and no later write is accepted: it might
     rely on a lost one."""
     failures = []
@@ -151,21 +179,41 @@ async def test_a_failure_reaches_all_who_wait(journal: Journal, committed: Calla
     async def run() -> None:
         with journal.grouped(STOPPED):
             await write(journal, 0)
-            pages = journal._db.one("PRAGMA page_count")[0]
-            journal._db.write(f"PRAGMA max_page_count={pages}")  # SQLite then fails as on a full disk
+            damage(journal)
             async with anyio.create_task_group() as tasks:
                 for row in range(1, 200):
                     tasks.start_soon(one, row)
             assert len(failures) == 199
-            journal._db.one("PRAGMA max_page_count=1000000")
+            repair(journal)
             await one(200)
             assert len(failures) == 200
 
-    with pytest.raises(OutputError, match="disk is full"):
+    with pytest.raises(OutputError, match=message):
         await run()
     assert committed() == 1
     journal.finish(completed(1), "f")
     assert committed() == 2
+
+
+async def test_a_journal_that_another_program_has_locked(path: Path) -> None:
+    """A lock that outlasts the patience ends the group with a line that says what to do; a shorter one is waited for."""
+    with Journal(path, patience_s=0.05) as journal, closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with (
+            pytest.raises(OutputError, match="another program has locked the journal"),
+            journal.grouped(STOPPED),
+        ):
+            await write(journal, 0)
+        other.execute("ROLLBACK")
+    with Journal(path) as journal, closing(sqlite3.connect(path, check_same_thread=False)) as other:
+        other.isolation_level = None
+        other.execute("BEGIN IMMEDIATE")
+        release = threading.Timer(0.05, other.execute, ["ROLLBACK"])
+        release.start()
+        with journal.grouped(STOPPED):
+            await write(journal, 0)
+        release.join()
+        assert journal.counts().completed == 1
 
 
 async def test_an_old_group_is_committed_by_the_next_write(path: Path) -> None:
@@ -184,8 +232,10 @@ async def test_an_old_group_is_committed_by_the_next_write(path: Path) -> None:
 
         assert [write_after(GROUP_S / 2) for _ in range(3)] == [0, 0, 2]
         with groups.held():
+            with groups.held():
+                assert write_after(GROUP_S * 2) == 2
             assert write_after(GROUP_S * 2) == 2
-        assert write_after(0.0) == 4
+        assert write_after(0.0) == 5
         groups.flush()
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from batchrun.errors import OutputError, ServerFault
 from batchrun.journal import Counts, Journal, open_journal
-from batchrun.journal.write_ahead_log import LOG_BYTES
+from batchrun.journal.write_ahead_log import LOG_BYTES, MOST_LOG_BYTES, REST_PAGES
 from batchrun.records import OUTPUT_COLUMNS, Attempt, Failed, Outcome
 from batchrun.token_usage import Usage
 from tests.support.rows import NOON, attempt, completed, failed, none_strange, outcome_cells, prompt
@@ -317,7 +317,8 @@ def test_checkpoint_moves_the_log_into_the_file(journal: Journal, path: Path) ->
 
 
 def test_the_log_is_bounded_at_full_speed(journal: Journal) -> None:
-    """Rows written without a pause, while checkpoints run beside them, never let the log grow beyond 64 MiB."""
+    """Rows written without a pause, while checkpoints run beside them, never let the log grow beyond 64 MiB; and the
+    writer's own thread moves few pages of it at a time, so that the event loop is not held."""
     ended, moved = threading.Event(), threading.Event()
 
     def keep_checkpointing() -> None:
@@ -329,7 +330,8 @@ def test_the_log_is_bounded_at_full_speed(journal: Journal) -> None:
 
     beside = threading.Thread(target=keep_checkpointing)
     beside.start()
-    written = most = reused = 0
+    written = most = 0
+    rests = []
     try:
         for number in range(2_500):
             journal.finish(completed(number, "x" * 60_000), "f")
@@ -337,15 +339,51 @@ def test_the_log_is_bounded_at_full_speed(journal: Journal) -> None:
             most = max(most, journal.log_bytes)
             if moved.is_set():
                 moved.clear()
-                journal.reuse_log()
-                reused += 1
+                before = journal.log_bytes
+                rest = journal.reuse_log()
+                assert rest <= REST_PAGES or before > MOST_LOG_BYTES
+                rests.append(rest)
     finally:
         ended.set()
         beside.join()
     assert written > 2 * 64 * 2**20
     assert most < 64 * 2**20
-    assert reused > 1
+    assert len(rests) > 1
     assert journal.counts().completed == 2_500
+
+
+@pytest.mark.parametrize(
+    ("log_bytes", "is_moved"),
+    [
+        (LOG_BYTES + REST_PAGES * 1_024, True),
+        (LOG_BYTES + REST_PAGES * 8_192, False),  # more than the event loop may move: left to the next checkpoint
+        (MOST_LOG_BYTES, True),
+    ],
+)
+def test_how_much_the_writer_moves_itself(journal: Journal, path: Path, log_bytes: int, *, is_moved: bool) -> None:
+    """The rest after a checkpoint is moved by the writer if it is short, or if the log is too large to wait."""
+    rows = 0
+
+    def write(to_bytes: int) -> None:
+        nonlocal rows
+        while journal.log_bytes <= to_bytes:
+            journal.finish(completed(rows, "x" * 60_000), "f")
+            rows += 1
+
+    write(LOG_BYTES)
+    with contextlib.closing(
+        sqlite3.connect(path, isolation_level=None)
+    ) as reader:  # keeps the log from being used again at once
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM outcomes").fetchone()
+        journal.checkpoint()
+        write(log_bytes)
+    rest = journal.reuse_log()
+    journal.finish(completed(rows), "f")
+    assert (journal.log_bytes <= LOG_BYTES // 4) == is_moved
+    assert (rest > 0) == is_moved
+    assert (rest <= REST_PAGES) == (log_bytes < MOST_LOG_BYTES)
+    assert journal.counts().completed == rows + 1
 
 
 def test_a_log_that_is_used_again_is_small(journal: Journal) -> None:
