@@ -168,7 +168,11 @@ class RowContext:
         attempts.start()
         if self.defers:
             return True  # the pass is committed before anything is sent
-        await self.journal.committed()
+        try:
+            await self.journal.committed()
+        except anyio.get_cancelled_exc_class():
+            self.journal.withdraw_attempt(prompt.row_key, attempts.current.number)  # it is not sent
+            raise
         if not self.limits.step_back(lease) or await self.limits.next_attempt(lease):
             return True
         self.journal.withdraw_attempt(prompt.row_key, attempts.current.number)

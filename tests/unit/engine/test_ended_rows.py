@@ -160,6 +160,20 @@ async def test_an_attempt_that_a_stop_prevents_is_withdrawn(journal: Journal) ->
         assert resumed.engine.statistics().created_again == 0
 
 
+async def test_an_attempt_that_a_cancellation_prevents_is_withdrawn(journal: Journal) -> None:
+    """A row that is cancelled while its attempt is in the open group sends nothing, and is new to the next run."""
+    b = bench(journal, ScriptedService(), limits={"concurrency": 3})
+    with anyio.CancelScope() as scope:
+        journal._db._connection.set_trace_callback(lambda sql: scope.cancel() if "INTO attempts" in sql else None)
+        await b.engine.run(asks(3))
+    journal._db._connection.set_trace_callback(None)
+    assert scope.cancelled_caught
+    sent = {asked.exchange.row_key for asked in b.service.asked}
+    assert "0" not in sent
+    with Journal(journal.path) as later:
+        assert {str(row) for row in range(3) if later.history(str(row)) is not None} == sent
+
+
 async def test_no_answer_waits_for_code_of_the_user(journal: Journal, file: File) -> None:
     """When the user's function is called, all outcomes of that turn are in the file: it may hold the event loop."""
     written: list[str] = []
