@@ -15,7 +15,7 @@ from hypothesis import settings
 from tests.support import virtual_time
 
 # The number of examples is bounded, not their time: a slow machine is not a defect. HYPOTHESIS_PROFILE=thorough runs more.
-settings.register_profile("batchrun", deadline=None, max_examples=40)
+settings.register_profile("batchrun", deadline=None, max_examples=25)
 settings.register_profile("thorough", deadline=None, max_examples=400)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "batchrun"))
 

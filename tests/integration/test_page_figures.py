@@ -160,8 +160,15 @@ FIGURES = """(() => {
 })()"""
 
 
-@pytest.mark.parametrize("with_clusters", [False, True])
-@pytest.mark.parametrize("failed_as", ["skip", "wrong"])
+@pytest.mark.parametrize(
+    ("with_clusters", "failed_as"),
+    [
+        (False, "wrong"),
+        (True, "skip"),
+        pytest.param(False, "skip", marks=pytest.mark.nightly),
+        pytest.param(True, "wrong", marks=pytest.mark.nightly),
+    ],
+)
 def test_figures_of_some_rows_are_those_of_python(
     tmp_path: Path, blank: Page, with_clusters: bool, failed_as: FailedAs
 ) -> None:

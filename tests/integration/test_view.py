@@ -6,12 +6,11 @@ import csv
 import http.client
 import io
 import os
-import queue
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import pytest
 from batchrun.reporting.live_batch import FollowedBatch
 from batchrun.scoring.evaluate import ScoringSpec
 from batchrun.scoring.score_columns import ScoreColumns
+from tests.integration.reliability import processes
 from tests.support.browser import open_browser, watched_page
 from tests.support.chat import chat_reply
 from tests.support.command import batchrun
@@ -45,26 +45,13 @@ def command(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 @contextmanager
-def viewing(folder: Path, output: str, *options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def viewing(folder: Path, output: str, *options: str) -> Iterator[tuple[str, processes.Batchrun]]:
     """Serve the page of a batch; yield its address and the process."""
-    process = command(folder, "view", output, "--no-browser", *options)
-    lines: queue.Queue[str] = queue.Queue()
-    assert process.stderr is not None
-
-    def read(stream: Iterable[str]) -> None:
-        for line in stream:
-            lines.put(line)
-
-    reader = threading.Thread(target=read, args=(process.stderr,))
-    reader.start()
-    try:
-        yield lines.get(timeout=PATIENCE_S).strip(), process
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-        process.wait(PATIENCE_S)
-        reader.join()
-        process.stderr.close()
+    with processes.batchrun(folder, "view", output, "--no-browser", *options) as process:
+        (address,) = process.said(1)
+        yield address, process
+        process.signal(signal.SIGINT)
+        process.wait()
 
 
 def get(address: str, path: str = "", **headers: str) -> tuple[int, dict[str, str], bytes]:
@@ -113,8 +100,8 @@ def test_only_this_machine_and_only_by_the_address(finished: Path) -> None:
         taken = batchrun(finished, "view", "a.csv", "--no-browser", "--port", str(urlsplit(address).port))
         assert (taken.returncode, len(taken.stderr.splitlines())) == (2, 1)
         assert "cannot listen on this port" in taken.stderr
-        process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE_S) == 0
+        process.signal(signal.SIGINT)
+        assert process.wait() == 0
 
 
 def test_what_is_known_is_not_sent_again(tmp_path: Path) -> None:

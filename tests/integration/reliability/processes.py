@@ -9,6 +9,7 @@ import os
 import signal
 import sqlite3
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -53,7 +54,8 @@ def _call(
             if descriptor != number:
                 os.dup2(descriptor, number)
                 os.close(descriptor)
-            setattr(sys, name, os.fdopen(number, "w" if number else "r"))
+            # As in a new interpreter: lines of standard error are written at once.
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", 1 if number == 2 else -1))
     sys.argv = ["batchrun", *arguments]
     exec(program, {"__name__": "__main__"})
 
@@ -92,6 +94,15 @@ class Batchrun:
         self.signal(signal.SIGKILL)
         return self.wait() == -signal.SIGKILL
 
+    def said(self, lines: int) -> list[str]:
+        """Wait until standard error has so many lines; return them."""
+        until, path = time.monotonic() + END_TIMEOUT_S, self.folder / STREAMS[2]
+        while not path.exists() or self.stderr.count("\n") < lines:
+            assert self.running, f"batchrun has ended with {self.wait()}"
+            assert time.monotonic() < until, f"batchrun has not written {lines} lines within {END_TIMEOUT_S:g} s"
+            time.sleep(0.01)
+        return self.stderr.splitlines()[:lines]
+
     @property
     def stderr(self) -> str:
         return (self.folder / "stderr.txt").read_text()
@@ -121,6 +132,8 @@ def batchrun(
         program: Python code to run with the arguments.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for name in ("stdout.txt", "stderr.txt"):  # of an earlier command
+        (folder / name).unlink(missing_ok=True)
     process = _CONTEXT.Process(
         target=_call,
         args=(

@@ -3,16 +3,16 @@ process."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.integration.reliability.batches import Table, write_table
+from tests.integration.reliability.processes import COMMAND, END_TIMEOUT_S, batchrun
 from tests.support.chat import chat_reply
+from tests.support.command import Result
 from tests.support.rows import read_csv
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, json_answer
 
@@ -24,20 +24,14 @@ def completion(_: Request) -> Answer:
 
 
 def limited(
-    table: Table, limit: str, *arguments: str, program: Sequence[str] = ("-m", "batchrun"), timeout_s: float = 100.0
-) -> subprocess.CompletedProcess[str]:
-    """Run `batchrun run` in a shell that sets limits first."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "BATCHRUN_"))}
-    command = [sys.executable, *program, "run", str(table.input), "-o", str(table.output), *arguments]
-    return subprocess.run(
-        ["sh", "-c", f'{limit} && exec "$@"', "sh", *command],
-        cwd=table.folder,
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
+    table: Table, soft: int, *arguments: str, hard: int | None = None, timeout_s: float = END_TIMEOUT_S
+) -> Result:
+    """Run `batchrun run` with limits, as `ulimit -n` sets them; one number sets both."""
+    limits = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard or soft}))"
+    command = ("run", str(table.input), "-o", str(table.output), *arguments)
+    with batchrun(table.folder, *command, program=f"{limits}; {COMMAND}") as process:
+        code = process.wait(timeout_s)
+    return Result(code, process.stdout, process.stderr)
 
 
 def completed(table: Table) -> int:
@@ -52,7 +46,7 @@ def test_few_descriptors(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     """With 64 descriptors the embedded server answers every row at its first attempt, and a line reports how many rows
     can be in flight."""
     table = write_table(tmp_path, 150)
-    ended = limited(table, "ulimit -n 64", "--model", "tutor", *arguments)
+    ended = limited(table, 64, "--model", "tutor", *arguments)
     assert (ended.returncode, completed(table)) == (0, 150), ended.stderr
     assert LINE in ended.stderr
     assert {row["attempts"] for row in read_csv(table.output)} == {"1"}
@@ -63,9 +57,7 @@ def test_few_descriptors_with_a_server_elsewhere(tmp_path: Path) -> None:
     """With 64 descriptors a service in another process answers every row."""
     table = write_table(tmp_path, 150)
     with ScriptedHttp(completion) as server:
-        ended = limited(
-            table, "ulimit -n 64", "--model", "m", "--api", "chat", "--base-url", server.url, "--concurrency", "400"
-        )
+        ended = limited(table, 64, "--model", "m", "--api", "chat", "--base-url", server.url, "--concurrency", "400")
     assert (ended.returncode, completed(table), len(server.requests)) == (0, 150, 150), ended.stderr
     assert LINE in ended.stderr
 
@@ -74,7 +66,7 @@ def test_few_descriptors_with_a_server_elsewhere(tmp_path: Path) -> None:
 def test_a_soft_limit_is_raised(tmp_path: Path) -> None:
     """A low soft limit below a high hard one has no effect, and no line mentions it."""
     table = write_table(tmp_path, 40)
-    ended = limited(table, "ulimit -S -n 40 && ulimit -H -n 1024", "--model", "tutor")
+    ended = limited(table, 40, "--model", "tutor", hard=1024)
     assert (ended.returncode, completed(table)) == (0, 40), ended.stderr
     assert LINE not in ended.stderr
 
@@ -163,7 +155,9 @@ def test_nothing_is_imported_after_the_first_request(tmp_path: Path, arguments: 
         if arguments[:1] == ("SERVICE",):
             arguments = arguments[1:]
             target = ["--api", "chat", "--model", "gpt-4o-mini", "--base-url", server.url, "--keep-going"]
-        ended = limited(table, "true", *target, *arguments, program=("-c", RECORDER))
+        where = ("run", str(table.input), "-o", str(table.output))
+        command = [sys.executable, "-c", RECORDER, *where, *target, *arguments]
+        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=END_TIMEOUT_S)
     told = ended.stdout.splitlines()[-1]
     assert told.startswith("requests "), ended.stderr
     assert not told.startswith("requests 0 "), ended.stderr
@@ -179,5 +173,5 @@ def test_a_large_batch_with_few_descriptors(tmp_path: Path, limit: int, *, elsew
     table = write_table(tmp_path, 4_000)
     with ScriptedHttp(completion) as server:
         where = ["--api", "chat", "--model", "m", "--base-url", server.url] if elsewhere else ["--model", "tutor"]
-        ended = limited(table, f"ulimit -n {limit}", *where, timeout_s=500.0)
+        ended = limited(table, limit, *where, timeout_s=500.0)
     assert (ended.returncode, completed(table)) == (0, 4_000), ended.stderr

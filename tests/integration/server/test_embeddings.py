@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -22,6 +20,7 @@ from batchrun.server.responders.base import Conversation, Finish, Part, TextDelt
 from batchrun.server.responders.upstream import UpstreamResponder
 from batchrun.server.search.embeddings import UpstreamEmbedder
 from batchrun.server.search.file_search import Embedder
+from tests.integration.reliability import processes
 from tests.integration.server.scripted import Script, Scripted, echo
 from tests.support.command import batchrun
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, json_answer
@@ -336,21 +335,15 @@ def test_an_embedder_is_closed_with_the_server() -> None:
     assert broken.closed
 
 
-def test_the_command_line_names_the_model(endpoint: ScriptedHttp, tmp_path: Path, monkeypatch: Any) -> None:
+def test_the_command_line_names_the_model(endpoint: ScriptedHttp, tmp_path: Path) -> None:
     """`serve --embeddings` sends requests to the upstream's URL with the upstream's key."""
-    monkeypatch.setenv("UPSTREAM_KEY", KEY)
-    command = [sys.executable, "-m", "batchrun", "serve", "--port", "0", "--upstream", endpoint.url]
-    command += ["--upstream-key-env", "UPSTREAM_KEY", "--embeddings", "small"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
-        try:
-            assert process.stderr is not None
-            announced = process.stderr.readline()
-            (url,) = re.findall(r"http\S+", announced)[:1]
-            with OpenAI(base_url=url, api_key="any", max_retries=0) as client:
-                assert found(client, stored(client, NOTES)) == ["0.txt"]
-        finally:
-            process.terminate()
-            process.wait()
+    command = ["serve", "--port", "0", "--upstream", endpoint.url, "--upstream-key-env", "UPSTREAM_KEY"]
+    environ = {"UPSTREAM_KEY": KEY}
+    with processes.batchrun(tmp_path, *command, "--embeddings", "small", environ=environ) as process:
+        (announced,) = process.said(1)
+        (url,) = re.findall(r"http\S+", announced)[:1]
+        with OpenAI(base_url=url, api_key="any", max_retries=0) as client:
+            assert found(client, stored(client, NOTES)) == ["0.txt"]
     assert {request.headers["authorization"] for request in endpoint.requests} == {f"Bearer {KEY}"}
     assert {request.body["model"] for request in endpoint.requests if request.method == "POST"} == {"small"}
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.integration.reliability import processes
 from tests.support.command import batchrun
 
 SCRIPT = '[default]\nreply = "yes"\n'
@@ -34,13 +33,8 @@ def test_the_start_names_the_responder(tmp_path: Path, options: list[str], expec
     """The first line states the address, the responder with its file or URL, the data and the keys."""
     (tmp_path / "script.toml").write_text(SCRIPT, encoding="utf-8")
     (tmp_path / "faults.toml").write_text(FAULTS, encoding="utf-8")
-    command = [sys.executable, "-m", "batchrun", "serve", "--port", "0", *options]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
-        try:
-            assert process.stderr is not None
-            announced = process.stderr.readline()
-        finally:
-            process.terminate()
+    with processes.batchrun(tmp_path, "serve", "--port", "0", *options) as process:
+        (announced,) = process.said(1)
     url, _, rest = announced.removeprefix("serving ").partition(" · ")
     assert url.startswith("http://127.0.0.1:")
     assert rest.startswith(f"{expected} · sandbox: ")
@@ -48,13 +42,8 @@ def test_the_start_names_the_responder(tmp_path: Path, options: list[str], expec
 
 def test_the_start_checks_the_upstream(tmp_path: Path) -> None:
     """The second line says whether the upstream can be reached; the server runs in any case."""
-    command = [sys.executable, "-m", "batchrun", "serve", "--port", "0", "--upstream", "http://127.0.0.1:9/v1"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
-        try:
-            assert process.stderr is not None
-            lines = [process.stderr.readline() for _ in range(2)]
-        finally:
-            process.terminate()
+    with processes.batchrun(tmp_path, "serve", "--port", "0", "--upstream", "http://127.0.0.1:9/v1") as process:
+        lines = process.said(2)
     assert lines[0].startswith("serving ")
     assert lines[1].startswith("upstream http://127.0.0.1:9/v1: cannot be reached now, and runs fail until it can: ")
 
