@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from batchrun.errors import BatchRefused, OutputError
+from batchrun.errors import BatchRefused, OutputError, PermanentFault, ServerFault, ServiceFault
+from batchrun.services.batch_api.collecting import is_refusal
 from batchrun.services.batch_api.watching import Pace, PollSchedule
 from tests.support.desk import HASTE, KEY, Office, named, office, texts
 from tests.support.foreign_batch_api import ForeignBatchApi, Planned, answered, completion, error_line, result_line
@@ -301,6 +302,22 @@ async def test_a_file_that_is_refused_for_good_fails_its_rows(
         assert service.count("GET /files/*/content") < 20
     else:
         assert texts(found) == named(range(1))
+
+
+@pytest.mark.parametrize(
+    ("fault", "is_lasting"),
+    [
+        (PermanentFault("", error_type="e", status_code=301), True),
+        (PermanentFault("", error_type="e", status_code=402), True),
+        (BatchRefused("", error_type="insufficient_quota", status_code=429), False),
+        (ServerFault("", error_type="e", status_code=408), False),
+        (PermanentFault("", error_type="e", status_code=501), False),
+        (PermanentFault("", error_type="e"), False),
+    ],
+)
+def test_a_refusal_that_lasts(fault: ServiceFault, is_lasting: bool) -> None:
+    """Only a status that says that the request is wrong counts as a refusal that will not change."""
+    assert is_refusal(fault) is is_lasting
 
 
 @pytest.mark.parametrize("plan", [GONE, refusal(400)])
