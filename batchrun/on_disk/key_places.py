@@ -7,6 +7,8 @@ import weakref
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from batchrun.on_disk.temporary import close, not_written
+
 __all__ = ["KeyPlaces"]
 
 _AT_ONCE: Final = 1_000
@@ -28,7 +30,7 @@ class KeyPlaces:
     def __init__(self) -> None:
         # An empty name is a database in a temporary file, which SQLite removes.
         self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        weakref.finalize(self, self._database.close)
+        weakref.finalize(self, close, self._database)
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute("CREATE TABLE keys (position INTEGER PRIMARY KEY, key BLOB)")
         self._database.execute("CREATE INDEX by_key ON keys (key)")
@@ -43,7 +45,10 @@ class KeyPlaces:
             self._store()
 
     def _store(self) -> None:
-        self._database.executemany("INSERT INTO keys VALUES (?, ?)", enumerate(self._last, self._stored))
+        try:
+            self._database.executemany("INSERT INTO keys VALUES (?, ?)", enumerate(self._last, self._stored))
+        except sqlite3.Error as exc:
+            raise not_written(exc) from exc
         self._stored += len(self._last)
         self._last.clear()
 

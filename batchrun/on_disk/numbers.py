@@ -12,6 +12,8 @@ from typing import IO, Any, Final, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from batchrun.on_disk.temporary import close, not_written
+
 __all__ = ["NumberColumn", "StoredNumbers"]
 
 Part: TypeAlias = npt.NDArray[Any]
@@ -58,12 +60,16 @@ class StoredNumbers:
                 self._store()
 
     def _store(self) -> None:
-        if self._file is None:
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the object
-            weakref.finalize(self, self._file.close)
-        self._file.seek(0, 2)
         rows = len(self)
-        self._last.tofile(self._file)
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the object
+                weakref.finalize(self, close, self._file)
+            self._file.seek(0, 2)
+            self._last.tofile(self._file)
+            self._file.flush()
+        except OSError as exc:
+            raise not_written(exc) from exc
         self._stored = rows
         del self._last[:]
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, Generic, TypeVar, overload
 
 from batchrun.on_disk.numbers import StoredNumbers
+from batchrun.on_disk.temporary import close, not_written
 
 __all__ = ["Spool", "SpooledSequence"]
 
@@ -35,7 +36,7 @@ class Spool:
 
     def __init__(self) -> None:
         self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES)  # noqa: SIM115 - closed with the object
-        weakref.finalize(self, self._file.close)
+        weakref.finalize(self, close, self._file)
         self._places = StoredNumbers(2, "q")
         self._length = 0
 
@@ -50,8 +51,11 @@ class Spool:
         """Write a value, and return where it begins and ends."""
         content = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
         begin = self._length
-        self._file.seek(begin)
-        self._file.write(content)
+        try:
+            self._file.seek(begin)
+            self._file.write(content)
+        except OSError as exc:
+            raise not_written(exc) from exc
         self._length += len(content)
         return begin, self._length
 
@@ -76,7 +80,10 @@ class Spool:
             yield pickle.loads(content[begin - first : end - first])
 
     def _read(self, begin: int, end: int) -> bytes:
-        self._file.seek(begin)
+        try:
+            self._file.seek(begin)  # writes what is in the buffer
+        except OSError as exc:
+            raise not_written(exc) from exc
         return self._file.read(end - begin)
 
 
