@@ -135,6 +135,8 @@ async def batchrun(options: argparse.Namespace) -> int:
         given["concurrency"] = options.concurrency
     if options.rpm:
         given["rpm"] = options.rpm
+    if getattr(options, "tpm", 0):
+        given["tpm"] = options.tpm
     environment = Environment(api_key="none")
     plan = make_plan(make_job(given), str(options.folder / "in.csv"), environment, options.folder / "out.csv")
     summary = await run_batch(plan, environment)
@@ -238,6 +240,7 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=0, help="rows in flight at once; 0: batchrun finds out")
     parser.add_argument("--ask", choices=ASKS, default="assistants", help="protocol and mode (overview: assistants)")
     parser.add_argument("--rpm", type=float, default=0.0, help="requests a minute (batchrun only); 0: no limit")
+    parser.add_argument("--tpm", type=float, default=0.0, help="tokens a minute (batchrun only); 0: no limit")
     parser.add_argument(
         "--resume", dest="fresh", action="store_false", help="continue the batch in the folder (batchrun only)"
     )
