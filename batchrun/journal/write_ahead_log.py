@@ -13,11 +13,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-__all__ = ["LOG_BYTES", "MOST_LOG_BYTES", "REST_PAGES", "WriteAheadLog", "size_bytes"]
+__all__ = ["LARGE_LOG_BYTES", "LOG_BYTES", "REST_PAGES", "WriteAheadLog", "size_bytes"]
 
 LOG_BYTES: Final = 16 * 1024 * 1024
 """A larger log is moved at once, and its space is used again."""
-MOST_LOG_BYTES: Final = 2 * LOG_BYTES
+LARGE_LOG_BYTES: Final = 2 * LOG_BYTES
 """A larger log is moved to its end, however many pages are left."""
 REST_PAGES: Final = 256
 """Most pages of a smaller log that `reuse` moves: half a megabyte in a journal."""
@@ -58,7 +58,7 @@ class WriteAheadLog:
                 _, logged, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
                 before, self._moved = self._moved, moved
                 is_large = (
-                    LOG_BYTES < size_bytes(self._path) <= MOST_LOG_BYTES
+                    LOG_BYTES < size_bytes(self._path) <= LARGE_LOG_BYTES
                 )  # else `reuse` does not look at the rest
                 # A short round leaves little. A reader may keep a round from moving all; then more do not help.
                 if logged - before <= REST_PAGES or moved < logged or not is_large:
@@ -69,7 +69,7 @@ class WriteAheadLog:
         number of pages that had to be moved for that.
 
         Call it on the writer's thread, outside of a transaction, and right after `checkpoint`. If more than
-        `REST_PAGES` are left to move, it does nothing until the log is larger than `MOST_LOG_BYTES`.
+        `REST_PAGES` are left to move, it does nothing until the log is larger than `LARGE_LOG_BYTES`.
 
         Raises:
             sqlite3.Error: SQLite fails.
@@ -78,7 +78,7 @@ class WriteAheadLog:
         if size <= LOG_BYTES:
             return 0
         rest = size // self._frame_bytes - self._moved
-        if rest > REST_PAGES and size <= MOST_LOG_BYTES:
+        if rest > REST_PAGES and size <= LARGE_LOG_BYTES:
             return 0
         self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         return rest

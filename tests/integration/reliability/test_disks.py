@@ -61,7 +61,7 @@ def test_a_full_disk_under_the_journal(tmp_path: Path, disk: Callable[[str], Dis
     small = disk("24m")
     table = write_table(small.path / "batch", 300)
     with Served(tmp_path / "server") as server:
-        small.fill(leave_kib=1_000)
+        small.fill(leave_kib=500)
         with batchrun(tmp_path, *command(table, server.url)) as process:
             assert process.wait() == 2, process.stderr
         assert process.stderr.count("\n") == 1

@@ -17,7 +17,7 @@ import pytest
 
 from batchrun.errors import OutputError, ServerFault
 from batchrun.journal import Counts, Journal, open_journal
-from batchrun.journal.write_ahead_log import LOG_BYTES, MOST_LOG_BYTES, REST_PAGES
+from batchrun.journal.write_ahead_log import LARGE_LOG_BYTES, LOG_BYTES, REST_PAGES
 from batchrun.records import OUTPUT_COLUMNS, Attempt, Failed, Outcome
 from batchrun.token_usage import Usage
 from tests.support.rows import NOON, attempt, completed, failed, none_strange, outcome_cells, prompt
@@ -341,7 +341,7 @@ def test_the_log_is_bounded_at_full_speed(journal: Journal) -> None:
                 moved.clear()
                 before = journal.log_bytes
                 rest = journal.reuse_log()
-                assert rest <= REST_PAGES or before > MOST_LOG_BYTES
+                assert rest <= REST_PAGES or before > LARGE_LOG_BYTES
                 rests.append(rest)
     finally:
         ended.set()
@@ -357,7 +357,7 @@ def test_the_log_is_bounded_at_full_speed(journal: Journal) -> None:
     [
         (LOG_BYTES + REST_PAGES * 1_024, True),
         (LOG_BYTES + REST_PAGES * 8_192, False),  # more than the event loop may move: left to the next checkpoint
-        (MOST_LOG_BYTES, True),
+        (LARGE_LOG_BYTES, True),
     ],
 )
 def test_how_much_the_writer_moves_itself(journal: Journal, path: Path, log_bytes: int, *, is_moved: bool) -> None:
@@ -382,7 +382,7 @@ def test_how_much_the_writer_moves_itself(journal: Journal, path: Path, log_byte
     journal.finish(completed(rows), "f")
     assert (journal.log_bytes <= LOG_BYTES // 4) == is_moved
     assert (rest > 0) == is_moved
-    assert (rest <= REST_PAGES) == (log_bytes < MOST_LOG_BYTES)
+    assert (rest <= REST_PAGES) == (log_bytes < LARGE_LOG_BYTES)
     assert journal.counts().completed == rows + 1
 
 
