@@ -83,14 +83,10 @@ class LiveScores:
         for place, row in enumerate(rows):
             position = row.row_index
             tally.kinds[position] = part.kinds[place]
-            tally.cut_short.discard(position)
-            if place in part.cut_short:
-                tally.cut_short.add(position)
+            tally.cut_short[position] = part.cut_short[place]
             for name, values in part.values.items():
                 tally.values[name][position] = values[place]
-                tally.reasons[name].pop(position, None)
-                if place in part.reasons[name]:
-                    tally.reasons[name][position] = part.reasons[name][place]
+                tally.reasons[name][position] = part.reasons[name][place]
             # A batch's own columns, such as the model that answered, are known only when the row has ended.
             for column, labels in part.labels.items():
                 tally.labels[column][position] = labels[place]

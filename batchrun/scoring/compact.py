@@ -1,4 +1,4 @@
-"""Lists of one kind of value that take 1 or 8 bytes an entry, or those of a text, for the columns of a scored table."""
+"""Lists of one kind of value that take a byte an entry while few values differ, for the columns of a scored table."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ import math
 from abc import abstractmethod
 from array import array
 from collections.abc import Iterable, Iterator, MutableSequence, Sequence
-from typing import Any, Generic, Self, TypeVar, overload
+from typing import Any, Final, Generic, Self, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Choices", "Flags", "Numbers", "Texts"]
+from batchrun.scoring.pieces import pieces_of
+
+__all__ = ["Choices", "Coded", "Column", "Flags", "Numbers"]
 
 T = TypeVar("T")
+
+_IN_A_BYTE: Final = 1 << 8
+_IN_TWO_BYTES: Final = 1 << 16
 
 
 class _Compact(MutableSequence[T], Generic[T]):
@@ -38,16 +43,21 @@ class _Compact(MutableSequence[T], Generic[T]):
 
     def part(self, positions: Iterable[int]) -> Self:
         """Return the entries at these positions."""
-        chosen, stored = self._empty(), self._stored
-        for position in positions:
-            chosen._stored.append(stored[position])
+        chosen = self._empty()
+        chosen.extend(map(self.__getitem__, positions))
         return chosen
 
     def append(self, value: T) -> None:
-        self._stored.append(self._number(value))
+        number = self._number(value)  # may replace what stores the numbers
+        self._stored.append(number)
+
+    def extend(self, values: Iterable[T]) -> None:
+        for value in values:
+            self.append(value)
 
     def insert(self, index: int, value: T) -> None:
-        self._stored.insert(index, self._number(value))
+        number = self._number(value)
+        self._stored.insert(index, number)
 
     def __len__(self) -> int:
         return len(self._stored)
@@ -80,7 +90,9 @@ class _Compact(MutableSequence[T], Generic[T]):
 
 
 class Numbers(_Compact["float | None"]):
-    """Numbers and None, 8 bytes each.
+    """Numbers and None: a byte each while at most 255 numbers differ, else 8 bytes.
+
+    Mutable state: also the numbers that differ, None first, and the code of each; no codes once there are more.
 
     Example:
         >>> list(Numbers([1.0, None])), Numbers([1.0, None]).array
@@ -88,27 +100,98 @@ class Numbers(_Compact["float | None"]):
     """
 
     def __init__(self, values: Iterable[float | None] = ()) -> None:
-        self._stored = array("d", map(self._number, values))
+        self._stored: bytearray | array[float] = bytearray()
+        self._different: list[float | None] = [None]
+        self._codes: dict[float | None, int] | None = {None: 0}
+        self.extend(values)
+
+    def copy(self) -> Numbers:
+        """Return the same numbers as another list."""
+        copied = Numbers()
+        copied._stored, copied._different = self._stored[:], self._different[:]
+        copied._codes = None if self._codes is None else self._codes.copy()
+        return copied
+
+    @property
+    def column(self) -> Column:
+        """The numbers for computing with them; it has the memory of this list, which must not grow meanwhile."""
+        if self._codes is None:
+            return Column(np.frombuffer(self._stored, dtype=np.float64))
+        different = np.array([math.nan, *self._different[1:]], dtype=np.float64)
+        return Column(np.frombuffer(self._stored, dtype=np.uint8), different)
 
     @property
     def array(self) -> npt.NDArray[np.float64]:
         """A copy of the numbers, with NaN for None."""
-        return np.array(self._stored, dtype=np.float64)
+        return self.column[:].copy()
 
     @property
     def known(self) -> npt.NDArray[np.float64]:
         """A copy of the numbers, without None."""
-        numbers = self.array
-        return numbers[~np.isnan(numbers)]
+        column = self.column
+        return column[column.are_known()]
 
     def _number(self, value: float | None) -> float:
-        return math.nan if value is None else value
+        if self._codes is None:
+            return math.nan if value is None else value
+        code = self._codes.get(value)
+        if code is None:
+            code = len(self._different)
+            if value is None or value != value:
+                return 0
+            if code == _IN_A_BYTE:
+                self._stored, self._codes = array("d", self.array.tobytes()), None
+                return value
+            self._codes[value] = code
+            self._different.append(float(value))
+        return code
 
     def _value(self, number: float) -> float | None:
+        if self._codes is not None:
+            return self._different[int(number)]
         return None if number != number else number
 
     def _empty(self) -> Numbers:
         return Numbers()
+
+
+class Column:
+    """Numbers of a table as an array, with NaN for None; parts of it are made when they are asked for."""
+
+    def __init__(self, stored: npt.NDArray[Any], different: npt.NDArray[np.float64] | None = None) -> None:
+        """
+        Args:
+            stored: numbers, or their codes.
+            different: code → number, with NaN for the code 0; None if `stored` has the numbers.
+        """
+        self._stored = stored
+        self._different = different
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    def __getitem__(self, index: Any) -> npt.NDArray[np.float64]:
+        """Return the numbers at a slice, at positions, or where a mask is true."""
+        part: npt.NDArray[Any] = self._stored[index]
+        return part if self._different is None else self._different[part]
+
+    def are_known(self, index: slice = slice(None)) -> npt.NDArray[np.bool_]:
+        """Return which numbers of a slice are not NaN."""
+        part = self._stored[index]
+        known: npt.NDArray[np.bool_] = part != 0 if self._different is not None else ~np.isnan(part)
+        return known
+
+    def scattered(self, places: npt.NDArray[np.int32], size: int) -> Column:
+        """Return a column of another length in which these numbers have these places; the rest is NaN.
+
+        Numbers that are NaN are left out. Of several numbers with the same place, the last holds.
+        """
+        empty = math.nan if self._different is None else 0
+        target = np.full(size, empty, dtype=self._stored.dtype)
+        for piece in pieces_of(len(self)):
+            known = self.are_known(piece)
+            target[places[piece][known]] = self._stored[piece][known]
+        return Column(target, self._different)
 
 
 class Flags(_Compact[bool]):
@@ -119,8 +202,8 @@ class Flags(_Compact[bool]):
 
     @property
     def array(self) -> npt.NDArray[np.bool_]:
-        """A copy of the values."""
-        return np.array(self._stored, dtype=np.bool_)
+        """The values; it has the memory of this list, which must not grow meanwhile."""
+        return np.frombuffer(self._stored, dtype=np.bool_)
 
     def _number(self, value: bool) -> int:
         return int(value)
@@ -140,9 +223,9 @@ class Choices(_Compact[T]):
         self._codes = {choice: code for code, choice in enumerate(choices)}
         self._stored = bytearray(map(self._number, values))
 
-    def are(self, choice: T) -> npt.NDArray[np.bool_]:
-        """Return which entries are this one."""
-        found: npt.NDArray[np.bool_] = np.array(self._stored, dtype=np.uint8) == self._codes[choice]
+    def are(self, choice: T, rows: slice = slice(None)) -> npt.NDArray[np.bool_]:
+        """Return which entries of a slice are this one."""
+        found: npt.NDArray[np.bool_] = np.frombuffer(self._stored, dtype=np.uint8)[rows] == self._codes[choice]
         return found
 
     def count(self, value: Any) -> int:
@@ -158,53 +241,49 @@ class Choices(_Compact[T]):
         return Choices(self._choices)
 
 
-class Texts(Sequence[str]):
-    """A list of texts that only grows; each takes its bytes in UTF-8 and 8 more.
+class Coded(_Compact[T]):
+    """Values of any kind: a byte each while at most 256 differ, 2 bytes up to 65,536, else a reference.
 
-    Mutable state: the bytes of all texts, and where each of them ends.
+    Mutable state: also the values that differ, and the code of each; no codes once there are more.
 
     Example:
-        >>> texts = Texts(["one", "two"])
-        >>> texts.append("three")
-        >>> texts[2], len(texts), list(texts)
-        ('three', 3, ['one', 'two', 'three'])
+        >>> list(Coded(["a", "b", "a"])), Coded(["a", "b", "a"]).codes
+        (['a', 'b', 'a'], (['a', 'b'], array([0, 1, 0], dtype=uint8)))
     """
 
-    def __init__(self, texts: Iterable[str] = ()) -> None:
-        self._bytes = bytearray()
-        self._ends = array("q", [0])
-        for text in texts:
-            self.append(text)
+    def __init__(self, values: Iterable[T] = ()) -> None:
+        self._stored: bytearray | array[int] | list[T] = bytearray()
+        self._different: list[T] = []
+        self._codes: dict[T, int] | None = {}
+        self.extend(values)
 
-    def append(self, text: str) -> None:
-        """Add a text."""
-        self._bytes += text.encode("utf-8", "surrogatepass")
-        self._ends.append(len(self._bytes))
+    @property
+    def codes(self) -> tuple[list[T], npt.NDArray[Any]]:
+        """The values that differ, and for each entry the place of its value among them."""
+        if self._codes is not None:
+            is_small = isinstance(self._stored, bytearray)
+            return self._different, np.frombuffer(self._stored, dtype=np.uint8 if is_small else np.uint16)  # type: ignore[arg-type]
+        places: dict[T, int] = {}
+        found = np.fromiter((places.setdefault(value, len(places)) for value in self), np.int32, len(self))
+        return list(places), found
 
-    def part(self, positions: Iterable[int]) -> Texts:
-        """Return the texts at these positions."""
-        return Texts(self[position] for position in positions)
+    def _number(self, value: T) -> Any:
+        if self._codes is None:
+            return value
+        code = self._codes.get(value)
+        if code is None:
+            code = len(self._different)
+            if code == _IN_A_BYTE:
+                self._stored = array("H", np.frombuffer(self._stored, dtype=np.uint8).astype(np.uint16).tobytes())  # type: ignore[arg-type]
+            elif code == _IN_TWO_BYTES:
+                self._stored, self._codes = list(self), None
+                return value
+            self._codes[value] = code
+            self._different.append(value)
+        return code
 
-    def __len__(self) -> int:
-        return len(self._ends) - 1
+    def _value(self, number: Any) -> T:
+        return number if self._codes is None else self._different[number]  # type: ignore[no-any-return]
 
-    def __iter__(self) -> Iterator[str]:
-        return map(self.__getitem__, range(len(self)))
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Texts: ...
-
-    def __getitem__(self, index: int | slice) -> str | Texts:
-        if isinstance(index, slice):
-            return self.part(range(*index.indices(len(self))))
-        place = range(len(self))[index]
-        return self._bytes[self._ends[place] : self._ends[place + 1]].decode("utf-8", "surrogatepass")
-
-    def __eq__(self, other: object) -> bool:
-        return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
-
-    def __repr__(self) -> str:
-        return f"Texts({list(self)})"
+    def _empty(self) -> Coded[T]:
+        return Coded()

@@ -147,12 +147,7 @@ def _filled(cells: Sequence[str]) -> list[int]:
 
 def _drop_constant_columns(parts: Sequence[ScoreTally]) -> None:
     """Reduce the parts' `content_hashes` to the columns with several values within a part."""
-    varying = {
-        column
-        for part in parts
-        for column, hashes in part.content_hashes.items()
-        if any(each != hashes[0] for each in hashes)
-    }
+    varying = {column for part in parts for column, hashes in part.content_hashes.items() if len(set(hashes)) > 1}
     for part in parts:
         part.content_hashes = {name: hashes for name, hashes in part.content_hashes.items() if name in varying}
 

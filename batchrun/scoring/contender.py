@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from batchrun.scoring.score_facts import ContenderFacts
 from batchrun.scoring.score_options import FailedAs
-from batchrun.scoring.score_tally import ScoreTally
+from batchrun.scoring.score_tally import RowCosts, ScoreTally
 from batchrun.scoring.summary import ScoreSummary, summarize
 from batchrun.scoring.table import ScoredTable
 
@@ -42,7 +42,7 @@ class Contender:
 
     Attributes:
         name: the file as given; for a part, its value in the column that splits the table.
-        tally: the rows' scores and costs; its keys are filled.
+        tally: the rows' scores; its keys are filled.
         summaries: one per scorer.
         costs: costs over all rows.
     """
@@ -66,19 +66,24 @@ class Contender:
         }
 
 
-def contender(table: ScoredTable, failed_as: FailedAs, tally: ScoreTally | None = None) -> Contender:
+def contender(
+    table: ScoredTable, failed_as: FailedAs, tally: ScoreTally | None = None, like: ScoreTally | None = None
+) -> Contender:
     """Score a table for a comparison.
 
     Args:
         table: with a key column.
         failed_as: how failed rows count.
         tally: the table's tally for comparisons if it is scored already; None scores it.
+        like: the tally of the table that it is compared with, if that is scored already.
 
     Raises:
         InputError: a row has no key, or a scorer refuses the table.
     """
-    tally = table.tally(for_comparison=True) if tally is None else tally
-    return Contender(table.source.name, tally, summarize(tally, failed_as), total_costs(tally))
+    tally = table.tally(for_comparison=True, like=like) if tally is None else tally
+    costs = total_costs(tally)
+    tally = replace(tally, costs=RowCosts())  # the costs of single rows are not compared
+    return Contender(table.source.name, tally, summarize(tally, failed_as), costs)
 
 
 def total_costs(tally: ScoreTally) -> TotalCosts:

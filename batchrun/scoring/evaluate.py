@@ -11,7 +11,7 @@ from batchrun.errors import InputError
 from batchrun.scoring.bars import Bar, floor_bars, junit, no_worse_bars
 from batchrun.scoring.comparison import Comparison, compare, compare_parts
 from batchrun.scoring.comparison_text import comparison_markdown
-from batchrun.scoring.contender import contender
+from batchrun.scoring.contender import Contender, contender
 from batchrun.scoring.earlier_scores import EarlierScores, earlier_scores
 from batchrun.scoring.grading.asking import CostOf
 from batchrun.scoring.grading.grader_report import GraderReport, grader_lines
@@ -282,7 +282,7 @@ def evaluation_of(
     if bars.fail_under is not None:
         results = floor_bars(summaries, bars.fail_under, bars.on, bars.min_scored)
     if baseline is not None:
-        tables = PairedTables.of(contender(baseline, failed_as), contender(table, failed_as, tally))
+        tables = PairedTables.of(contender(baseline, failed_as, like=tally), contender(table, failed_as, tally))
         pairings = [pair(tables, each.name, failed_as) for each in summaries]
         results += no_worse_bars(pairings, summaries, bars.margin, bars.on, bars.min_scored)
     labels = hand_labels(table.columns, tally)
@@ -314,8 +314,16 @@ def compare_tables(
     """
     check_comparison(names, spec.columns, baseline)
     tables = [spec.open(name) for name in names]
-    scored = [(table, table.tally(for_comparison=True)) for table in tables]
-    comparison = comparison_of(scored, spec.failed_as, detectable=detectable, baseline=baseline)
+    if spec.columns.split is not None:
+        scored = [(table, table.tally(for_comparison=True)) for table in tables]
+        comparison = comparison_of(scored, spec.failed_as, detectable=detectable, baseline=baseline)
+    else:
+        _check_ignored(tables)
+        contenders: list[Contender] = []
+        for table in tables:
+            like = contenders[0].tally if contenders else None
+            contenders.append(contender(table, spec.failed_as, like=like))
+        comparison = compare(contenders, spec.failed_as, detectable)
     if markdown is not None:
         with replacing(markdown) as file:
             file.write(comparison_markdown(comparison).encode("utf-8", "replace"))
@@ -355,14 +363,23 @@ def comparison_of(
         InputError: two tables share no row, or the column that splits one has a single value.
     """
     tables = [table for table, _ in scored]
-    for column in tables[0].columns.ignore:
-        if not any(column in table.source.columns for table in tables):
-            names = " and ".join(table.source.name for table in tables)
-            raise InputError(f"--ignore {column}: no such column in {names}")
+    _check_ignored(tables)
     if tables[0].columns.split is not None:
         [(table, tally)] = scored
         return compare_parts(table, tally, failed_as, detectable, baseline)
     return compare([contender(table, failed_as, tally) for table, tally in scored], failed_as, detectable)
+
+
+def _check_ignored(tables: Sequence[ScoredTable]) -> None:
+    """Check that each column of `--ignore` is in one of the tables.
+
+    Raises:
+        InputError: it is in none.
+    """
+    for column in tables[0].columns.ignore:
+        if not any(column in table.source.columns for table in tables):
+            names = " and ".join(table.source.name for table in tables)
+            raise InputError(f"--ignore {column}: no such column in {names}")
 
 
 def _check_tables(names: Sequence[str], columns: ScoreColumns) -> None:

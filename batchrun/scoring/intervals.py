@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batchrun.probability import student_quantile
+from batchrun.scoring.pieces import Pieces
 
 __all__ = [
     "CONFIDENCE",
@@ -59,7 +60,7 @@ class Spread:
     skewness: float = 0.0
 
 
-def spread(values: Floats, clusters: Sequence[str] | None = None) -> Spread:
+def spread(values: Floats | Pieces, clusters: Sequence[str] | None = None) -> Spread:
     """Return the spread of the mean of one or more values.
 
     SE² = G/(G-1) · Σ_g u_g² / n² with u_g = Σ_{i∈g} (x_i - x̄): the cluster-robust standard error, as in Miller 2024,
@@ -70,23 +71,27 @@ def spread(values: Floats, clusters: Sequence[str] | None = None) -> Spread:
         values: scores, or differences of scores.
         clusters: the cluster of each value; None if each row is a unit.
     """
+    values = values if isinstance(values, Pieces) else Pieces.of(values)
     n = len(values)
-    deviations = values - values.mean()
+    mean = values.sums(lambda some: some)[0] / n
+    deviations = values.map(lambda some: some - mean)
     units, even_units = n, float(n)
     if clusters is not None:
         _, group = np.unique(np.asarray(clusters, dtype=object).astype(str), return_inverse=True)
-        deviations, sizes = np.bincount(group, weights=deviations), np.bincount(group).astype(np.float64)
+        sizes = np.bincount(group).astype(np.float64)
+        deviations = Pieces.of(np.bincount(group, weights=deviations.array))
         units, even_units = len(sizes), n**2 / float(np.sum(sizes**2))
-    square = float(np.sum(deviations**2))
+    [square] = deviations.sums(lambda some: some**2)
     if units == 1:
         return Spread(units, even_units, None)
     error = (units / (units - 1) * square) ** 0.5 / n
     if error <= _NO_SPREAD:
         return Spread(units, even_units, 0.0)
-    kurtosis = units * float(np.sum(deviations**4)) / square**2
+    fourth, third = deviations.sums(lambda some: some**4, lambda some: some**3)
+    kurtosis = units * fourth / square**2
     freedom = max(1.0, even_units - 1)
     tail_freedom = max(1.0, min(freedom, units / max(kurtosis - 1, _NO_SPREAD)))
-    return Spread(units, even_units, error, freedom, tail_freedom, float(np.sum(deviations**3)) / square**1.5)
+    return Spread(units, even_units, error, freedom, tail_freedom, third / square**1.5)
 
 
 def wilson(mean: float, n: float, quantile: float = _Z) -> tuple[float, float]:

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from batchrun.scoring.contender import Contender
-from batchrun.scoring.row_codes import Codes, first_places, row_codes
+from batchrun.scoring.pieces import pieces_of
+from batchrun.scoring.row_codes import Codes, first_places, has_repeats, row_codes, taken
 from batchrun.scoring.score_tally import PairKey, PairKeys
+from batchrun.scoring.scored_rows import Members
 from batchrun.wording import rows_text
 
-__all__ = ["PairedTables"]
-
-_Places = npt.NDArray[np.int64]
+__all__ = ["PairedTables", "are_in"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class PairedTables:
         """Pair the rows of two tables. If no row is repeated, an epoch column means something else."""
         tallies = (first.tally, second.tally)
         keys = [PairKeys(tally, with_epochs=False) for tally in tallies]
-        *codes, size = row_codes(*keys)
+        *codes, size = _codes(*keys)
         if all(tally.epochs for tally in tallies) and any(_are_repeated(each, size) for each in codes):
             keys = [PairKeys(tally, with_epochs=True) for tally in tallies]
             *codes, size = row_codes(*keys)
@@ -75,11 +75,11 @@ class PairedTables:
     @property
     def share_a_row(self) -> bool:
         """Whether a pair key is in both tables."""
-        return bool((_are_in(self.first_codes, self.size) & _are_in(self.second_codes, self.size)).any())
+        return bool((are_in(self.first_codes, self.size) & are_in(self.second_codes, self.size)).any())
 
-    def are_in_first(self, rows: _Places) -> npt.NDArray[np.bool_]:
+    def are_in_first(self, rows: Members) -> npt.NDArray[np.bool_]:
         """Return which pair keys some rows of the first table have."""
-        return _are_in(self.first_codes[rows], self.size)
+        return are_in(self.first_codes[rows], self.size)
 
     def mismatches(self) -> list[str]:
         """Return a line for each way in which the tables do not match: missing rows, and columns with other cells."""
@@ -93,14 +93,19 @@ class PairedTables:
             if len(missing):
                 example = _row_name(min(keys[row] for row in missing.tolist()))
                 lines.append(f"{rows_text(len(missing))} of {one.name} not in {other.name}, such as {example}")
-        shared = self.first_codes[first_places(self.first_codes, self.size)]
-        shared = shared[of_second[shared] >= 0]
-        of_first, of_second = of_first[shared], of_second[shared]
+        shared = taken(self.first_codes, first_places(self.first_codes, self.size))
+        shared = shared[taken(of_second, shared) >= 0]
+        of_first, of_second = taken(of_first, shared), taken(of_second, shared)
+        is_same_order = len(of_first) == len(of_second) and bool((of_first == of_second).all())
         for column, hashes in first.tally.content_hashes.items():
-            if column not in second.tally.content_hashes:
+            others = second.tally.content_hashes.get(column)
+            if others is None or (is_same_order and hashes.is_same(others)):
                 continue
-            ours, theirs = (np.asarray(each) for each in (hashes, second.tally.content_hashes[column]))
-            differing = of_first[ours[of_first] != theirs[of_second]]
+            ours, theirs = (np.frombuffer(each.stored, dtype=np.int64) for each in (hashes, others))
+            differ = np.zeros(len(of_first), dtype=np.bool_)
+            for piece in pieces_of(len(of_first)):
+                differ[piece] = ours[of_first[piece]] != theirs[of_second[piece]]
+            differing = of_first[differ]
             if len(differing):
                 lines.append(
                     f"{column!r} differs between {first.name} and {second.name} in {rows_text(len(differing))}, such "
@@ -109,20 +114,35 @@ class PairedTables:
         return lines
 
 
-def _are_in(codes: Codes, size: int) -> npt.NDArray[np.bool_]:
+def _codes(first: PairKeys, second: PairKeys) -> tuple[Codes, Codes, int]:
+    """Return `row_codes` of two tables; the rows' positions if both have the same keys in the same order."""
+    if first.is_same(second) and not has_repeats(first):
+        codes = np.arange(len(first), dtype=np.int32)
+        return codes, codes, len(codes)
+    return row_codes(first, second)
+
+
+def are_in(codes: Codes, size: int) -> npt.NDArray[np.bool_]:
+    """Return which numbers occur.
+
+    Args:
+        size: one more than the largest number.
+    """
     found = np.zeros(size, dtype=np.bool_)
-    found[codes] = True
+    for piece in pieces_of(len(codes)):
+        found[codes[piece]] = True
     return found
 
 
 def _are_repeated(codes: Codes, size: int) -> bool:
-    return int(np.count_nonzero(_are_in(codes, size))) < len(codes)
+    return int(np.count_nonzero(are_in(codes, size))) < len(codes)
 
 
 def _last_rows(codes: Codes, size: int) -> Codes:
     """Return number → the last row that has it; -1 for none."""
     rows = np.full(size, -1, dtype=np.int32)
-    rows[codes] = np.arange(len(codes), dtype=np.int32)  # of several, the last assignment holds
+    for piece in pieces_of(len(codes)):  # of several, the last assignment holds
+        rows[codes[piece]] = np.arange(piece.start, piece.stop, dtype=np.int32)
     return rows
 
 

@@ -6,7 +6,7 @@ The pairs of one key enter the figures with their mean.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean as mean
 from typing import Final
@@ -15,14 +15,17 @@ import numpy as np
 import numpy.typing as npt
 
 from batchrun.errors import InputError
+from batchrun.scoring.compact import Column
 from batchrun.scoring.intervals import Floats
-from batchrun.scoring.paired_tables import PairedTables
+from batchrun.scoring.paired_tables import PairedTables, are_in
+from batchrun.scoring.pieces import Pieces, pieces_of
 from batchrun.scoring.power import Needs, RowsNeeded, needs
-from batchrun.scoring.row_codes import Codes, first_places
+from batchrun.scoring.row_codes import Codes, first_places, taken
 from batchrun.scoring.score_facts import PairingFacts
 from batchrun.scoring.score_options import FailedAs
-from batchrun.scoring.statistics import Difference, difference
-from batchrun.scoring.summary import estimate_facts, members_of, scored_values
+from batchrun.scoring.scored_rows import members_of
+from batchrun.scoring.statistics import Difference, difference_of
+from batchrun.scoring.summary import estimate_facts, scored_values
 
 __all__ = ["DETECTABLE", "MAX_GROUPS", "Pairing", "pair"]
 
@@ -122,7 +125,7 @@ def pair(tables: PairedTables, scorer: str, failed_as: FailedAs, detectable: Seq
     for column, labels in tables.first.tally.labels.items():
         if len(set(labels)) <= MAX_GROUPS:
             groups[column] = {
-                label: rows.compared(tables.are_in_first(positions), ()) for label, positions in members_of(labels)
+                label: rows.compared(tables.are_in_first(members), ()) for label, members in members_of(labels)
             }
     return replace(rows.compared(None, detectable), groups=groups)
 
@@ -141,24 +144,23 @@ class _ScoredPairs:
     tables: PairedTables
     scorer: str
     order: Codes
-    first: Floats
-    second: Floats
+    first: Column
+    second: Column
     expected: npt.NDArray[np.bool_]
 
     @classmethod
     def of(cls, tables: PairedTables, scorer: str, failed_as: FailedAs) -> _ScoredPairs:
         """Return the rows of two tables."""
-        first, second = (scored_values(each.tally, scorer, failed_as).array for each in (tables.first, tables.second))
-        scored = tables.first_codes[~np.isnan(first)]
-        expected = np.zeros(tables.size, dtype=np.bool_)
-        expected[tables.second_codes[tables.second.tally.expected(scorer)]] = True
+        entered = [scored_values(each.tally, scorer, failed_as) for each in (tables.first, tables.second)]
+        first, second = (numbers.column for numbers in entered)
+        scored = tables.first_codes[first.are_known()]
         return cls(
             tables=tables,
             scorer=scorer,
-            order=scored[first_places(scored, tables.size)],
+            order=taken(scored, first_places(scored, tables.size)),
             first=_means(tables.first_codes, first, tables.size),
             second=_means(tables.second_codes, second, tables.size),
-            expected=expected,
+            expected=are_in(tables.second_codes[tables.second.tally.expected(scorer)], tables.size),
         )
 
     def compared(self, members: npt.NDArray[np.bool_] | None, sizes: Sequence[float]) -> Pairing:
@@ -170,67 +172,103 @@ class _ScoredPairs:
         """
         order, expected = self.order, self.expected
         if members is not None:
-            order, expected = order[members[order]], expected & members
-        shared = order[~np.isnan(self.second[order])]
-        keys, a, b = self._by_key(shared)
+            order, expected = order[taken(members, order)], expected & members
+        second_known = self.second.are_known()
+        keys, pairs = self._by_key(order[taken(second_known, order)])
         tally = self.tables.first.tally
-        rows = self.tables.rows_of_keys[keys]
+        rows = taken(self.tables.rows_of_keys, keys)
         clusters = [tally.clusters[row] for row in rows.tolist()] if tally.clusters else None
-        paired_difference = difference(a, b, clusters)
-        needed = needs(a, b, paired_difference, clusters, sizes) if sizes else Needs()
-        change = b - a
+        paired_difference = difference_of(pairs, clusters)
+        needed = needs(pairs, paired_difference, clusters, sizes) if sizes else Needs()
+        sums = pairs.sums(lambda both: both[0], lambda both: both[1])
         return Pairing(
             first=self.tables.first.name,
             second=self.tables.second.name,
             scorer=self.scorer,
             pairs=len(keys),
             expected=int(np.count_nonzero(expected)),
-            unpaired=int(np.count_nonzero(expected & (np.isnan(self.first) | np.isnan(self.second)))),
-            means=(float(a.mean()), float(b.mean())) if len(keys) else None,
+            unpaired=int(np.count_nonzero(expected & ~(self.first.are_known() & second_known))),
+            means=(sums[0] / len(keys), sums[1] / len(keys)) if len(keys) else None,
             difference=paired_difference,
             corrected_p=paired_difference.p_value,
-            correlation=_correlation(a, b),
-            better=[tally.keys[row] for row in rows[change > 0].tolist()],
-            worse=[tally.keys[row] for row in rows[change < 0].tolist()],
+            correlation=_correlation(pairs),
+            better=[tally.keys[row] for row in _rows_where(lambda both: both[1] > both[0], pairs, rows)],
+            worse=[tally.keys[row] for row in _rows_where(lambda both: both[1] < both[0], pairs, rows)],
             rows_needed=needed.rows,
             detectable=needed.detectable,
         )
 
-    def _by_key(self, shared: Codes) -> tuple[Codes, Floats, Floats]:
-        """Return the keys of pairs, in their order, and the means of the pairs of each."""
+    def _by_key(self, shared: Codes) -> tuple[Codes, Pieces]:
+        """Return the keys of pairs, in their order, and the means of the pairs of each in both tables."""
         of_pairs, size = self.tables.keys_of_pairs, self.tables.key_count
         if of_pairs is None:
-            return shared, self.first[shared], self.second[shared]
-        of_shared = of_pairs[shared]
-        keys = of_shared[first_places(of_shared, size)]
-        first, second = (_means(of_shared, each[shared], size) for each in (self.first, self.second))
-        return keys, first[keys], second[keys]
+            return shared, _both(self.first, self.second, shared)
+        of_shared = taken(of_pairs, shared)
+        keys = taken(of_shared, first_places(of_shared, size))
+        first, second = (_means(of_shared, Column(each[shared]), size) for each in (self.first, self.second))
+        return keys, _both(first, second, keys)
 
 
-def _means(codes: Codes, values: Floats, size: int) -> Floats:
+def _both(first: Column, second: Column, places: Codes) -> Pieces:
+    """Return the numbers of two columns at these places."""
+    return Pieces(
+        len(places),
+        lambda: (np.stack([first[places[piece]], second[places[piece]]]) for piece in pieces_of(len(places))),
+    )
+
+
+def _rows_where(holds: Callable[[Floats], npt.NDArray[np.bool_]], pairs: Pieces, rows: Codes) -> Iterator[int]:
+    """Yield the rows of the pairs for which something holds."""
+    begin = 0
+    for both in pairs:
+        yield from rows[begin : begin + both.shape[-1]][holds(both)].tolist()
+        begin += both.shape[-1]
+
+
+def _means(codes: Codes, values: Column, size: int) -> Column:
     """Return the mean of the values of each number, without NaN; NaN for a number without values.
 
     Args:
         codes: the number of each value.
         size: one more than the largest number.
     """
-    scored = np.flatnonzero(~np.isnan(values))
+    scored = codes[values.are_known()]
+    if int(np.count_nonzero(are_in(scored, size))) == len(scored):
+        return values.scattered(codes, size)
+    numbers = values[:]
+    places = np.flatnonzero(values.are_known())
     means = np.full(size, np.nan)
-    means[codes[scored]] = values[scored]
-    repeated = np.bincount(codes[scored], minlength=size) > 1
+    means[scored] = numbers[places]
+    repeated = np.bincount(scored, minlength=size) > 1
     groups: dict[int, list[float]] = defaultdict(list)
-    for place in scored[repeated[codes[scored]]].tolist():
-        groups[int(codes[place])].append(float(values[place]))
+    for place in places[repeated[scored]].tolist():
+        groups[int(codes[place])].append(float(numbers[place]))
     for code, some in groups.items():
         means[code] = mean(some)  # of exact sums, in any order
-    return means
+    return Column(means)
 
 
-def _correlation(a: Floats, b: Floats) -> float | None:
-    """Return Pearson's correlation; None for fewer than two pairs, and if the scores of a table do not vary."""
-    if len(a) < 2 or not np.ptp(a) or not np.ptp(b):
+def _correlation(pairs: Pieces) -> float | None:
+    """Return Pearson's correlation; None for fewer than two pairs, and if the scores of a table do not vary.
+
+    It is `numpy.corrcoef`, without its copies: 16 bytes a pair.
+    """
+    count = len(pairs)
+    if count < 2:
         return None
-    return float(np.corrcoef(a, b)[0, 1])
+    both = np.empty((2, count))
+    begin = 0
+    for piece in pairs:
+        both[:, begin : begin + piece.shape[-1]] = piece
+        begin += piece.shape[-1]
+    if not np.ptp(both[0]) or not np.ptp(both[1]):
+        return None
+    both -= both.mean(axis=1)[:, np.newaxis]
+    covariance = np.dot(both, both.T) * np.true_divide(1, count - 1)
+    deviations = np.sqrt(np.diag(covariance))
+    covariance /= deviations[:, np.newaxis]
+    covariance /= deviations[np.newaxis, :]
+    return float(np.clip(covariance[0, 1], -1, 1))
 
 
 def _no_shared_row(tables: PairedTables) -> str:

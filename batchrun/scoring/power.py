@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 
 from batchrun.scoring.intervals import Floats
+from batchrun.scoring.pieces import Pieces
 from batchrun.scoring.statistics import Difference, estimate
 
 __all__ = ["Needs", "RowsNeeded", "flip_power", "needs", "rows_for_flips", "rows_for_mean", "size_for_flips"]
@@ -59,9 +60,7 @@ class Needs:
     detectable: float | None = None
 
 
-def needs(
-    a: Floats, b: Floats, difference: Difference, clusters: Sequence[str] | None, sizes: Sequence[float]
-) -> Needs:
+def needs(pairs: Pieces, difference: Difference, clusters: Sequence[str] | None, sizes: Sequence[float]) -> Needs:
     """Return the rows that differences of some sizes need, and the smallest difference that the pairs show.
 
     - McNemar's exact test: from the share of rows that flip, with Wilson's interval. See `flip_power`.
@@ -69,22 +68,25 @@ def needs(
       `rows_for_mean`. With clusters, from that of the clusters' sums; the rows are then in clusters as large as these.
 
     Args:
-        a, b: scores of the pairs in both tables.
+        pairs: two rows of numbers, the scores in the first table and those in the second.
         difference: of the pairs, with its test.
         clusters: the cluster of each pair.
         sizes: differences, above 0.
     """
-    change = b - a
+    change = pairs.map(lambda both: both[1] - both[0])
     n = len(change)
     if difference.test == "mcnemar":
-        flipping = estimate((change != 0).astype(np.float64))
+        flipping = estimate(change.map(lambda some: (some != 0).astype(np.float64)))
         shares = [share or 0.0 for share in (flipping.mean, flipping.low, flipping.high)]
         rows = {size: RowsNeeded(*(rows_for_flips(share, size) for share in shares)) for size in sizes}
         return Needs(rows, size_for_flips(n, shares[0]))
     error = difference.estimate.standard_error
     if difference.test == "none" or not error:
         return Needs()
-    units = change - change.mean() if clusters is None else _sums(change - change.mean(), clusters)
+    units = change.array
+    units -= units.mean()
+    if clusters is not None:
+        units = _sums(units, clusters)
     deviation = error * n**0.5
     per_unit = n / len(units)
     factors = _spread(units)
@@ -262,8 +264,9 @@ def _spread(values: Floats) -> tuple[float, float] | None:
         return None
     cut = int(n / (2 * (n - 4) ** 0.5))
     trimmed = np.sort(values)[cut : n - cut].mean()
-    squares = float(np.sum((values - values.mean()) ** 2))
-    kurtosis = n * float(np.sum((values - trimmed) ** 4)) / squares**2
+    mean = values.mean()
+    squares, fourth = Pieces.of(values).sums(lambda some: (some - mean) ** 2, lambda some: (some - trimmed) ** 4)
+    kurtosis = n * fourth / squares**2
     scale = n / (n - _Z)
     error = scale * (max(0.0, kurtosis - (n - 3) / n) / (n - 1)) ** 0.5
     return math.exp((math.log(scale) - _Z * error) / 2), math.exp((math.log(scale) + _Z * error) / 2)

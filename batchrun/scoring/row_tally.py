@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -11,6 +10,7 @@ from batchrun.records import Row, Value
 from batchrun.scoring.score_columns import ScoreColumns
 from batchrun.scoring.score_tally import RowKind, ScoreTally
 from batchrun.scoring.scorers.base import as_text, is_missing
+from batchrun.scoring.shared_lists import Hashes
 
 __all__ = ["RowTally", "row_status"]
 
@@ -27,15 +27,10 @@ _KINDS: Final[Mapping[str, RowKind]] = {
 """Status of a row → what it is for the figures."""
 
 
-_SHARED_TEXTS: Final = 10_000
-"""Most texts of groups, clusters and epochs that rows share, so that each takes memory once."""
-
-
 class RowTally:
     """Adds rows to a tally.
 
-    Mutable state: the tally, the ids of the rows so far if epochs are recognized by the rows' contents, and the first
-    texts of groups, which all rows share.
+    Mutable state: the tally, and the ids of the rows so far if epochs are recognized by the rows' contents.
     """
 
     def __init__(
@@ -66,9 +61,9 @@ class RowTally:
         self._axes = axes
         self._for_comparison = for_comparison
         if for_comparison:
-            tally.content_hashes.update({name: array("q") for name in own_columns if name != columns.key})
+            known, names = tally.content_hashes, (name for name in own_columns if name != columns.key)
+            tally.content_hashes = {name: known[name] if name in known else Hashes() for name in names}
         self._ids: dict[tuple[int, ...], str] = {}
-        self._texts: dict[str, str] = {}
 
     def add(self, row: Row, source_name: str) -> RowKind:
         """Add a row, and return whether it has an answer to score.
@@ -79,8 +74,7 @@ class RowTally:
         values, columns, tally = row.values, self._columns, self._tally
         status = row_status(values.get(self._status), values[self._answer])
         kind = _KINDS.get(status, "answered")
-        if status == "incomplete":
-            tally.cut_short.add(len(tally.kinds))
+        tally.cut_short.append(status == "incomplete")
         tally.kinds.append(kind)
         if columns.key is not None:
             tally.keys.append(_key(row, columns.key, source_name))
@@ -96,10 +90,7 @@ class RowTally:
             *tally.labels.items(),
         ):
             if column is not None:
-                text = as_text(values[column])
-                if len(self._texts) < _SHARED_TEXTS:
-                    self._texts.setdefault(text, text)
-                cells.append(self._texts.get(text, text))
+                cells.append(as_text(values[column]))
         if columns.cluster is not None and is_missing(values[columns.cluster]):
             raise InputError(f"{_where(row, source_name)}: the cluster column {columns.cluster!r} is empty")
         if columns.labels is not None:

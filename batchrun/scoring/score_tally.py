@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, MutableSequence, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias, TypeVar, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from batchrun.scoring.compact import Choices, Flags, Numbers, Texts
+from batchrun.scoring.compact import Choices, Coded, Flags, Numbers
+from batchrun.scoring.shared_lists import Hashes, Texts
 
 __all__ = ["PairKey", "PairKeys", "RowCosts", "RowKind", "ScoreTally"]
 
@@ -65,6 +65,10 @@ class PairKeys(Sequence[PairKey]):
         """Whether two rows with the same key may have different pair keys."""
         return self._with_epochs or len(self._tally.variants) > 0
 
+    def is_same(self, other: PairKeys) -> bool:
+        """Return whether the pair keys are keys alone, and the tables are known to have the same in the same order."""
+        return not (self.has_more_than_key or other.has_more_than_key) and self._tally.keys.is_same(other._tally.keys)
+
     def __len__(self) -> int:
         return len(self._tally.keys)
 
@@ -97,7 +101,7 @@ class ScoreTally:
     Attributes:
         kinds: whether the rows have answers.
         values: scorer → values; None if the row has no score.
-        reasons: scorer → position of an answered row without a score → reason.
+        reasons: scorer → why an answered row has no score; None for other rows.
         keys: row ids as text. Without a key column, but with epochs, a split or an axis, rows that are alike in all
             columns that batchrun did not add share an id. Otherwise empty.
         epochs, clusters, splits: cells as text; empty if there is no such column.
@@ -109,7 +113,7 @@ class ScoreTally:
         labels_by_hand: cells of the column of `--labels` as text, None for an empty one; if the labels are in a
             file, what identifies the answers that they are about (`batchrun.batch.row_notes.answer_hash`). Empty
             without them.
-        cut_short: positions of rows whose answer was cut short; these are scored like the others.
+        cut_short: whether the rows' answers were cut short; these are scored like the others.
         costs: costs of the rows; only for comparisons.
         content_hashes: column that batchrun did not add → hashes of its cells; without the key column, whose cells
             are equal in a pair; only for comparisons.
@@ -117,25 +121,35 @@ class ScoreTally:
 
     kinds: Choices[RowKind] = field(default_factory=lambda: Choices(get_args(RowKind)))
     values: dict[str, Numbers] = field(default_factory=dict)
-    reasons: dict[str, dict[int, str]] = field(default_factory=dict)
+    reasons: dict[str, Coded[str | None]] = field(default_factory=dict)
     keys: Texts = field(default_factory=Texts)
-    epochs: list[str] = field(default_factory=list)
+    epochs: MutableSequence[str] = field(default_factory=Coded)
     axes: tuple[str, ...] = ()
-    variants: list[tuple[str, ...]] = field(default_factory=list)
-    clusters: list[str] = field(default_factory=list)
-    splits: list[str] = field(default_factory=list)
-    labels: dict[str, list[str]] = field(default_factory=dict)
+    variants: MutableSequence[tuple[str, ...]] = field(default_factory=Coded)
+    clusters: MutableSequence[str] = field(default_factory=Coded)
+    splits: MutableSequence[str] = field(default_factory=Coded)
+    labels: dict[str, MutableSequence[str]] = field(default_factory=dict)
     targets: dict[str, Flags] = field(default_factory=dict)
     needs_target: set[str] = field(default_factory=set)
-    labels_by_hand: list[str | None] = field(default_factory=list)
-    cut_short: set[int] = field(default_factory=set)
+    labels_by_hand: MutableSequence[str | None] = field(default_factory=Coded)
+    cut_short: Flags = field(default_factory=Flags)
     costs: RowCosts = field(default_factory=RowCosts)
-    content_hashes: dict[str, array[int]] = field(default_factory=dict)
+    content_hashes: dict[str, Hashes] = field(default_factory=dict)
+
+    @classmethod
+    def like(cls, other: ScoreTally) -> ScoreTally:
+        """Return an empty tally for a table that probably has the same rows: keys and hashes are shared while equal.
+
+        Args:
+            other: the tally of a table that has been scored.
+        """
+        hashes = {column: Hashes(like=each) for column, each in other.content_hashes.items()}
+        return cls(keys=Texts(like=other.keys), content_hashes=hashes)
 
     @property
     def incomplete(self) -> int:
         """Number of rows whose answer was cut short."""
-        return len(self.cut_short)
+        return sum(self.cut_short)
 
     def can_judge(self, name: str, position: int) -> bool:
         """Return whether a scorer can judge a row if the row has an answer: it has the target that the scorer needs."""
@@ -162,17 +176,17 @@ class ScoreTally:
         is_judged = self.kinds[position] != "answered" or self.values[name][position] is not None
         return is_judged or self._has_target(name, position)
 
-    def judgeable(self, name: str) -> npt.NDArray[np.bool_]:
-        """Return `can_judge` of all rows."""
+    def judgeable(self, name: str, rows: slice = slice(None)) -> npt.NDArray[np.bool_]:
+        """Return `can_judge` of a slice of the rows."""
         if name not in self.needs_target or name not in self.targets:
-            return np.ones(len(self.kinds), dtype=np.bool_)
-        return self.targets[name].array
+            return np.ones(len(range(*rows.indices(len(self.kinds)))), dtype=np.bool_)
+        return self.targets[name].array[rows]
 
-    def expected(self, name: str) -> npt.NDArray[np.bool_]:
-        """Return `is_expected` of all rows."""
-        is_judged = ~self.kinds.are("answered") | ~np.isnan(self.values[name].array)
-        has_target = self.targets[name].array if name in self.targets else True
-        return ~self.kinds.are("skipped") & self.judgeable(name) & (is_judged | has_target)
+    def expected(self, name: str, rows: slice = slice(None)) -> npt.NDArray[np.bool_]:
+        """Return `is_expected` of a slice of the rows."""
+        is_judged = ~self.kinds.are("answered", rows) | self.values[name].column.are_known(rows)
+        has_target = self.targets[name].array[rows] if name in self.targets else True
+        return ~self.kinds.are("skipped", rows) & self.judgeable(name, rows) & (is_judged | has_target)
 
     def _has_target(self, name: str, position: int) -> bool:
         return name not in self.targets or self.targets[name][position]
@@ -188,18 +202,14 @@ class ScoreTally:
         Args:
             positions: of the rows, in ascending order.
         """
-        places = {position: place for place, position in enumerate(positions)}
 
-        def selected(entries: list[_T]) -> list[_T]:
-            return [entries[position] for position in positions] if entries else []
+        def selected(entries: MutableSequence[_T]) -> MutableSequence[_T]:
+            return Coded(entries[position] for position in positions) if entries else Coded()
 
         return ScoreTally(
             kinds=self.kinds.part(positions),
             values={name: values.part(positions) for name, values in self.values.items()},
-            reasons={
-                name: {places[position]: reason for position, reason in reasons.items() if position in places}
-                for name, reasons in self.reasons.items()
-            },
+            reasons={name: reasons.part(positions) for name, reasons in self.reasons.items()},
             keys=self.keys.part(positions if self.keys else ()),
             epochs=selected(self.epochs),
             axes=self.axes,
@@ -210,10 +220,7 @@ class ScoreTally:
             targets={name: flags.part(positions) for name, flags in self.targets.items()},
             needs_target=self.needs_target,
             labels_by_hand=selected(self.labels_by_hand),
-            cut_short={places[position] for position in self.cut_short if position in places},
+            cut_short=self.cut_short.part(positions),
             costs=self.costs.part(positions),
-            content_hashes={
-                column: array("q", (hashes[position] for position in positions))
-                for column, hashes in self.content_hashes.items()
-            },
+            content_hashes={column: hashes.part(positions) for column, hashes in self.content_hashes.items()},
         )

@@ -7,6 +7,7 @@ statsmodels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
@@ -25,12 +26,14 @@ from batchrun.scoring.intervals import (
     wilson,
 )
 from batchrun.scoring.permutation import permutation_p
+from batchrun.scoring.pieces import Pieces
 
 __all__ = [
     "Difference",
     "Estimate",
     "Floats",
     "difference",
+    "difference_of",
     "estimate",
     "holm",
     "pass_at_k",
@@ -67,7 +70,7 @@ class Estimate:
     note: str | None = None
 
 
-def estimate(values: Floats, clusters: Sequence[str] | None = None) -> Estimate:
+def estimate(values: Floats | Pieces, clusters: Sequence[str] | None = None) -> Estimate:
     """Return the mean of scores from 0 to 1, with its interval.
 
     - Only 0 and 1: Wilson's interval.
@@ -81,12 +84,13 @@ def estimate(values: Floats, clusters: Sequence[str] | None = None) -> Estimate:
     Raises:
         ValueError: a value is not a number from 0 to 1.
     """
+    values = values if isinstance(values, Pieces) else Pieces.of(values)
     n = len(values)
     if n == 0:
         return Estimate(0)
-    if not ((values >= 0) & (values <= 1)).all():
+    if not values.all(lambda some: (some >= 0) & (some <= 1)):
         raise ValueError("expected scores from 0 to 1")
-    mean, found = float(np.mean(values)), spread(values, clusters)
+    mean, found = values.sums(lambda some: some)[0] / n, spread(values, clusters)
     if clusters is None and _is_binary(values):
         return Estimate(n, mean, *wilson(mean, n), found.error, "wilson")
     ends, note = score_interval(mean, found), caution(found, clusters is not None)
@@ -95,8 +99,8 @@ def estimate(values: Floats, clusters: Sequence[str] | None = None) -> Estimate:
     return Estimate(n, mean, *ends, found.error, "wilson-t", note=note)
 
 
-def _is_binary(values: Floats) -> bool:
-    return bool(((values == 0.0) | (values == 1.0)).all())
+def _is_binary(values: Pieces) -> bool:
+    return values.all(lambda some: (some == 0.0) | (some == 1.0))
 
 
 # -- repeated rows ------------------------------------------------------------------------------------------
@@ -148,6 +152,17 @@ class Difference:
 
 
 def difference(a: Floats, b: Floats, clusters: Sequence[str] | None = None) -> Difference:
+    """Return the paired difference, B minus A: that of `difference_of` the scores of both tables.
+
+    Args:
+        a: scores in the first table.
+        b: scores of the same rows in the second table.
+        clusters: the cluster of each pair.
+    """
+    return difference_of(Pieces.of(np.stack([a, b])), clusters)
+
+
+def difference_of(pairs: Pieces, clusters: Sequence[str] | None = None) -> Difference:
     """Return the paired difference, B minus A.
 
     - Only 0 and 1: McNemar's exact test, which is the binomial test of the rows that flipped, and the interval of
@@ -161,20 +176,19 @@ def difference(a: Floats, b: Floats, clusters: Sequence[str] | None = None) -> D
       scale from -1 to 1; if nothing varies, Bonett and Price's for the pairs or clusters.
 
     Args:
-        a: scores in the first table.
-        b: scores of the same rows in the second table.
+        pairs: two rows of numbers, the scores in the first table and those in the second.
         clusters: the cluster of each pair.
     """
-    change = b - a
-    n = len(change)
+    n = len(pairs)
     if n == 0:
         return Difference(Estimate(0), None, "none", None)
-    mean = float(change.mean())
-    deviation = float(np.std(change, ddof=1)) if n > 1 else None
-    found = spread((1 + change) / 2, clusters)
+    change = pairs.map(lambda both: both[1] - both[0])
+    mean = change.sums(lambda some: some)[0] / n
+    deviation = math.sqrt(change.sums(lambda some: (some - mean) ** 2)[0] / (n - 1)) if n > 1 else None
+    found = spread(change.map(lambda some: (1 + some) / 2), clusters)
     error = None if found.error is None else 2 * found.error
-    if clusters is None and _is_binary(a) and _is_binary(b):
-        better, worse = int((change > 0).sum()), int((change < 0).sum())
+    if clusters is None and _is_binary(pairs):
+        better, worse = map(int, change.sums(lambda some: some > 0, lambda some: some < 0))
         ends = adjusted_wald(mean, (better + worse) / n, n)
         return Difference(
             Estimate(n, mean, *ends, error, "bonett-price"), _mcnemar(better, worse), "mcnemar", deviation
@@ -192,7 +206,7 @@ def difference(a: Floats, b: Floats, clusters: Sequence[str] | None = None) -> D
     estimate = Estimate(n, mean, *ends, error, method, note=note)
     if n > _PERMUTATION_UP_TO and error:
         return Difference(estimate, 2 * student_tail(abs(mean) / error, n - 1), "paired t", deviation)
-    return Difference(estimate, permutation_p(change), "permutation", deviation)
+    return Difference(estimate, permutation_p(change.array), "permutation", deviation)
 
 
 def _cluster_test(mean: float, found: Spread) -> tuple[float | None, Test]:

@@ -5,18 +5,33 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from batchrun.errors import InputError
 from batchrun.scoring.compact import Numbers
-from batchrun.scoring.intervals import Floats
+from batchrun.scoring.pieces import Pieces, pieces_of
 from batchrun.scoring.row_codes import has_repeats
 from batchrun.scoring.score_facts import EstimateFacts, FiguresFacts, ScoreFacts
 from batchrun.scoring.score_options import FailedAs
-from batchrun.scoring.score_tally import PairKey, RowKind, ScoreTally
+from batchrun.scoring.score_tally import PairKey, ScoreTally
+from batchrun.scoring.scored_rows import (
+    IS_ANSWERED,
+    IS_CUT_SHORT,
+    IS_EXPECTED,
+    IS_FAILED,
+    IS_JUDGEABLE,
+    IS_JUDGED,
+    IS_SCORED,
+    IS_SKIPPED,
+    IS_UNFINISHED,
+    Counts,
+    Flagged,
+    Members,
+    ScoredRows,
+    members_of,
+)
 from batchrun.scoring.statistics import Estimate, estimate, pass_at_k, pass_hat_k
 from batchrun.scoring.variance import VarianceSplit, variance_split
 
@@ -32,8 +47,6 @@ __all__ = [
     "summarize",
 ]
 
-Flagged: TypeAlias = npt.NDArray[np.bool_]
-Positions: TypeAlias = npt.NDArray[np.int64]
 Missing: TypeAlias = Literal["failed", "unfinished", "unjudged", "cut_short"]
 """Why a row that should have a score does not count as scored."""
 
@@ -202,9 +215,11 @@ def scored_values(tally: ScoreTally, name: str, failed_as: FailedAs) -> Numbers:
     values = tally.values[name]
     if failed_as == "skip":
         return values
-    counted = Numbers(values)
-    for position in np.flatnonzero(tally.kinds.are("failed") & tally.judgeable(name)).tolist():
-        counted[position] = 0.0
+    counted = values.copy()
+    for rows in pieces_of(len(counted)):
+        is_wrong = tally.kinds.are("failed", rows) & tally.judgeable(name, rows)
+        for place in np.flatnonzero(is_wrong).tolist():
+            counted[rows.start + place] = 0.0
     return counted
 
 
@@ -222,7 +237,7 @@ def summarize(tally: ScoreTally, failed_as: FailedAs = "skip") -> list[ScoreSumm
     is_repeated = clusters is tally.keys or (bool(tally.clusters) and has_repeats(tally.keys))
     return [
         _summary(
-            _ScoredRows.of(tally, name, scored_values(tally, name, failed_as), clusters, is_repeated=is_repeated),
+            ScoredRows.of(tally, name, scored_values(tally, name, failed_as), clusters, is_repeated=is_repeated),
             name,
             duplicate,
             failed_as,
@@ -261,135 +276,66 @@ def clusters_of(tally: ScoreTally) -> Sequence[str] | None:
     return tally.clusters
 
 
-def _summary(rows: _ScoredRows, name: str, duplicate: str | None, failed_as: FailedAs) -> ScoreSummary:
+def _summary(rows: ScoredRows, name: str, duplicate: str | None, failed_as: FailedAs) -> ScoreSummary:
     tally = rows.tally
-    return ScoreSummary(
-        name=name,
-        failed_as=failed_as,
-        overall=_figures(rows, None),
-        groups={
-            column: {
-                label: _figures(rows, members)
-                for label, members in members_of(labels)
-                if not rows.kinds["skipped"][members].all()
-            }
-            for column, labels in tally.labels.items()
-        },
-        reasons=dict(Counter(tally.reasons[name].values()).most_common()),
-        duplicate=duplicate,
-    )
+    groups = {column: dict(_groups(rows, labels)) for column, labels in tally.labels.items()}
+    reasons = Counter(reason for reason in tally.reasons[name] if reason is not None)
+    return ScoreSummary(name, failed_as, _figures(rows, None), groups, dict(reasons.most_common()), duplicate)
 
 
-def members_of(labels: Sequence[str]) -> Iterator[tuple[str, Positions]]:
-    """Yield each label and the positions of the rows that have it, in order of first occurrence."""
-    codes: dict[str, int] = {}
-    of_rows = np.fromiter((codes.setdefault(label, len(codes)) for label in labels), np.int32, len(labels))
-    order = np.argsort(of_rows, kind="stable")
-    ends = np.cumsum(np.bincount(of_rows, minlength=len(codes)))
-    yield from zip(codes, np.split(order, ends[:-1]), strict=True) if codes else ()
+def _groups(rows: ScoredRows, labels: Sequence[str]) -> Iterator[tuple[str, Figures]]:
+    """Yield the figures of the rows with each label, without labels of skipped rows alone."""
+    for label, members in members_of(labels):
+        figures = _figures(rows, members)
+        if figures.rows:
+            yield label, figures
 
 
-@dataclass(frozen=True, slots=True)
-class _ScoredRows:
-    """The rows of a table for one scorer.
-
-    Attributes:
-        entered: the values as they enter the means; `values` has NaN for those that are left out.
-        own: the scorer's values, with NaN.
-        kinds: kind → which rows are of it.
-        judgeable, expected: see `ScoreTally`.
-        cut_short: which answers were cut short.
-        clusters: of the rows; None if all are independent.
-        is_repeated: whether two rows have the same key.
-    """
-
-    tally: ScoreTally
-    entered: Numbers
-    values: Floats
-    own: Floats
-    kinds: Mapping[RowKind, Flagged]
-    judgeable: Flagged
-    expected: Flagged
-    cut_short: Flagged
-    clusters: Sequence[str] | None
-    is_repeated: bool
-
-    @classmethod
-    def of(
-        cls, tally: ScoreTally, name: str, entered: Numbers, clusters: Sequence[str] | None, *, is_repeated: bool
-    ) -> _ScoredRows:
-        cut_short = np.zeros(len(entered), dtype=np.bool_)
-        cut_short[list(tally.cut_short)] = True
-        own = tally.values[name]
-        values = entered.array
-        return cls(
-            tally=tally,
-            entered=entered,
-            values=values,
-            own=values if own is entered else own.array,
-            kinds={kind: tally.kinds.are(kind) for kind in get_args(RowKind)},
-            judgeable=tally.judgeable(name),
-            expected=tally.expected(name),
-            cut_short=cut_short,
-            clusters=clusters,
-            is_repeated=is_repeated,
-        )
-
-
-def _figures(rows: _ScoredRows, members: Positions | None) -> Figures:
+def _figures(rows: ScoredRows, members: Members | None) -> Figures:
     """Return the figures of some rows; of all if `members` is None."""
-    positions = slice(None) if members is None else members  # a slice of an array shares its memory
-    tally, values = rows.tally, rows.values[positions]
-    is_scored = ~np.isnan(values)
-    kinds = {kind: flags[positions] for kind, flags in rows.kinds.items()}
-    expected, cut_short = rows.expected[positions], rows.cut_short[positions]
-    unscored = expected & ~is_scored
+    tally, counts = rows.tally, rows.counts(members)
     listed: list[int] = []
     scored: list[int] = []
     if rows.is_repeated or rows.clusters is not None:
-        listed = list(range(len(values))) if members is None else members.tolist()
-        scored = [index for index, has_score in zip(listed, is_scored.tolist(), strict=True) if has_score]
+        listed, scored = rows.positions(members), rows.positions(members, are_scored=True)
     clusters = None if rows.clusters is None else _repeated([rows.clusters[index] for index in scored])
+    values = rows.values(members, counts)
     return Figures(
-        estimate=estimate(values[is_scored], clusters),
-        rows=len(values) - _count(kinds["skipped"]),
-        failed=_count(kinds["failed"]),
-        failed_without_target=_count(kinds["failed"] & ~rows.judgeable[positions]),
-        unfinished=_count(kinds["unfinished"]),
-        unjudged=_count(kinds["answered"] & np.isnan(rows.own[positions])),
-        skipped=_count(kinds["skipped"]),
-        cut_short=_count(cut_short & is_scored),
-        expected=_count(expected),
-        missing=_missing(
-            {
-                "failed": unscored & kinds["failed"],
-                "unfinished": unscored & kinds["unfinished"],
-                "unjudged": unscored & kinds["answered"],
-                "cut_short": expected & is_scored & cut_short,
-            }
-        ),
+        estimate=estimate(values, clusters),
+        rows=counts.number(~IS_SKIPPED),
+        failed=counts.number(IS_FAILED),
+        failed_without_target=counts.number(IS_FAILED & ~IS_JUDGEABLE),
+        unfinished=counts.number(IS_UNFINISHED),
+        unjudged=counts.number(IS_ANSWERED & ~IS_JUDGED),
+        skipped=counts.number(IS_SKIPPED),
+        cut_short=counts.number(IS_CUT_SHORT & IS_SCORED),
+        expected=counts.number(IS_EXPECTED),
+        missing=_missing(counts),
         epochs=_epochs(tally, rows.entered, listed) if rows.is_repeated else None,
-        variance=_variance(tally, values[is_scored], scored) if rows.is_repeated else None,
+        variance=_variance(tally, values, scored) if rows.is_repeated else None,
     )
 
 
-def _count(flags: Flagged) -> int:
-    return int(np.count_nonzero(flags))
-
-
-def _missing(kinds: Mapping[Missing, Flagged]) -> dict[Missing, int]:
+def _missing(counts: Counts) -> dict[Missing, int]:
     """Return the number of rows of each kind that occurs, in order of first occurrence."""
-    found = [(int(flags.argmax()), kind, _count(flags)) for kind, flags in kinds.items() if flags.any()]
-    return {kind: count for _, kind, count in sorted(found)}
+    unscored = IS_EXPECTED & ~IS_SCORED
+    kinds: dict[Missing, Flagged] = {
+        "failed": unscored & IS_FAILED,
+        "unfinished": unscored & IS_UNFINISHED,
+        "unjudged": unscored & IS_ANSWERED,
+        "cut_short": IS_EXPECTED & IS_SCORED & IS_CUT_SHORT,
+    }
+    found = [(counts.first(are), kind, number) for kind, are in kinds.items() if (number := counts.number(are))]
+    return {kind: number for _, kind, number in sorted(found)}
 
 
-def _variance(tally: ScoreTally, values: Floats, scored: Sequence[int]) -> VarianceSplit | None:
+def _variance(tally: ScoreTally, values: Pieces, scored: Sequence[int]) -> VarianceSplit | None:
     if len({tally.keys[index] for index in scored}) == len(scored):
         return None
     pair_keys = tally.pair_keys(scored)
     if len({key.variant for key in pair_keys}) > 1 or (tally.epochs and len(set(pair_keys)) < len(pair_keys)):
         return None
-    return variance_split(values, [key.key for key in pair_keys])
+    return variance_split(values.array, [key.key for key in pair_keys])
 
 
 def _repeated(clusters: list[str]) -> list[str] | None:

@@ -11,7 +11,7 @@ from typing import Final
 from batchrun.errors import InputError
 from batchrun.prompts.combinations import AXIS_PREFIX
 from batchrun.records import OUTPUT_COLUMNS, JsonDict, Row, Value
-from batchrun.scoring.compact import Flags, Numbers
+from batchrun.scoring.compact import Coded, Flags, Numbers
 from batchrun.scoring.row_tally import RowTally
 from batchrun.scoring.score_columns import ScoreColumns, found_columns, found_target
 from batchrun.scoring.score_tally import RowKind, ScoreTally
@@ -86,12 +86,12 @@ class ScoredTable:
         """Score the table with scorers that the caller has entered and keeps open."""
         for named in self.scorers:
             tally.values[named.name] = Numbers()
-            tally.reasons[named.name] = {}
+            tally.reasons[named.name] = Coded()
             if self.for_scorer(named).columns.target is not None:
                 tally.targets[named.name] = Flags()
             if named.scorer.needs_target:
                 tally.needs_target.add(named.name)
-        tally.labels.update({column: [] for column in self.columns.by})
+        tally.labels.update({column: Coded() for column in self.columns.by})
         row_tally = RowTally(
             tally,
             self.columns,
@@ -120,9 +120,14 @@ class ScoredTable:
             cells.update(named.cells(score))
         return cells
 
-    def tally(self, *, for_comparison: bool = False) -> ScoreTally:
-        """Score the table for its figures alone."""
-        tally = ScoreTally()
+    def tally(self, *, for_comparison: bool = False, like: ScoreTally | None = None) -> ScoreTally:
+        """Score the table for its figures alone.
+
+        Args:
+            for_comparison: see `scored`.
+            like: the tally of a table that probably has the same rows; see `ScoreTally.like`.
+        """
+        tally = ScoreTally() if like is None else ScoreTally.like(like)
         for _ in self.scored(tally, for_comparison=for_comparison):
             pass
         return tally
@@ -160,11 +165,10 @@ class ScoredTable:
             samples, named.scorer.score_all([sample for _, sample in samples]), strict=True
         ):
             scores[position] = score
-        values, reasons = tally.values[named.name], tally.reasons[named.name]
-        for each in scores:
-            if each is not None and each.value is None:
-                reasons[len(values)] = each.explanation
-            values.append(None if each is None else each.value)
+        tally.values[named.name].extend([None if each is None else each.value for each in scores])
+        tally.reasons[named.name].extend(
+            [None if each is None or each.value is not None else each.explanation for each in scores]
+        )
         return scores
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from batchrun.scoring.compact import Choices, Flags, Numbers, Texts
+from batchrun.scoring.compact import Choices, Coded, Flags, Numbers
 from batchrun.scoring.comparison import compare
 from batchrun.scoring.contender import contender
 from batchrun.scoring.score_columns import ScoreColumns
@@ -30,14 +31,33 @@ def test_compact_lists_are_lists() -> None:
         kinds.append("c")
 
 
-def test_texts_come_back() -> None:
-    """Texts of any characters, also half a surrogate pair and the empty text, come back in loops, slices and parts."""
-    given = ["q1", "", "ключ", "\ud800", "\0"]
-    texts = Texts(given)
-    assert list(texts) == given
-    assert (texts[-1], list(texts[1:3]), list(texts.part([3, 0]))) == ("\0", ["", "ключ"], ["\ud800", "q1"])
-    with pytest.raises(IndexError):
-        texts[5]
+def test_numbers_of_any_kind_come_back() -> None:
+    """Numbers come back whether few or many of them differ; a copy and the original change apart from each other."""
+    given = [None, *(number / 7 for number in range(300)), None, 0.5]
+    numbers, few = Numbers(given), Numbers(given[:200])
+    assert (list(numbers), list(few), numbers[-1]) == (given, given[:200], 0.5)
+    for each in (numbers, few):
+        copied = each.copy()
+        copied[0] = 12.0
+        assert (copied[0], each[0], copied[1:]) == (12.0, None, each[1:])
+        assert np.array_equal(each.column[:], each.array, equal_nan=True)
+        assert each.column.are_known().tolist() == [value is not None for value in each]
+        assert each.column[np.array([1, 3])].tolist() == [0.0, 2 / 7]
+        assert list(each.known) == [value for value in each if value is not None]
+
+
+@pytest.mark.parametrize("different", [2, 300, 70_000])
+def test_values_of_any_number_come_back(different: int) -> None:
+    """Values come back whether they take a byte, two or a reference; the codes say which are equal."""
+    given = [f"{number % different}" for number in range(max(different, 1_000))]
+    coded = Coded(given)
+    coded[1] = "0"
+    coded.append("last")
+    expected = [given[0], "0", *given[2:], "last"]
+    assert list(coded) == expected
+    values, codes = coded.codes
+    assert [values[code] for code in codes.tolist()] == expected
+    assert (list(coded.part([1, 0])), coded[-1]) == (["0", "0"], "last")
 
 
 def peak_bytes(path: Path, rows: int) -> int:

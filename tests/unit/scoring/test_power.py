@@ -8,6 +8,7 @@ import scipy
 
 from batchrun.scoring import power
 from batchrun.scoring.intervals import Floats
+from batchrun.scoring.pieces import Pieces
 from batchrun.scoring.power import flip_power, needs, rows_for_flips, rows_for_mean, size_for_flips
 from batchrun.scoring.statistics import difference
 
@@ -131,7 +132,7 @@ def test_needs_of_flips() -> None:
     """For scores of 0 and 1 the rows are those of the share of flips, and of the ends of Wilson's interval for it."""
     a = np.asarray([1.0] * 50 + [0.0] * 50)
     b = np.asarray([0.0] * 8 + [1.0] * 64 + [0.0] * 28)
-    found = needs(a, b, difference(a, b), None, [0.1])
+    found = needs(Pieces.of(np.stack([a, b])), difference(a, b), None, [0.1])
     wilson = scipy.stats.binomtest(30, 100).proportion_ci(method="wilson")
     expected = tuple(rows_for_flips(share, 0.1) for share in (0.3, wilson.low, wilson.high))
     assert (found.rows[0.1].rows, found.rows[0.1].low, found.rows[0.1].high) == expected
@@ -141,7 +142,7 @@ def test_needs_of_flips() -> None:
 def test_needs_of_other_scores() -> None:
     """For other scores the rows are those of the t-test, and the detectable difference needs the rows at hand."""
     a, b = pairs_of(40)
-    found = needs(a, b, difference(a, b), None, [0.1])
+    found = needs(Pieces.of(np.stack([a, b])), difference(a, b), None, [0.1])
     deviation = float(np.std(b - a, ddof=1))
     needed = found.rows[0.1]
     assert needed.rows == rows_for_mean(deviation, 0.1)
@@ -156,10 +157,10 @@ def test_needs_of_other_scores() -> None:
 def test_needs_of_clusters() -> None:
     """Rows that repeat each other in clusters of four are needed four times as often."""
     a, b = pairs_of(40)
-    alone = needs(a, b, difference(a, b), None, [0.1])
+    alone = needs(Pieces.of(np.stack([a, b])), difference(a, b), None, [0.1])
     clusters = [f"c{place // 4}" for place in range(160)]
     four_a, four_b = np.repeat(a, 4), np.repeat(b, 4)
-    together = needs(four_a, four_b, difference(four_a, four_b, clusters), clusters, [0.1])
+    together = needs(Pieces.of(np.stack([four_a, four_b])), difference(four_a, four_b, clusters), clusters, [0.1])
     assert together.rows[0.1].rows == pytest.approx(4 * alone.rows[0.1].rows, abs=4)
     assert together.rows[0.1].high == pytest.approx(4 * (alone.rows[0.1].high or 0), abs=4)
     assert together.detectable == pytest.approx(alone.detectable)
@@ -170,13 +171,13 @@ def test_unknown_variation_needs_unknown_rows(change: list[float]) -> None:
     """Without pairs, and if all differ by the same, nothing is claimed."""
     a = np.full(len(change), 0.5)
     b = a + np.asarray(change)
-    found = needs(a, b, difference(a, b), None, [0.1])
+    found = needs(Pieces.of(np.stack([a, b])), difference(a, b), None, [0.1])
     assert (found.rows, found.detectable) == ({}, None)
 
 
 def test_very_few_scores_show_nothing() -> None:
     """Four scores have no interval for the rows; two show no difference up to 1."""
     a, b = pairs_of(4)
-    found = needs(a, b, difference(a, b), None, [0.1])
+    found = needs(Pieces.of(np.stack([a, b])), difference(a, b), None, [0.1])
     assert (found.rows[0.1].low, found.rows[0.1].high) == (None, None)
-    assert needs(a[:2], b[:2], difference(a[:2], b[:2]), None, [0.1]).detectable is None
+    assert needs(Pieces.of(np.stack([a[:2], b[:2]])), difference(a[:2], b[:2]), None, [0.1]).detectable is None
