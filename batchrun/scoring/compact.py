@@ -6,6 +6,7 @@ import math
 from abc import abstractmethod
 from array import array
 from collections.abc import Iterable, Iterator, MutableSequence, Sequence
+from contextlib import suppress
 from typing import Any, Final, Generic, Self, TypeVar, overload
 
 import numpy as np
@@ -24,10 +25,11 @@ _IN_TWO_BYTES: Final = 1 << 16
 class _Compact(MutableSequence[T], Generic[T]):
     """A list whose entries are stored as numbers.
 
-    Mutable state: `_stored`, the numbers.
+    Mutable state: `_stored`, the numbers; and `_codes`, the number of each value if they are codes.
     """
 
     _stored: Any
+    _codes: dict[T, int] | None = None
 
     @abstractmethod
     def _number(self, value: T) -> Any:
@@ -52,6 +54,11 @@ class _Compact(MutableSequence[T], Generic[T]):
         self._stored.append(number)
 
     def extend(self, values: Iterable[T]) -> None:
+        values, codes = list(values), self._codes
+        if codes is not None:
+            with suppress(KeyError):  # a value that is new
+                self._stored.extend([codes[value] for value in values])
+                return
         for value in values:
             self.append(value)
 
@@ -220,7 +227,7 @@ class Choices(_Compact[T]):
 
     def __init__(self, choices: Sequence[T], values: Iterable[T] = ()) -> None:
         self._choices = choices
-        self._codes = {choice: code for code, choice in enumerate(choices)}
+        self._codes: dict[T, int] = {choice: code for code, choice in enumerate(choices)}
         self._stored = bytearray(map(self._number, values))
 
     def are(self, choice: T, rows: slice = slice(None)) -> npt.NDArray[np.bool_]:
