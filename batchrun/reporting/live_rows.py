@@ -11,7 +11,6 @@ import numpy as np
 from batchrun.on_disk.key_places import KeyPlaces
 from batchrun.on_disk.spool import SpooledSequence
 from batchrun.reporting.rows import ReportRow
-from batchrun.reporting.spool import SpooledSequence
 
 __all__ = ["LiveRows", "ShownRows", "needs_attention"]
 
