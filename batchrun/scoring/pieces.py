@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -70,17 +70,23 @@ class Pieces:
         numpy adds pairwise: it halves an array, at a multiple of 8, until at most 128 numbers are left. Here it is
         halved in the same way until a piece is left, and numpy adds that.
         """
-        reader = _Reader(self._read())
+        if not self._count:
+            return [0.0] * len(functions)
+        return list(map(float, _sums(_Reader(self._read()), self._count, functions)))
 
-        def total(count: int) -> _Array:
-            if count <= PIECE:
-                some = reader.take(count)
-                return np.array([float(function(some).sum()) for function in functions])
-            half = count // 2
-            half -= half % 8
-            return total(half) + total(count - half)
 
-        return [] if not functions else total(self._count).tolist() if self._count else [0.0] * len(functions)
+def _sums(reader: _Reader, count: int, functions: Sequence[Callable[[_Array], _Array]]) -> npt.NDArray[np.float64]:
+    """Return the sums of what functions make of the next numbers.
+
+    It is not a closure: a closure that calls itself would keep the pieces until the next garbage collection.
+    """
+    if count <= PIECE:
+        some = reader.take(count)
+        return np.array([float(function(some).sum()) for function in functions])
+    half = count // 2
+    half -= half % 8
+    first = _sums(reader, half, functions)  # before the second: the numbers come in order
+    return first + _sums(reader, count - half, functions)
 
 
 class _Reader:
