@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
-from batchrun.scoring.compact import Coded, Column, Numbers
+from batchrun.scoring.compact import Coded, NumberColumn, Numbers
 from batchrun.scoring.intervals import Floats
 from batchrun.scoring.pieces import Pieces, pieces_of
 from batchrun.scoring.row_codes import first_places
@@ -25,10 +25,10 @@ __all__ = [
     "IS_SCORED",
     "IS_SKIPPED",
     "IS_UNFINISHED",
-    "Counts",
+    "CountedRows",
+    "FactCounts",
     "Flagged",
     "Members",
-    "ScoredRows",
     "members_of",
 ]
 
@@ -72,7 +72,7 @@ _FEW_LABELS: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class FactCounts:
     """How often each byte of facts occurs among some rows.
 
     Attributes:
@@ -93,7 +93,7 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class ScoredRows:
+class CountedRows:
     """The rows of a table for one scorer.
 
     Attributes:
@@ -112,7 +112,7 @@ class ScoredRows:
     @classmethod
     def of(
         cls, tally: ScoreTally, name: str, entered: Numbers, clusters: Sequence[str] | None, *, is_repeated: bool
-    ) -> ScoredRows:
+    ) -> CountedRows:
         """Return the rows of a table.
 
         Args:
@@ -133,7 +133,7 @@ class ScoredRows:
                 of_rows[are] |= _FIRST_FLAG << place
         return cls(tally, entered, facts, clusters, is_repeated)
 
-    def counts(self, members: Members | None) -> Counts:
+    def counts(self, members: Members | None) -> FactCounts:
         """Return how often each byte of facts occurs; `members` is None for all rows."""
         count = len(self.facts)
         numbers, firsts = np.zeros(len(_FACTS), dtype=np.int64), np.full(len(_FACTS), count)
@@ -147,9 +147,9 @@ class ScoredRows:
                 first[facts[::-1]] = places[::-1]  # of several, the last assignment holds
                 firsts[is_new] = first[is_new]
             numbers += here
-        return Counts(numbers, firsts)
+        return FactCounts(numbers, firsts)
 
-    def values(self, members: Members | None, counts: Counts) -> Pieces:
+    def values(self, members: Members | None, counts: FactCounts) -> Pieces:
         """Return the values that enter the mean of some rows.
 
         Args:
@@ -157,7 +157,7 @@ class ScoredRows:
         """
 
         def read() -> Iterator[Floats]:
-            column: Column = self.entered.column
+            column: NumberColumn = self.entered.column
             for rows, chosen in _chosen(members, len(self.facts)):
                 values = column[rows][chosen]
                 yield values[~np.isnan(values)]

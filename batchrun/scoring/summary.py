@@ -26,10 +26,10 @@ from batchrun.scoring.scored_rows import (
     IS_SCORED,
     IS_SKIPPED,
     IS_UNFINISHED,
-    Counts,
+    CountedRows,
+    FactCounts,
     Flagged,
     Members,
-    ScoredRows,
     members_of,
 )
 from batchrun.scoring.statistics import Estimate, estimate, pass_at_k, pass_hat_k
@@ -237,7 +237,7 @@ def summarize(tally: ScoreTally, failed_as: FailedAs = "skip") -> list[ScoreSumm
     is_repeated = clusters is tally.keys or (bool(tally.clusters) and has_repeats(tally.keys))
     return [
         _summary(
-            ScoredRows.of(tally, name, scored_values(tally, name, failed_as), clusters, is_repeated=is_repeated),
+            CountedRows.of(tally, name, scored_values(tally, name, failed_as), clusters, is_repeated=is_repeated),
             name,
             duplicate,
             failed_as,
@@ -276,14 +276,14 @@ def clusters_of(tally: ScoreTally) -> Sequence[str] | None:
     return tally.clusters
 
 
-def _summary(rows: ScoredRows, name: str, duplicate: str | None, failed_as: FailedAs) -> ScoreSummary:
+def _summary(rows: CountedRows, name: str, duplicate: str | None, failed_as: FailedAs) -> ScoreSummary:
     tally = rows.tally
     groups = {column: dict(_groups(rows, labels)) for column, labels in tally.labels.items()}
     reasons = Counter(reason for reason in tally.reasons[name] if reason is not None)
     return ScoreSummary(name, failed_as, _figures(rows, None), groups, dict(reasons.most_common()), duplicate)
 
 
-def _groups(rows: ScoredRows, labels: Sequence[str]) -> Iterator[tuple[str, Figures]]:
+def _groups(rows: CountedRows, labels: Sequence[str]) -> Iterator[tuple[str, Figures]]:
     """Yield the figures of the rows with each label, without labels of skipped rows alone."""
     for label, members in members_of(labels):
         figures = _figures(rows, members)
@@ -291,7 +291,7 @@ def _groups(rows: ScoredRows, labels: Sequence[str]) -> Iterator[tuple[str, Figu
             yield label, figures
 
 
-def _figures(rows: ScoredRows, members: Members | None) -> Figures:
+def _figures(rows: CountedRows, members: Members | None) -> Figures:
     """Return the figures of some rows; of all if `members` is None."""
     tally, counts = rows.tally, rows.counts(members)
     listed: list[int] = []
@@ -316,7 +316,7 @@ def _figures(rows: ScoredRows, members: Members | None) -> Figures:
     )
 
 
-def _missing(counts: Counts) -> dict[Missing, int]:
+def _missing(counts: FactCounts) -> dict[Missing, int]:
     """Return the number of rows of each kind that occurs, in order of first occurrence."""
     unscored = IS_EXPECTED & ~IS_SCORED
     kinds: dict[Missing, Flagged] = {

@@ -8,7 +8,7 @@ import pytest
 from batchrun.scoring.compact import Coded, Numbers
 from batchrun.scoring.pieces import PIECE
 from batchrun.scoring.score_tally import RowKind, ScoreTally
-from batchrun.scoring.scored_rows import IS_FAILED, IS_SCORED, IS_SKIPPED, ScoredRows, members_of
+from batchrun.scoring.scored_rows import IS_FAILED, IS_SCORED, IS_SKIPPED, CountedRows, members_of
 
 
 @pytest.mark.parametrize("different", [3, 300])
@@ -31,7 +31,7 @@ def test_rows_are_counted_across_pieces() -> None:
     tally.kinds.extend(kinds)
     tally.cut_short.extend([False] * count)
     values.extend([None if kind == "failed" else float(number % 3 == 0) for number, kind in enumerate(kinds)])
-    rows = ScoredRows.of(tally, "exact", values, None, is_repeated=False)
+    rows = CountedRows.of(tally, "exact", values, None, is_repeated=False)
     is_even = np.arange(count) % 2 == 0
     for members in (is_even, np.flatnonzero(is_even), ~is_even, np.flatnonzero(~is_even), None):
         places = np.arange(count)[slice(None) if members is None else members].tolist()
