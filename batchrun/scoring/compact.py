@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from batchrun.scoring.pieces import pieces_of
 
-__all__ = ["Choices", "Coded", "Flags", "NumberColumn", "Numbers"]
+__all__ = ["Choices", "Coded", "CodedNumbers", "Flags", "Numbers"]
 
 T = TypeVar("T")
 
@@ -120,12 +120,12 @@ class Numbers(_Compact["float | None"]):
         return copied
 
     @property
-    def column(self) -> NumberColumn:
+    def column(self) -> CodedNumbers:
         """The numbers for computing with them; it has the memory of this list, which must not grow meanwhile."""
         if self._codes is None:
-            return NumberColumn(np.frombuffer(self._stored, dtype=np.float64))
+            return CodedNumbers(np.frombuffer(self._stored, dtype=np.float64))
         different = np.array([math.nan, *self._different[1:]], dtype=np.float64)
-        return NumberColumn(np.frombuffer(self._stored, dtype=np.uint8), different)
+        return CodedNumbers(np.frombuffer(self._stored, dtype=np.uint8), different)
 
     @property
     def array(self) -> npt.NDArray[np.float64]:
@@ -162,7 +162,7 @@ class Numbers(_Compact["float | None"]):
         return Numbers()
 
 
-class NumberColumn:
+class CodedNumbers:
     """Numbers of a table as an array, with NaN for None; parts of it are made when they are asked for."""
 
     def __init__(self, stored: npt.NDArray[Any], different: npt.NDArray[np.float64] | None = None) -> None:
@@ -188,7 +188,7 @@ class NumberColumn:
         known: npt.NDArray[np.bool_] = part != 0 if self._different is not None else ~np.isnan(part)
         return known
 
-    def scattered(self, places: npt.NDArray[np.int32], size: int) -> NumberColumn:
+    def scattered(self, places: npt.NDArray[np.int32], size: int) -> CodedNumbers:
         """Return a column of another length in which these numbers have these places; the rest is NaN.
 
         Numbers that are NaN are left out. Of several numbers with the same place, the last holds.
@@ -198,7 +198,7 @@ class NumberColumn:
         for piece in pieces_of(len(self)):
             known = self.are_known(piece)
             target[places[piece][known]] = self._stored[piece][known]
-        return NumberColumn(target, self._different)
+        return CodedNumbers(target, self._different)
 
 
 class Flags(_Compact[bool]):

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batchrun.errors import InputError
-from batchrun.scoring.compact import NumberColumn
+from batchrun.scoring.compact import CodedNumbers
 from batchrun.scoring.intervals import Floats
 from batchrun.scoring.paired_tables import PairedTables, are_in
 from batchrun.scoring.pieces import Pieces, pieces_of
@@ -144,8 +144,8 @@ class _ScoredPairs:
     tables: PairedTables
     scorer: str
     order: Codes
-    first: NumberColumn
-    second: NumberColumn
+    first: CodedNumbers
+    second: CodedNumbers
     expected: npt.NDArray[np.bool_]
 
     @classmethod
@@ -205,11 +205,11 @@ class _ScoredPairs:
             return shared, _both(self.first, self.second, shared)
         of_shared = taken(of_pairs, shared)
         keys = taken(of_shared, first_places(of_shared, size))
-        first, second = (_means(of_shared, NumberColumn(each[shared]), size) for each in (self.first, self.second))
+        first, second = (_means(of_shared, CodedNumbers(each[shared]), size) for each in (self.first, self.second))
         return keys, _both(first, second, keys)
 
 
-def _both(first: NumberColumn, second: NumberColumn, places: Codes) -> Pieces:
+def _both(first: CodedNumbers, second: CodedNumbers, places: Codes) -> Pieces:
     """Return the numbers of two columns at these places."""
     return Pieces(
         len(places),
@@ -225,7 +225,7 @@ def _rows_where(holds: Callable[[Floats], npt.NDArray[np.bool_]], pairs: Pieces,
         begin += both.shape[-1]
 
 
-def _means(codes: Codes, values: NumberColumn, size: int) -> NumberColumn:
+def _means(codes: Codes, values: CodedNumbers, size: int) -> CodedNumbers:
     """Return the mean of the values of each number, without NaN; NaN for a number without values.
 
     Args:
@@ -245,7 +245,7 @@ def _means(codes: Codes, values: NumberColumn, size: int) -> NumberColumn:
         groups[int(codes[place])].append(float(numbers[place]))
     for code, some in groups.items():
         means[code] = mean(some)  # of exact sums, in any order
-    return NumberColumn(means)
+    return CodedNumbers(means)
 
 
 def _correlation(pairs: Pieces) -> float | None:

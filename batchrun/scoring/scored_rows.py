@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
-from batchrun.scoring.compact import Coded, NumberColumn, Numbers
+from batchrun.scoring.compact import Coded, CodedNumbers, Numbers
 from batchrun.scoring.intervals import Floats
 from batchrun.scoring.pieces import Pieces, pieces_of
 from batchrun.scoring.row_codes import first_places
@@ -157,7 +157,7 @@ class CountedRows:
         """
 
         def read() -> Iterator[Floats]:
-            column: NumberColumn = self.entered.column
+            column: CodedNumbers = self.entered.column
             for rows, chosen in _chosen(members, len(self.facts)):
                 values = column[rows][chosen]
                 yield values[~np.isnan(values)]
