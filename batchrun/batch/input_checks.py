@@ -6,6 +6,7 @@ import itertools
 
 from batchrun.errors import InputError
 from batchrun.job.options import Job
+from batchrun.prompts.prompt_error import check_unicode
 from batchrun.prompts.templates import Prompter, PromptError
 from batchrun.records import Row
 from batchrun.tables import Source, longest_text_column, validate
@@ -34,12 +35,14 @@ def check_rows(source: Source, asked: Source, prompter: Prompter, job: Job, comb
 
 
 def _check_keys(prompter: Prompter, source: Source, column: str) -> None:
-    """Refuse empty and repeated keys: the journal identifies a row by its key."""
+    """Refuse empty, repeated and unencodable keys: the journal identifies a row by its key."""
     known: set[str] = set()
     for row in source.rows():
         key = prompter.row_key(row)
         if not prompter.key_cell(row):
             raise InputError(f"{source.name}, {_position(row)}: --key {column}: the cell is empty")
+        if not key.isascii():
+            _check_key_text(key, f"{source.name}, {_position(row)}: --key {column}: the cell")
         if key in known:
             # The first row of the key is searched for only now: keeping a position per key would double the memory.
             first = next(each for each in source.rows() if prompter.row_key(each) == key)
@@ -48,6 +51,14 @@ def _check_keys(prompter: Prompter, source: Source, column: str) -> None:
                 "each row needs a unique key"
             )
         known.add(key)
+
+
+def _check_key_text(key: str, what: str) -> None:
+    """Refuse a key with half of a surrogate pair, as JSON can have one: no file can hold it."""
+    try:
+        check_unicode(key, what)
+    except PromptError as exc:
+        raise InputError(str(exc)) from None
 
 
 def _position(row: Row) -> str:

@@ -253,7 +253,7 @@ class Database:
         """
         return not self.one("PRAGMA wal_checkpoint(TRUNCATE)")[0]
 
-    def _error(self, exc: sqlite3.Error) -> OutputError:
+    def _error(self, exc: Exception) -> OutputError:
         return OutputError(f"{self.path}: {_reason(exc)}")
 
 
@@ -289,8 +289,8 @@ def connect_read_only(path: Path, patience_s: float, *, untouched: bool) -> sqli
     )
 
 
-def _reason(exc: sqlite3.Error) -> str:
-    """Return one line with the reason of a failure of SQLite and its remedy."""
+def _reason(exc: Exception) -> str:
+    """Return one line with the reason of a failure of SQLite, or of a value for it, and its remedy."""
     text = str(exc)
     if "disk is full" in text or "disk I/O error" in text:
         problem = "the disk is full" if "full" in text else f"the disk refuses ({text}; is it full, or over a quota?)"

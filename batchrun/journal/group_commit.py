@@ -37,7 +37,7 @@ class GroupCommit:
     def __init__(
         self,
         connection: sqlite3.Connection,
-        error_of: Callable[[sqlite3.Error], OutputError],
+        error_of: Callable[[Exception], OutputError],
         clock: Callable[[], float],
     ) -> None:
         """
@@ -111,7 +111,7 @@ class GroupCommit:
         try:
             for sql, rows in kept.items():
                 self._connection.executemany(sql, rows)
-        except sqlite3.Error as exc:
+        except (sqlite3.Error, ValueError, OverflowError) as exc:  # or a value that SQLite cannot store
             raise self.fail(exc) from exc
 
     def drop_kept(self) -> None:
@@ -153,7 +153,7 @@ class GroupCommit:
         if self._is_open:
             self._commit()
 
-    def fail(self, exc: sqlite3.Error) -> OutputError:
+    def fail(self, exc: Exception) -> OutputError:
         """Roll back the open group, give the error to everybody who waits, and refuse later ones; return the error."""
         self._is_open = False
         self._kept.clear()

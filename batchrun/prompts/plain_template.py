@@ -48,7 +48,8 @@ class PlainTemplate:
         return cls(texts[0], tuple(zip(names, texts[2::2], strict=True)))
 
     def text(self, cells: Cells) -> str | None:
-        """Return the rendered text; None if a cell is not a text, the result is blank, or it cannot be encoded."""
+        """Return the rendered text; None if a cell is not a text, or the result is blank, has U+FFFD or cannot be
+        encoded: the prompter then looks for half of a surrogate pair."""
         text = self.before
         for column, after in self.columns:
             cell = cells[column]
@@ -56,6 +57,8 @@ class PlainTemplate:
                 return None
             text += cell + after
         if not text.isascii():
+            if "\ufffd" in text:
+                return None
             try:
                 text.encode()
             except UnicodeEncodeError:

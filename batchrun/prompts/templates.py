@@ -259,6 +259,8 @@ class Prompter:
         else:
             first = Turn(self.text(templates.names[0][0], values, ()), 1, attached, examples=templates.examples)
         thread_id = str(values[self._thread_column]).strip() if self._thread_column is not None else ""
+        if not thread_id.isascii():
+            check_unicode(thread_id, "the id of the thread")
         return Prompt(
             row_key=self.row_key(row),
             row_index=row.row_index,

@@ -86,6 +86,21 @@ def test_half_of_a_surrogate_pair() -> None:
     assert answers["response"].tolist()[1] == ANSWERS[0]
 
 
+def test_half_of_a_surrogate_pair_in_a_key() -> None:
+    """A key that UTF-8 cannot encode is refused with its row: neither the journal nor a request can hold it."""
+    table = [{"id": "a", "question": "1 + 1"}, {"id": "\ud800", "question": "2 + 2"}]
+    with pytest.raises(batchrun.InputError, match=r"row 1: key id: the cell contains half of a surrogate pair"):
+        batchrun.run(table, model="tutor", key="id")
+
+
+def test_half_of_a_surrogate_pair_in_a_thread_id() -> None:
+    """The id of a thread that UTF-8 cannot encode fails its own row only."""
+    table = [{"thread": "", "question": "1 + 1"}, {"thread": "\ud800", "question": "2 + 2"}]
+    with pytest.warns(RuntimeWarning, match="bad_text"):
+        answers = batchrun.run(table, model="tutor", thread_column="thread")
+    assert answers["error_type"].fillna("").tolist() == ["", "bad_text"]
+
+
 def test_polars_comes_back_as_polars() -> None:
     """A polars frame or Series comes back as a frame that keeps its types, also with several rows per input row."""
     polars = pytest.importorskip("polars")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import anyio
@@ -14,6 +14,7 @@ import pytest
 from batchrun.errors import OutputError
 from batchrun.journal import Journal
 from batchrun.journal.group_commit import GROUP_S, GroupCommit
+from batchrun.records import Prompt, Turn
 from tests.support.rows import NOON, attempt, completed, prompt
 
 STOPPED: Callable[[], float] = lambda: 0.0  # noqa: E731
@@ -244,3 +245,24 @@ async def test_reads_see_what_is_not_committed_yet(journal: Journal) -> None:
     with journal.grouped(STOPPED):
         journal.begin_attempt(prompt(0), attempt(), NOON)
         assert journal.counts().in_flight == 1
+
+
+async def test_a_value_that_sqlite_cannot_store_reaches_all_who_wait(journal: Journal, path: Path) -> None:
+    """A statement that is kept for later and cannot be executed then ends the batch: no row is sent without its
+    attempt in the journal."""
+    errors = []
+
+    async def begin(row_key: str) -> None:
+        journal.begin_attempt(Prompt(row_key, 0, Turn("q"), "f"), attempt(key=row_key), NOON)
+        try:
+            await journal.committed()
+        except OutputError as exc:
+            errors.append(str(exc))
+
+    with suppress(OutputError), journal.grouped(STOPPED):
+        async with anyio.create_task_group() as tasks:
+            for row_key in ("a", "\ud800", "b"):
+                tasks.start_soon(begin, row_key)
+    assert len(errors) == 3
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT count(*) FROM attempts").fetchone() == (0,)
