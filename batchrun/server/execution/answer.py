@@ -51,7 +51,7 @@ async def ask(
             all its pieces together are its arguments, whether the responder writes it in pieces or at once.
 
     Raises:
-        ResponderError: the responder raised it, or the answer ended without a `Finish`.
+        ResponderError: the responder raised it, the answer ended without a `Finish`, or two calls have one id.
     """
     pieces: list[str] = []
     calls: list[ToolCall] = []
@@ -69,6 +69,8 @@ async def ask(
             written.add(part)
         elif isinstance(part, ToolCall):
             call = ToolCall(part.id or new_id("call_"), _clean(part.name), _clean(part.arguments))
+            if any(each.id == call.id for each in calls):
+                raise ResponderError(f"The responder gave two calls of an answer the id '{call.id}'.")
             written.complete(call)
             calls.append(call)
         else:

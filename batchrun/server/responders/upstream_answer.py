@@ -48,10 +48,12 @@ class _Call:
     """A tool call of which some fragments have arrived.
 
     Attributes:
+        given_id: the id of its first fragment; the endpoint may give several calls the same one, or none.
         is_named: the name is whole, and the pieces so far are passed on.
     """
 
     id: str
+    given_id: str
     name: str = ""
     arguments: list[str] = field(default_factory=list)
     is_named: bool = False
@@ -60,7 +62,7 @@ class _Call:
 class UpstreamAnswer:
     """An answer whose pieces are arriving.
 
-    Mutable state: calls, finish reason, usage and model so far; `deltas`.
+    Mutable state: calls (all of them, and the last one of each index), finish reason, usage and model so far; `deltas`.
 
     Attributes:
         deltas: pieces of calls to pass on; see `taken_deltas`.
@@ -69,7 +71,8 @@ class UpstreamAnswer:
     def __init__(self, conversation: Conversation) -> None:
         self.deltas: list[ToolCallDelta] = []
         self._offered = {tool["function"]["name"] for tool in conversation.tools}
-        self._calls: dict[Any, _Call] = {}
+        self._calls: list[_Call] = []
+        self._open: dict[Any, _Call] = {}
         self._reason: str | None = None
         self._usage: TokenCount | None = None
         self._model: str | None = None
@@ -78,10 +81,19 @@ class UpstreamAnswer:
         """Process one chunk, or a whole completion, and return the text that it adds, which may be empty.
 
         Raises:
-            ResponderError: the chunk reports an error.
+            ResponderError: the chunk reports an error, or has another form than a chunk.
         """
-        if event.get("error"):
-            raise _streamed_error(event["error"])
+        reported = _reported_error(event)
+        if reported is not None:
+            raise _streamed_error(reported)
+        try:
+            return self._taken(event)
+        except (AttributeError, TypeError) as exc:  # to validate every chunk would cost more than all other work
+            raise ResponderError(
+                "The upstream endpoint sent an event that is not a chunk of a chat completion.", status_code=502
+            ) from exc
+
+    def _taken(self, event: Mapping[str, Any]) -> TextDelta:
         self._model = event.get("model") or self._model
         if event.get("usage"):
             self._usage = _token_count(event["usage"])
@@ -92,32 +104,38 @@ class UpstreamAnswer:
             delta = choice.get("delta") or choice.get("message") or {}
             for fragment in delta.get("tool_calls") or ():
                 self._add(fragment)
-            refusal = str(delta.get("refusal") or "")
-            return TextDelta(refusal, refusal=True) if refusal else TextDelta(str(delta.get("content") or ""))
+            refusal = _text(delta.get("refusal"))
+            return TextDelta(refusal, refusal=True) if refusal else TextDelta(_text(delta.get("content")))
         return TextDelta("")
 
     def _add(self, fragment: Mapping[str, Any]) -> None:
         """Add a fragment to the call with its index. Servers without an index send whole calls, or the id once."""
+        function = fragment.get("function") or {}
+        name, arguments = _text(function.get("name")), function.get("arguments") or ""
+        piece = arguments if isinstance(arguments, str) else json.dumps(arguments)
+        given_id = str(fragment.get("id") or "")
         key = fragment.get("index")
         if key is None:
-            key = fragment.get("id") or next(reversed(self._calls), 0)
-        call = self._calls.get(key)
-        if call is None:
-            call = self._calls[key] = _Call(fragment.get("id") or f"call_{uuid.uuid4().hex[:24]}")
-        function = fragment.get("function") or {}
-        arguments = function.get("arguments") or ""
-        piece = arguments if isinstance(arguments, str) else json.dumps(arguments)
+            key = given_id or next(reversed(self._open), 0)
+        call = self._open.get(key)
+        if call is None or _begins_another(call, given_id, name, piece):
+            call = self._open[key] = self._new_call(given_id)
         call.arguments.append(piece)
         if call.is_named:
             if piece:
                 self.deltas.append(ToolCallDelta(call.id, call.name, piece))
             return
-        name = function.get("name") or ""
         if name != call.name:  # some servers repeat it in every fragment, others send it in fragments
             call.name += name
         if call.name and (piece or self._is_whole(call.name)):
             call.is_named = True
             self.deltas.append(ToolCallDelta(call.id, call.name, "".join(call.arguments)))
+
+    def _new_call(self, given_id: str) -> _Call:
+        is_usable = bool(given_id) and all(call.id != given_id for call in self._calls)
+        call = _Call(given_id if is_usable else f"call_{uuid.uuid4().hex[:24]}", given_id)
+        self._calls.append(call)
+        return call
 
     def _is_whole(self, name: str) -> bool:
         """Return whether a name cannot be the beginning of another function's name."""
@@ -143,21 +161,58 @@ class UpstreamAnswer:
         # Some servers end a message of calls with `stop`. Calls that `length` cut off have invalid arguments.
         if self._calls and reason in ("stop", "tool_calls"):
             reason = "tool_calls"
-            for call in self._calls.values():
+            for call in self._calls:
                 yield ToolCall(call.id, call.name, "".join(call.arguments) or "{}")
         elif reason == "tool_calls":
             reason = "stop"
         yield Finish(reason, self._usage, self._model)
 
 
-def _token_count(usage: Mapping[str, Any]) -> TokenCount:
+def _begins_another(call: _Call, given_id: str, name: str, piece: str) -> bool:
+    """Return whether a fragment begins another call, although it has the index of `call`, or neither index nor id.
+
+    Some servers (Gemini, older versions of Ollama) give all parallel calls the index 0. A name alone begins no call:
+    other servers repeat it, or the id, in every fragment.
+    """
+    if not (call.is_named and name):
+        return False
+    if given_id:
+        return given_id != call.given_id
+    return piece.startswith("{") and _is_json("".join(call.arguments))
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _text(value: Any) -> str:
+    """Return a field's text. Mistral sends content as parts, of which those with thoughts are left out."""
+    if isinstance(value, list):
+        return "".join(_text(part.get("text")) for part in value)
+    return "" if value is None else str(value)
+
+
+def _token_count(usage: Mapping[str, Any]) -> TokenCount | None:
+    """Return an endpoint's count; None if it is not made of numbers."""
     prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
-    return TokenCount(
-        prompt_tokens=usage.get("prompt_tokens") or 0,
-        completion_tokens=usage.get("completion_tokens") or 0,
-        cached_tokens=(prompt or {}).get("cached_tokens") or 0,
-        reasoning_tokens=(completion or {}).get("reasoning_tokens") or 0,
-    )
+    counts = [
+        usage.get("prompt_tokens") or 0,
+        usage.get("completion_tokens") or 0,
+        (prompt or {}).get("cached_tokens") or 0,
+        (completion or {}).get("reasoning_tokens") or 0,
+    ]
+    return TokenCount(*map(int, counts)) if all(isinstance(count, int | float) for count in counts) else None
+
+
+def _reported_error(event: Mapping[str, Any]) -> Any:
+    """Return the error that an event reports, or None; some servers send it without the key `error`."""
+    if "choices" not in event and "message" in event:
+        return event
+    return event.get("error") or None
 
 
 def _streamed_error(error: Any) -> ResponderError:
