@@ -256,11 +256,13 @@ def remaining_task(
     if has_ended and history.answered and not is_stale:
         return None
     if history.has_open_attempt and history.last_fingerprint == prompt.fingerprint:
-        return RowTask(prompt, history.last)  # interrupted: its run is followed, or its request repeated under its key
+        # Interrupted: its run is followed, or its request repeated under its key.
+        return RowTask(prompt, history.last, spent=history.paid_after(0))
     if has_ended and not history.answered:
-        return RowTask(prompt, history.last) if retry_failed else None
+        return RowTask(prompt, history.last, spent=history.paid_after(0)) if retry_failed else None
     # The prompt has changed or the answer is too old: the last run must not be followed, only its number continued.
-    return RowTask(prompt, replace(history.last, run_ended=True) if history.last else None)
+    last = replace(history.last, run_ended=True) if history.last else None
+    return RowTask(prompt, last, spent=history.paid_after(0))
 
 
 def with_first_end(task: RowTask, history: RowHistory, journal: Journal, fallback_model: str | None) -> RowTask:
@@ -273,7 +275,7 @@ def with_first_end(task: RowTask, history: RowHistory, journal: Journal, fallbac
     first = journal.exchanges.first_end(row_key, fingerprint)
     if first is None or task.last is None:
         return task
-    spent = [first.reply.usage] if first.attempt > history.attempts else []
+    spent = [*([first.reply.usage] if first.attempt > history.attempts else []), *history.paid_after(first.attempt)]
     is_stale = history.fingerprint == fingerprint and history.answered and not history.has_open_attempt
     if first.asked == fallback_model and not is_stale:
         return replace(task, first_end=first, spent=spent)
@@ -319,7 +321,8 @@ def fallback_task(prompt: Prompt, history: RowHistory, journal: Journal, job: Jo
         return RowTask(prompt, replace(history.last, run_ended=True), first_end=first, redo_from_turn=1)
     ends = journal.exchanges.of_row(prompt.row_key, prompt.fingerprint)
     outputs = journal.exchanges.outputs_of_row(prompt.row_key, prompt.fingerprint)
-    return RowTask(prompt, history.last, ends, outputs, first_end=first)
+    spent = history.paid_after(first.attempt)
+    return RowTask(prompt, history.last, ends, outputs, first_end=first, spent=spent)
 
 
 def with_finished_runs(task: RowTask, history: RowHistory, journal: Journal, *, has_max_age: bool) -> RowTask:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-__all__ = ["attempts_with_ids", "ids_to_attempts"]
+__all__ = ["USAGE_SINCE", "attempts_with_ids", "ids_to_attempts"]
 
 _SINCE = 7
 """The first version of the journal with the column `own_ids`."""
 
+USAGE_SINCE = 8
+"""The first version of the journal with the column `usage` of attempts."""
+
 _WITH_IDS = (
     "(SELECT a.row_key, number, generation, idempotency_key, a.fingerprint, started_at, "
     "CASE WHEN own_ids THEN o.thread_id ELSE a.thread_id END AS thread_id, "
-    "CASE WHEN own_ids THEN o.run_id ELSE a.run_id END AS run_id, run_ended, fault_type, fault, turn, unseen "
+    "CASE WHEN own_ids THEN o.run_id ELSE a.run_id END AS run_id, run_ended, fault_type, fault, turn, unseen{usage} "
     "FROM attempts AS a LEFT JOIN outcomes AS o ON o.row_key = a.row_key AND o.attempts = a.number) AS attempts"
 )
 
@@ -21,7 +24,8 @@ def attempts_with_ids(version: int) -> str:
     Args:
         version: the version of the journal's tables.
     """
-    return _WITH_IDS if version >= _SINCE else "attempts"
+    usage = ", usage" if version >= USAGE_SINCE else ""
+    return _WITH_IDS.format(usage=usage) if version >= _SINCE else "attempts"
 
 
 def ids_to_attempts(rows: str) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from batchrun.journal.attempt_ids import attempts_with_ids
+from batchrun.journal.attempt_ids import USAGE_SINCE, attempts_with_ids
 from batchrun.journal.database import Database
 from batchrun.journal.part import JournalPart
-from batchrun.journal.row_history import RowHistory
+from batchrun.journal.row_history import PaidAttempt, RowHistory
 from batchrun.journal.row_records import attempt_of
+from batchrun.token_usage import Usage
 
 __all__ = ["KEYS_AT_ONCE", "Histories"]
 
@@ -42,7 +44,8 @@ class Histories(JournalPart):
         # Next to max(), SQLite takes the other columns from the row with the largest number.
         self._last = _sized(
             f"SELECT row_key, fingerprint, max(number), generation, idempotency_key, thread_id, run_id, run_ended, "
-            f"{unseen} FROM {attempts_with_ids(database.version)} WHERE row_key IN ({_PLACES}) GROUP BY row_key"
+            f"{unseen}, {_paid_of(database.version)} FROM {attempts_with_ids(database.version)} "
+            f"WHERE row_key IN ({_PLACES}) GROUP BY row_key"
         )
 
     def answered(self, row_keys: Sequence[str]) -> dict[str, str]:
@@ -81,9 +84,21 @@ def _history(outcome: Sequence[Any] | None, last: Sequence[Any] | None) -> RowHi
     return RowHistory(
         status=outcome[0] if outcome else None,
         fingerprint=outcome[1] if outcome else None,
-        last=attempt_of(tuple(last[1:])) if last else None,
+        last=attempt_of(tuple(last[1:-1])) if last else None,
         last_fingerprint=last[0] if last else None,
         completed_at=datetime.fromisoformat(outcome[3]) if outcome else None,
         attempts=outcome[2] if outcome else 0,
         has_open_attempt=last is not None and (outcome is None or last[1] > outcome[2]),
+        paid=_paid(last[-1]) if last and last[-1] else (),
     )
+
+
+def _paid_of(version: int) -> str:
+    """Return the SQL expression for the numbers and the usages of a row's failed attempts; NULL for none."""
+    if version < USAGE_SINCE:
+        return "NULL"
+    return "group_concat('[' || number || ', ' || usage || ']', ', ')"  # leaves out NULL
+
+
+def _paid(text: str) -> tuple[PaidAttempt, ...]:
+    return tuple(PaidAttempt(number, Usage(*usage)) for number, usage in json.loads(f"[{text}]"))

@@ -35,6 +35,7 @@ from batchrun.journal.row_records import (
     raw_without,
     stamp,
     storable,
+    usage_text,
 )
 from batchrun.journal.service_batches import ServiceBatches
 from batchrun.journal.sums import counts_of, failures_of, last_moment, spent_usd
@@ -234,10 +235,19 @@ class Journal:
         )
 
     def record_fault(self, row_key: str, number: int, fault: ServiceFault) -> None:
-        """Record the fault that ended this attempt."""
+        """Record the fault that ended this attempt, and what it has cost."""
         self._write(
-            "UPDATE attempts SET fault_type = ?, fault = ?, run_ended = ?, unseen = ? WHERE row_key = ? AND number = ?",
-            (fault.error_type, storable(str(fault)), fault.run_ended, fault.unseen, row_key, number),
+            "UPDATE attempts SET fault_type = ?, fault = ?, run_ended = ?, unseen = ?, usage = ? "
+            "WHERE row_key = ? AND number = ?",
+            (
+                fault.error_type,
+                storable(str(fault)),
+                fault.run_ended,
+                fault.unseen,
+                usage_text(fault.usage),
+                row_key,
+                number,
+            ),
         )
 
     def was_empty(self, row_key: str, fingerprint: str, turn: int) -> bool:

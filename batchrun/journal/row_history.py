@@ -9,7 +9,14 @@ from typing import NamedTuple
 from batchrun.records import Attempt
 from batchrun.token_usage import Usage
 
-__all__ = ["Carried", "Counts", "RowHistory"]
+__all__ = ["Carried", "Counts", "PaidAttempt", "RowHistory"]
+
+
+class PaidAttempt(NamedTuple):
+    """An attempt that failed and was charged all the same."""
+
+    number: int
+    usage: Usage
 
 
 class RowHistory(NamedTuple):
@@ -23,6 +30,7 @@ class RowHistory(NamedTuple):
         completed_at: when the row ended, None if there is no outcome.
         attempts: attempts that the outcome took, 0 if there is no outcome.
         has_open_attempt: the last attempt is later than the outcome: the batch ended while the row was in flight.
+        paid: the attempts that failed and were charged.
     """
 
     status: str | None
@@ -32,6 +40,16 @@ class RowHistory(NamedTuple):
     completed_at: datetime | None
     attempts: int
     has_open_attempt: bool
+    paid: tuple[PaidAttempt, ...] = ()
+
+    def paid_after(self, attempt: int) -> list[Usage]:
+        """Return the usage of the attempts that failed after this one and after the outcome, which no outcome has.
+
+        >>> paid = (PaidAttempt(1, Usage(6)), PaidAttempt(2, Usage(7)))
+        >>> [each.prompt_tokens for each in RowHistory(None, None, None, None, None, 1, True, paid).paid_after(0)]
+        [7]
+        """
+        return [usage for number, usage in self.paid if number > max(attempt, self.attempts)]
 
     @property
     def answered(self) -> bool:

@@ -20,6 +20,7 @@ __all__ = [
     "raw_without",
     "stamp",
     "storable",
+    "usage_text",
 ]
 
 OUTCOME_COLUMNS = (
@@ -140,6 +141,18 @@ def outcome_of(row: tuple[Any, ...]) -> Outcome:
         status=status,
         extras=json.loads(extras) if extras else None,
     )
+
+
+def usage_text(usage: Usage | None) -> str | None:
+    """Return usage as JSON, a list of the fields of `Usage`; None for none.
+
+    >>> usage_text(Usage(6, 3, 9, raw={"prompt_tokens": 6}))
+    '[6, 3, 9, null, null, {"prompt_tokens": 6}]'
+    """
+    if usage is None:
+        return None
+    counts = (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens)
+    return json.dumps([*counts, usage.cached_tokens, usage.reasoning_tokens, usage.raw])
 
 
 def _raw_runs(raw: JsonObject | None) -> Iterator[JsonObject]:

@@ -191,4 +191,8 @@ STEPS: tuple[str, ...] = (
     ALTER TABLE outcomes ADD COLUMN own_ids INTEGER;
     ALTER TABLE superseded ADD COLUMN own_ids INTEGER;
     """,
+    """
+    -- Usage of a run that failed and was charged all the same. JSON, NULL for no charge.
+    ALTER TABLE attempts ADD COLUMN usage TEXT;
+    """,
 )

@@ -29,9 +29,11 @@ from batchrun.interrupts import Interrupts
 from batchrun.job.environment import Environment
 from batchrun.job.validation import make_job
 from batchrun.server import EmbeddedServer, ServerSettings
+from batchrun.server.responders.base import Finish, TokenCount
 from batchrun.server.responders.script import ScriptResponder
 from tests.support.command import batchrun as command
 from tests.support.foreign_batch_api import ForeignBatchApi
+from tests.support.recording import Recording
 from tests.support.rows import read_csv, write_csv
 
 KEY = Environment(api_key="sk-test-0123456789")
@@ -125,6 +127,18 @@ async def test_the_table_is_that_of_an_ordinary_run(tmp_path: Path, api: str, op
     assert through.exit_code == ordinary.exit_code
     assert compared(tmp_path / "out.csv") == compared(tmp_path / "ordinary.csv")
     assert through.statistics.in_flight == 0
+
+
+@pytest.mark.anyio
+async def test_failed_attempts_that_were_paid_are_in_the_usage(tmp_path: Path) -> None:
+    """An empty answer is asked for again in another wave; its tokens are in the row, as in an ordinary run."""
+    responder = Recording(reply=lambda _: [Finish("stop", TokenCount(5, 0))])
+    with EmbeddedServer(ServerSettings(shutdown_grace_s=0.05), responder) as server:
+        await run(tmp_path, server.url, TABLE[:1])
+        await run(tmp_path, server.url, TABLE[:1], "ordinary.csv", batch_api=False, batch_poll=300.0)
+    (row,) = read_csv(tmp_path / "out.csv")
+    assert (row["error_type"], row["attempts"], row["prompt_tokens"]) == ("empty_answer", "2", "10")
+    assert compared(tmp_path / "out.csv") == compared(tmp_path / "ordinary.csv")
 
 
 # -- --no-wait ------------------------------------------------------------------------------------------------
