@@ -26,6 +26,7 @@ from batchrun.engine.ended_rows import Callback, EndedRow, EndedRows
 from batchrun.engine.limits import Lease, Limits
 from batchrun.engine.pass_limits import ROWS_AT_ONCE
 from batchrun.engine.plain_rows import PassWork, PlainRows
+from batchrun.engine.refusals import Refusals, RefusedRow
 from batchrun.engine.reservations import Reservations
 from batchrun.engine.retry import GiveUp, RetryPolicy
 from batchrun.engine.row import RowRun
@@ -47,8 +48,6 @@ FAILURES_CHECKED_AFTER = 20
 SKIPPED_ROWS_A_TURN = 200
 GRACE_AFTER_REFUSAL_S = 30.0
 PREPARE_ATTEMPTS = 3
-REFUSALS_IN_A_ROW = 5
-"""Refused rows without an answer between them, after which a refusal concerns all rows."""
 SAME_BUG = 3
 """Rows broken by the same line of code, after which the batch stops."""
 
@@ -72,20 +71,6 @@ class Stop:
     exit_code: int
 
 
-@dataclass(frozen=True, slots=True)
-class _RefusedRow:
-    """A refused row that is held back.
-
-    Attributes:
-        sent_at_s: loop time of its last request.
-    """
-
-    row: RowRun
-    outcome: Failed
-    fingerprint: str
-    sent_at_s: float
-
-
 class Engine:
     """Runs rows through a service, under the limits, into the journal.
 
@@ -95,9 +80,7 @@ class Engine:
 
     Mutable state: `_tally`; `stop`, set once; `_rows`, the cancel scope of all row tasks; `_admission`, the cancel
     scope of the loop that admits them, both of the current pass; `_ended`, the rows to report; `stop_after_pass`, what
-    stops the batch after it; `_is_prepared`; `_reservations`; `_has_answers`, set once a row has an answer, in this run
-    or an earlier one; `_refused`, the rows refused since the last answer, each held back until it is known whether the
-    refusals concern all rows; `_doubt_resolved`, set when that is known; `_bugs`, how often each line of code has
+    stops the batch after it; `_is_prepared`; `_reservations`; `_refusals`; `_bugs`, how often each line of code has
     broken a row.
     """
 
@@ -158,12 +141,10 @@ class Engine:
         self._forget = forget
         self._scrub = scrub
         self._service_failures = 0
-        self._has_answers = journal.has_answers()
         self._ended = EndedRows(journal, self._report, calls_users_code=on_outcome is not None)
         may_be_plain = defers and not waits_for_files and forget is None
         self._plain = PlainRows(self._context, self._ended) if may_be_plain else None
-        self._refused: list[_RefusedRow] = []
-        self._doubt_resolved = anyio.Event()
+        self._refusals = Refusals(self._finish_refused, has_answers=journal.has_answers())
         self._bugs: Counter[tuple[str, int | None]] = Counter()
         self._rows = anyio.CancelScope()
         self._admission = anyio.CancelScope()
@@ -179,7 +160,7 @@ class Engine:
             try:
                 with self._rows:
                     await self._run_rows(work)
-                self._finish_refused()
+                self._refusals.finish()
             finally:
                 journal.flush()
                 self._ended.report_rest()
@@ -263,9 +244,8 @@ class Engine:
         self._reservations.rows_left = False
         for number, item in enumerate(work):
             if isinstance(item, RowTask):
-                while self._is_in_doubt():
-                    self._doubt_resolved = anyio.Event()
-                    await self._doubt_resolved.wait()
+                if self._refusals.in_doubt:
+                    await self._refusals.resolved()
                 if self.stop_after_pass is not None and not item.is_deferred:
                     continue  # nothing more is asked, but replies that are there are taken
                 prompt_chars = item.prompt.chars
@@ -390,42 +370,20 @@ class Engine:
             self.request_stop(Stop(self._scrub(reason), exit_code=1), GRACE_AFTER_REFUSAL_S)
         return replace(outcome, error=self._scrub(outcome.error))
 
-    # -- refusals ---------------------------------------------------------------------------------------------
-
     def _take(self, row: RowRun, outcome: Outcome, fingerprint: str, sent_at_s: float) -> None:
         """Record a row that ended. Hold a refused row back until it is known whether all other rows are refused too."""
         if row.refused is not None and isinstance(outcome, Failed) and not self._defers:
             if self.stop is None:  # else the stop may be due to such refusals, and the row runs again
-                self._refused.append(_RefusedRow(row, outcome, fingerprint, sent_at_s))
+                self._refusals.hold(RefusedRow(row, outcome, fingerprint, sent_at_s))
         else:
             self._finish_row(row, outcome, fingerprint)
             if isinstance(outcome, Completed):
-                self._has_answers = True
-                if self._refused and sent_at_s >= self._refused[0].sent_at_s:
-                    self._finish_refused()
-        if self._is_in_doubt() and not self._tally.in_flight:
-            number = len(self._refused)
-            rows = "the first row was" if number == 1 else f"{number} rows in a row were"
-            self._stop_refused(f"{rows} refused: {self._refused[-1].row.refused}")
+                self._refusals.answered(sent_at_s)
+        if self._refusals.in_doubt and not self._tally.in_flight:
+            self.request_stop(Stop(self._refusals.give_up(), BatchRefused.exit_code), GRACE_AFTER_REFUSAL_S)
 
-    def _is_in_doubt(self) -> bool:
-        """Return whether so many rows were refused, with no answer to a row sent later, that it may concern all rows.
-
-        Before the first answer one refusal is enough. While in doubt, no more rows are admitted: those in flight
-        decide.
-        """
-        return len(self._refused) >= (REFUSALS_IN_A_ROW if self._has_answers else 1)
-
-    def _stop_refused(self, reason: str) -> None:
-        self._refused.clear()
-        self.request_stop(Stop(reason, BatchRefused.exit_code), GRACE_AFTER_REFUSAL_S)
-
-    def _finish_refused(self) -> None:
-        """Record the refused rows as failed: the refusals concerned only them."""
-        refused, self._refused = self._refused, []
-        for held in refused:
-            self._finish_row(held.row, held.outcome, held.fingerprint)
-        self._doubt_resolved.set()
+    def _finish_refused(self, refused: RefusedRow) -> None:
+        self._finish_row(refused.row, refused.outcome, refused.fingerprint)
 
     def _carried(self, usages: Sequence[Usage], outcome: Outcome) -> Carried | None:
         """Return the usage that the outcome shares with the row's earlier one, None if there is none."""
