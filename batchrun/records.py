@@ -97,11 +97,29 @@ class Row:
         row_index: position in the input, from 0.
         values: column name → cell, in the input's column order.
         line: physical line (from 1) on which the row starts, None if the format has no lines.
+        part: name of the file in a table of several files, None for one file.
     """
 
     row_index: int
     values: Mapping[str, Value]
     line: int | None = None
+    part: str | None = None
+
+    @property
+    def where(self) -> str:
+        """The row's place in its table, for messages.
+
+        >>> Row(4, {}, 7).where, Row(4, {}, 7, "part-2.csv").where, Row(4, {}, None, "part-2.parquet").where
+        ('line 7', 'line 7 of part-2.csv', 'row 4 (in part-2.parquet)')
+        """
+        if self.line is None:
+            return f"row {self.row_index}" + (f" (in {self.part})" if self.part is not None else "")
+        return f"line {self.line}" + (f" of {self.part}" if self.part is not None else "")
+
+    @property
+    def numbered(self) -> str:
+        """The row's number and place, for lists of rows: `row 4 (line 7)`."""
+        return self.where if self.line is None else f"row {self.row_index} ({self.where})"
 
 
 @dataclass(frozen=True, slots=True)

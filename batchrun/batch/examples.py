@@ -47,14 +47,13 @@ def read_examples(path: Path, prompts: Sequence[str], notices: list[str]) -> Exa
     for number, row in enumerate(source.rows(), start=1):
         cells = {column: row.values[column] for column in used}
         texts = [str(template_value(row.values[column])) for column in (*used, answer)]
-        where = f"line {row.line}" if row.line is not None else f"row {row.row_index}"
         for column in (*used, answer):
             if isinstance(row.values[column], ErrorCell):
                 error = f"the cell in column {column!r} has the error {row.values[column]}"
-                raise InputError(f"{_called(source)}, {where}: {error}; mend it in the workbook")
+                raise InputError(f"{_called(source)}, {row.where}: {error}; mend it in the workbook")
         if not texts[-1].strip() or (not prompts and not texts[0].strip()):
             raise InputError(
-                f"{_called(source)}, {where}: example {number} has no {'answer' if texts[0] else 'question'}"
+                f"{_called(source)}, {row.where}: example {number} has no {'answer' if texts[0] else 'question'}"
             )
         pairs.append((json.loads(json_text(cells)) if prompts else texts[0], texts[-1]))
     if not pairs:

@@ -8,7 +8,6 @@ from batchrun.errors import InputError
 from batchrun.job.options import Job
 from batchrun.prompts.prompt_error import check_unicode
 from batchrun.prompts.templates import Prompter, PromptError
-from batchrun.records import Row
 from batchrun.tables import Source, longest_text_column, validate
 
 __all__ = ["check_rows"]
@@ -40,14 +39,14 @@ def _check_keys(prompter: Prompter, source: Source, column: str) -> None:
     for row in source.rows():
         key = prompter.row_key(row)
         if not prompter.key_cell(row):
-            raise InputError(f"{source.name}, {_position(row)}: --key {column}: the cell is empty")
+            raise InputError(f"{source.name}, {row.where}: --key {column}: the cell is empty")
         if not key.isascii():
-            _check_key_text(key, f"{source.name}, {_position(row)}: --key {column}: the cell")
+            _check_key_text(key, f"{source.name}, {row.where}: --key {column}: the cell")
         if key in known:
             # The first row of the key is searched for only now: keeping a position per key would double the memory.
             first = next(each for each in source.rows() if prompter.row_key(each) == key)
             raise InputError(
-                f"{source.name}: --key {column}: {key!r} is in {_position(first)} and in {_position(row)}; "
+                f"{source.name}: --key {column}: {key!r} is in {first.where} and in {row.where}; "
                 "each row needs a unique key"
             )
         known.add(key)
@@ -59,10 +58,6 @@ def _check_key_text(key: str, what: str) -> None:
         check_unicode(key, what)
     except PromptError as exc:
         raise InputError(str(exc)) from None
-
-
-def _position(row: Row) -> str:
-    return f"line {row.line}" if row.line is not None else f"row {row.row_index}"
 
 
 def _check_first_prompt(prompter: Prompter, source: Source, combinations: int) -> None:
@@ -79,4 +74,4 @@ def _check_first_prompt(prompter: Prompter, source: Source, combinations: int) -
                 raise InputError(f"--{exc.option.split()[0]}: the first row cannot be rendered: {exc}") from None
             if exc.error_type == "not_messages":
                 column = prompter.conversation
-                raise InputError(f"{source.name}, {_position(row)}: column {column!r}: {exc}") from None
+                raise InputError(f"{source.name}, {row.where}: column {column!r}: {exc}") from None

@@ -11,7 +11,7 @@ from batchrun.clock import WallClock
 from batchrun.errors import InputError
 from batchrun.job.options import Job
 from batchrun.journal import Journal
-from batchrun.tables import format_of
+from batchrun.tables import default_name, format_of, is_parts
 from batchrun.tables.table_options import without_ending
 from batchrun.wording import shown_path
 
@@ -29,9 +29,10 @@ def _with_date(output: Path, clock: WallClock) -> Path:
 def _default_output(input_name: str) -> Path:
     """Return `outputs/` with the input's own name, and so in its format.
 
-    CSV for standard input, unknown endings, plain lines and archives; `.xlsx` for `.xlsm`, which is only read.
+    A folder or a pattern of parts has the folder's name and the parts' format. CSV for standard input, unknown endings,
+    plain lines and archives; `.xlsx` for `.xlsm`, which is only read.
     """
-    path = Path("stdin.csv" if input_name == "-" else Path(input_name).name)
+    path = Path("stdin.csv" if input_name == "-" else _name_of(input_name))
     ending = path.suffix.lower()
     if ending in (".zip", ".xlsm"):
         path = path.with_suffix(".xlsx" if ending == ".xlsm" else "")
@@ -40,6 +41,10 @@ def _default_output(input_name: str) -> Path:
     except InputError:
         return Path("outputs") / f"{path.name or 'output'}.csv"
     return Path("outputs") / (f"{without_ending(path.name)}.csv" if is_lines else path.name)
+
+
+def _name_of(input_name: str) -> str:
+    return default_name(input_name) if is_parts(input_name) else Path(input_name).name
 
 
 def _former_default_output(input_name: str) -> Path:

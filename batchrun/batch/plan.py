@@ -41,8 +41,10 @@ from batchrun.tables import (
     WriteOptions,
     check_output,
     expand,
+    folder_of_parts,
     header_hint,
     header_refusal,
+    is_parts,
     notes_of,
     open_source,
 )
@@ -225,6 +227,13 @@ def _is_standard_input(table: object) -> bool:
     return isinstance(table, str) and table == "-"
 
 
+def _folder_of(table: object) -> Path:
+    """Return the base of relative attachment paths: the table's folder."""
+    if not isinstance(table, (str, Path)) or _is_standard_input(table):
+        return Path()
+    return folder_of_parts(str(table)) if is_parts(str(table)) else Path(str(table)).parent
+
+
 def _plan_of_table(
     job: Job,
     table: str | Path | pandas.DataFrame | pyarrow.Table,
@@ -273,7 +282,6 @@ def _plan_of_table(
     asked = asked_rows(source, selection)
     rows = check_rows(source, asked, prompter, job, len(combinations))
     variants = variants_of(job)
-    is_file = isinstance(table, (str, Path)) and not _is_standard_input(table)
     return Plan(
         job=job,
         input_name=str(table) if isinstance(table, (str, Path)) else None,
@@ -292,7 +300,7 @@ def _plan_of_table(
         toolbox=files.toolbox,
         structure=files.structure,
         searched=files.searched,
-        folder=Path(str(table)).parent if is_file else Path(),
+        folder=_folder_of(table),
         notices=notices if selection is None else (*notices, selection.note),
         selection=selection,
     )

@@ -13,7 +13,7 @@ from batchrun.journal import Journal
 from batchrun.prompts.combinations import combinations_of
 from batchrun.prompts.template_engine import names_in
 from batchrun.records import Manifest
-from batchrun.tables import ReadOptions, Source, WriteOptions, expand, open_source
+from batchrun.tables import ReadOptions, Source, WriteOptions, expand, is_parts, open_source
 from batchrun.tables.jsonl import JsonlSource
 
 __all__ = ["existing_source", "recorded_source", "with_columns"]
@@ -71,7 +71,7 @@ def existing_source(manifest: Manifest, paths: Paths) -> tuple[Source, WriteOpti
         InputError: the input is missing, or was a table in memory.
     """
     name = paths.spool if manifest["input"] == "-" else manifest["input"]
-    if name is not None and not Path(name).exists():
+    if name is not None and not Path(name).exists() and not is_parts(str(name)):
         raise InputError(
             f"{name}: the input of this batch is missing: restore it; {paths.journal} still holds the answers"
         )

@@ -398,7 +398,8 @@ def _while_unchanged(work: Iterator[RowWork], input_watch: InputWatch) -> Iterat
     one in `SKIPPED_ROWS_A_CHECK` is checked."""
     try:
         for number, item in enumerate(work):
-            if (number % SKIPPED_ROWS_A_CHECK == 0 or not isinstance(item, SkippedRow)) and input_watch.changed():
+            is_checked = number % SKIPPED_ROWS_A_CHECK == 0 or not isinstance(item, SkippedRow)
+            if is_checked and input_watch.changed_before_row():
                 return
             yield item
     except InputError:

@@ -55,13 +55,14 @@ class RowFacts(TypedDict):
     `prompt` is None if the prompt could not be made; `problem` is then the reason. `messages` are those of a
     conversation, and examples with the question; missing if only the prompt is sent. `settings` are the model, the
     instructions and the parameters that only this row has; missing if it has those of its batch. `line` is None in
-    formats without lines. `outcome` has the keys of `OUTPUT_COLUMNS`. `carried` is what the answer carried besides its
-    text, as in `Completed.extras`; empty if nothing. `thread` is missing if the service keeps no thread, and
-    `cached_from` if the row was sent.
+    formats without lines; `part` is the file in a table of parts, otherwise missing. `outcome` has the keys of
+    `OUTPUT_COLUMNS`. `carried` is what the answer carried besides its text, as in `Completed.extras`; empty if
+    nothing. `thread` is missing if the service keeps no thread, and `cached_from` if the row was sent.
     """
 
     row: str
     line: int | None
+    part: NotRequired[str]
     input: JsonDict
     prompt: list[str] | None
     messages: NotRequired[list[JsonObject]]
@@ -110,6 +111,8 @@ async def row_facts(output: Path, row_key: str, environment: Environment) -> Row
             "attempts": _attempts(journal, row_key),
             "exchanges": [_exchange(end) for end in ends],
         }
+        if row.part is not None:
+            facts["part"] = row.part
         if not isinstance(prompt, PromptError):
             if prompt.first.messages or prompt.first.examples:
                 facts["messages"] = chat_messages(prompt.first)
@@ -164,7 +167,8 @@ def _known_rows(wanted: str, source: Source, prompter: Prompter, manifest: Manif
 def row_lines(facts: RowFacts) -> list[str]:
     """Return `row_facts` for people."""
     outcome = facts["outcome"]
-    where = f" (line {facts['line']} of the input)" if facts["line"] else ""
+    where = f"line {facts['line']} of " if facts["line"] else ""
+    where = f" ({where}{facts.get('part', 'the input')})" if where or "part" in facts else ""
     lines = [f"row {facts['row']}{where} · {outcome['status']}"]
     if "cached_from" in facts:
         lines.append(

@@ -38,7 +38,7 @@ def init(table: str, output: Path | None, *, every_option: bool, **read: Any) ->
     from batchrun.batch.first_job import first_job, write_new
     from batchrun.job.validation import make_job
     from batchrun.shell_hint import command
-    from batchrun.tables import ReadOptions, header_hint, open_source
+    from batchrun.tables import ReadOptions, header_hint, open_source, path_beside
 
     if table == "-":
         raise click.UsageError("a job file names its table: give a file, not standard input")
@@ -47,7 +47,7 @@ def init(table: str, output: Path | None, *, every_option: bool, **read: Any) ->
     job = make_job({name: value for name, value in read.items() if value is not None})
     options = ReadOptions(**{name: getattr(job, name) for name in READ_OPTIONS})
     source = open_source(table, options)
-    path = output or _job_path(Path(table))
+    path = output or _job_path(path_beside(table))
     name = os.path.relpath(table, path.parent)
     write_new(path, first_job(source, name, options, path.name, every_option=every_option))
     if hint := header_hint(source):

@@ -121,8 +121,7 @@ class DryRun:
         """Count a row whose prompt cannot be made."""
         self.unaskable[error.error_type] += 1
         if len(self.examples) < MAX_EXAMPLES:
-            where = f" (line {row.line})" if row.line is not None else ""
-            self.examples.append(f"row {row.row_index}{where}: {error.error_type}: {error}")
+            self.examples.append(f"{row.numbered}: {error.error_type}: {error}")
 
     def count_task(self, prompt: Prompt, guess: TokenGuess) -> None:
         """Count a row that would be sent, with its runs."""

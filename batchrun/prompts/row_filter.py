@@ -79,13 +79,13 @@ class RowFilter:
         try:
             holds = self._holds(self._expression, values)
         except TEMPLATE_ERRORS as exc:
-            raise InputError(f"--where fails on {_place(row)}: {explained(exc)}") from None
+            raise InputError(f"--where fails on {row.numbered}: {explained(exc)}") from None
         for comparison in self._comparisons:
             column = _column_of(comparison["left"] or comparison["right"])
             cell = values.get(column)
             if isinstance(cell, str) and self._decides(comparison, values):
                 raise InputError(
-                    f"--where fails on {_place(row)}: {comparison['comparison']!r} compares a number with text "
+                    f"--where fails on {row.numbered}: {comparison['comparison']!r} compares a number with text "
                     f"({shortened(cell)}); {_instead(comparison['left'] or comparison['right'], comparison, cell)}"
                 )
         return holds
@@ -177,7 +177,3 @@ def _syntax_hint(text: str) -> str:
         if found := re.search(slip, text):
             return f"; write {hint} instead of {found[0]}"
     return ""
-
-
-def _place(row: Row) -> str:
-    return f"row {row.row_index}" + (f" (line {row.line})" if row.line is not None else "")

@@ -42,6 +42,7 @@ from batchrun.scoring.scorers.base import as_text
 from batchrun.scoring.summary import ScoreSummary, clusters_of, summarize
 from batchrun.scoring.table import ScoredTable
 from batchrun.shell_hint import command
+from batchrun.tables import path_beside
 from batchrun.tables.table_options import without_ending
 
 __all__ = [
@@ -83,7 +84,8 @@ class Report:
 
 def default_report(output: Path) -> Path:
     """Return the default path of a report: `answers.csv` → `answers.report.html`, next to it."""
-    return output.with_name(f"{without_ending(output.name)}.report.html")
+    path = path_beside(str(output))
+    return path.with_name(f"{without_ending(path.name)}.report.html")
 
 
 def check_page(path: Path) -> None:

@@ -92,7 +92,7 @@ class RowTally:
             if column is not None:
                 cells.append(as_text(values[column]))
         if columns.cluster is not None and is_missing(values[columns.cluster]):
-            raise InputError(f"{_where(row, source_name)}: the cluster column {columns.cluster!r} is empty")
+            raise InputError(f"{source_name}, {row.where}: the cluster column {columns.cluster!r} is empty")
         if columns.labels is not None:
             tally.labels_by_hand.append(self._label(values))
         if self._for_comparison:
@@ -134,12 +134,8 @@ def row_status(status: Value, answer: Value) -> str:
 def _key(row: Row, column: str, source_name: str) -> str:
     key = row.values[column]
     if is_missing(key):
-        raise InputError(f"{_where(row, source_name)}: the key column {column!r} is empty")
+        raise InputError(f"{source_name}, {row.where}: the key column {column!r} is empty")
     return as_text(key)
-
-
-def _where(row: Row, source_name: str) -> str:
-    return f"{source_name}, " + (f"line {row.line}" if row.line is not None else f"row {row.row_index}")
 
 
 def _float(cell: Value) -> float | None:

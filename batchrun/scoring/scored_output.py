@@ -12,8 +12,9 @@ from batchrun.records import JsonDict, Row
 from batchrun.scoring.earlier_scores import EarlierScores
 from batchrun.scoring.score_tally import ScoreTally
 from batchrun.scoring.table import ScoredTable
-from batchrun.tables import Source, WriteOptions, write_table
+from batchrun.tables import Source, WriteOptions, path_beside, write_table
 from batchrun.tables.atomic import check_writable
+from batchrun.tables.sink import check_not_input
 from batchrun.tables.table_options import check_output_format, without_ending
 from batchrun.tables.text import TextSource
 
@@ -22,7 +23,7 @@ __all__ = ["check_scored_output", "default_scored", "score_columns", "write_afte
 
 def default_scored(name: str) -> Path:
     """Return the default path of a scored table: `answers.csv` → `answers.scored.csv`, next to it."""
-    path = Path(name)
+    path = path_beside(name)
     stem = without_ending(path.name)
     scored = path.with_name(f"{stem}.scored{path.name.removeprefix(stem)}")
     try:
@@ -90,9 +91,7 @@ def check_scored_output(table: ScoredTable, output: Path) -> None:
     """
     check_output_format(output, str(output))
     check_writable(output)
-    path: Path | None = getattr(table.source, "path", None)
-    if path is not None and output.exists() and output.samefile(path):
-        raise InputError(f"{output}: the output is the input table itself; name another file with --output PATH")
+    check_not_input(output, table.source, "the output is the input table itself; name another file with --output PATH")
 
 
 def score_columns(table: ScoredTable) -> WriteOptions:

@@ -26,6 +26,7 @@ from batchrun.tables.arrow_table import ArrowSource
 from batchrun.tables.columnar import BATCH_ROWS, ColumnarKind, ColumnarSource
 from batchrun.tables.expanded import ExpandedSource
 from batchrun.tables.frame import FrameSource
+from batchrun.tables.parts import PartsSource
 from batchrun.tables.source import Source
 from batchrun.tables.table_options import WriteOptions, check_added_columns
 from batchrun.tables.text import TextSource
@@ -129,15 +130,17 @@ def _input(source: Source) -> tuple[Any, Iterator[Any]]:
 
     if isinstance(source, ExpandedSource):
         return _expanded(source)
-    if isinstance(source, ColumnarSource | ArrowSource):
-        return source.schema(), source.batches()
+    first = source.parts[0] if isinstance(source, PartsSource) else source
+    if isinstance(first, ColumnarSource | ArrowSource):
+        whole: Any = source
+        return whole.schema(), whole.batches()
     if isinstance(source, FrameSource):
         table = pa.table(
             [_frame_column(source, i) for i in range(len(source.columns))], names=list(map(_utf8, source.columns))
         )
         return table.schema, iter(table.to_batches(max_chunksize=BATCH_ROWS))
     kinds: dict[str, ColumnKind]
-    if isinstance(source, TextSource):
+    if isinstance(first, TextSource):
         kinds = dict.fromkeys(source.columns, "text")
     else:
         column_kinds = {column: KindOf(set()) for column in source.columns}

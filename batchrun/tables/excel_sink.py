@@ -44,9 +44,8 @@ def check_workbook(path: Path, source: Source, options: WriteOptions) -> None:
         for column, value in row.values.items():
             found = _excel_value(value)
             if isinstance(found, str) and (length := _length(found)) > MAX_CELL_CHARS:
-                where = f"line {row.line}" if row.line is not None else f"row {row.row_index}"
                 raise InputError(
-                    f"{source.name}, {where}, column {column!r}: {length:,} characters, and a cell of {path} has at"
+                    f"{source.name}, {row.where}, column {column!r}: {length:,} characters, and a cell of {path} has at"
                     f" most {MAX_CELL_CHARS:,}; {_BEFOREHAND}"
                 )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from batchrun.errors import InputError
 from batchrun.records import Row, Value
 from batchrun.tables.frame import FrameSource
-from batchrun.tables.source import Source, notes_of
+from batchrun.tables.source import Source, files_of, notes_of
 
 __all__ = ["ExpandedSource", "expand"]
 
@@ -31,10 +31,9 @@ class ExpandedSource:
         """The name of the input."""
         return self.source.name
 
-    @property
-    def path(self) -> Path | None:
-        """The path of the input; None if it is not a file."""
-        return getattr(self.source, "path", None)
+    def files(self) -> tuple[Path, ...]:
+        """Return the files of the input."""
+        return files_of(self.source)
 
     @property
     def has_header(self) -> bool:
@@ -56,7 +55,7 @@ class ExpandedSource:
         index = 0
         for row in self.source.rows():
             for cells in self.combinations:
-                yield Row(index, {**row.values, **cells}, row.line)
+                yield Row(index, {**row.values, **cells}, row.line, row.part)
                 index += 1
 
     def fingerprint(self) -> str:

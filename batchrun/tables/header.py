@@ -11,6 +11,7 @@ from batchrun.tables.column_names import _NUMBER, NO_HEADER, looks_like_row
 from batchrun.tables.dialect import NO_DELIMITER, delimiter_of, parsed, sample_of
 from batchrun.tables.excel import ExcelSource
 from batchrun.tables.jsonl import JsonlSource
+from batchrun.tables.parts import PartsSource
 from batchrun.tables.source import Source
 from batchrun.tables.text import TextSource
 from batchrun.wording import shortened
@@ -38,6 +39,8 @@ def header_hint(source: Source) -> str:
 def header_refusal(source: Source) -> str:
     """Return why the name of the only column of a CSV or a sheet may be a row or a title, or why the only object of a
     JSON file may hold the rows, with what to do; else empty text."""
+    if isinstance(source, PartsSource):
+        source = source.parts[0]
     if isinstance(source, JsonlSource):
         return _rows_inside(source)
     if len(source.columns) > 1 or not isinstance(source, TextSource | ExcelSource) or not source.has_header:

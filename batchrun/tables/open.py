@@ -15,13 +15,16 @@ from batchrun.records import Value
 from batchrun.tables.arrow_table import ArrowSource
 from batchrun.tables.atomic import replacing
 from batchrun.tables.columnar import ColumnarSource
-from batchrun.tables.compression import COMPRESSIONS
+from batchrun.tables.compression import COMPRESSIONS, open_bytes
 from batchrun.tables.content import CALLED, Found, content_of
+from batchrun.tables.dialect import CANDIDATES
 from batchrun.tables.expanded import ExpandedSource
-from batchrun.tables.files import TextFile, check_readable
+from batchrun.tables.files import TextFile, check_readable, reading
 from batchrun.tables.frame import FrameSource
 from batchrun.tables.jsonl import JsonlSource
 from batchrun.tables.lines import LinesSource
+from batchrun.tables.part_names import is_parts, part_files
+from batchrun.tables.parts import PartSource, PartsSource
 from batchrun.tables.source import Source
 from batchrun.tables.table_options import BINARY, Kind, ReadOptions, delimiter_named, format_of
 from batchrun.tables.text import TextSource
@@ -51,7 +54,8 @@ def open_source(
     """Open a table and read its columns.
 
     Args:
-        input: a path whose extension names the format, `-` for CSV on standard input, a pandas frame or an Arrow table.
+        input: a path whose extension names the format, a folder or a pattern of such files, `-` for CSV on standard
+            input, a pandas frame or an Arrow table.
         options: encoding, delimiter, and whether the first line is a row.
         spool: file that standard input is copied to, so that it can be read again. Required for `-`.
 
@@ -72,12 +76,48 @@ def open_source(
         path, where = spool, _STDIN
     else:
         check_local(name, "the table")
+        if is_parts(name):
+            return _open_parts(name, options)
     check_readable(path, where)
     return _open_file(path, where, options)
 
 
-def _open_file(path: Path, name: str, options: ReadOptions) -> Source:
-    """Open a file by its content; a text file by the format that an option or its extension names."""
+def _open_parts(name: str, options: ReadOptions) -> PartsSource:
+    """Open every file of a folder or a pattern. All CSV parts have the delimiter of the first one."""
+    parts: list[PartSource] = []
+    empty = 0
+    for path in part_files(name):
+        if _is_empty_text(path, str(path), options):
+            empty += 1
+            continue
+        first = parts[0] if parts else None
+        known = first.delimiter if isinstance(first, TextSource) and first.delimiter in CANDIDATES else None
+        part = _open_file(path, str(path), options, known)
+        if not isinstance(part, PartSource):
+            raise InputError(f"{path}: is a workbook; parts are CSV, TSV, JSON Lines, Parquet or Arrow files")
+        parts.append(part)
+    return PartsSource.of(name, parts, empty)
+
+
+def _is_empty_text(path: Path, name: str, options: ReadOptions) -> bool:
+    """Return whether a file is text without a character, compressed or not: the part of an empty partition."""
+    kind = options.format or format_of(path, name).kind
+    if kind not in BINARY and path.is_file() and path.stat().st_size == 0:
+        return True
+    check_readable(path, name)
+    found = content_of(path, name)
+    if found.content != "text" or found.compression is None:
+        return False
+    with reading(name), open_bytes(path, name, found.compression) as file:
+        return not file.read(1)
+
+
+def _open_file(path: Path, name: str, options: ReadOptions, delimiter: str | None = None) -> Source:
+    """Open a file by its content; a text file by the format that an option or its extension names.
+
+    Args:
+        delimiter: that of a CSV if no option names one; None detects it.
+    """
     found = content_of(path, name)
     kind, notes = _kind(path, name, found, options)
     if kind != "xlsx" and options.sheet is not None:
@@ -92,7 +132,8 @@ def _open_file(path: Path, name: str, options: ReadOptions) -> Source:
         return ColumnarSource.open(path, name, kind, notes)
     file = replace(TextFile.find(path, name, encoding=options.encoding, compression=found.compression), notes=notes)
     if kind == "csv":
-        return TextSource.open(file, _delimiter(options), has_header=not options.no_header, skip=options.skip_rows)
+        delimiter = _delimiter(options) or delimiter
+        return TextSource.open(file, delimiter, has_header=not options.no_header, skip=options.skip_rows)
     if kind == "tsv":
         if _delimiter(options) not in (None, "\t"):
             raise InputError(f"{name}: --delimiter is for .csv only; the delimiter of TSV is the tab")
@@ -165,7 +206,7 @@ def validate(source: Source) -> int:
     """
     if isinstance(source, ExpandedSource):
         return validate(source.source) * len(source.combinations)
-    return source.count() if isinstance(source, TextSource) else sum(1 for _ in source.rows())
+    return source.count() if isinstance(source, TextSource | PartsSource) else sum(1 for _ in source.rows())
 
 
 def cells_of(source: Source, column: str) -> Iterator[Value]:
@@ -174,7 +215,9 @@ def cells_of(source: Source, column: str) -> Iterator[Value]:
     Raises:
         InputError: a row cannot be read.
     """
-    return source.cells(column) if isinstance(source, TextSource) else (row.values[column] for row in source.rows())
+    if isinstance(source, TextSource | PartsSource):
+        return source.cells(column)
+    return (row.values[column] for row in source.rows())
 
 
 def _copy_stdin(spool: Path) -> None:

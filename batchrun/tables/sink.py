@@ -19,12 +19,14 @@ from batchrun.tables.dialect import CANDIDATES
 from batchrun.tables.excel import need_openpyxl
 from batchrun.tables.expanded import ExpandedSource
 from batchrun.tables.jsonl import JSON_SPACE, JsonlSource
-from batchrun.tables.source import Source
+from batchrun.tables.part_names import would_be_part
+from batchrun.tables.parts import PartsSource
+from batchrun.tables.source import Source, files_of
 from batchrun.tables.table_options import Kind, WriteOptions, check_added_columns, check_output_format, delimiter_named
 from batchrun.tables.text import TextSource
 from batchrun.tables.values import json_text, plain
 
-__all__ = ["CsvLines", "check_output", "disarmed", "write_table"]
+__all__ = ["CsvLines", "check_not_input", "check_output", "disarmed", "write_table"]
 
 _ADVICE: Final = "; the answers are safe in the journal; fix the problem and run the same command again"
 
@@ -60,9 +62,20 @@ def check_output(path: Path, source: Source, options: WriteOptions) -> None:
         delimiter_named(options.delimiter, "output-delimiter")
     check_added_columns(options, source.columns, source.name)
     check_writable(path)
-    input_path: Path | None = getattr(source, "path", None)
-    if input_path is not None and _is_same(path, input_path):
-        raise InputError(f"{path}: the output is the input file; choose another name")
+    check_not_input(path, source, "the output is the input file; choose another name")
+
+
+def check_not_input(path: Path, source: Source, problem: str) -> None:
+    """Raise InputError if the output is a file of the input, or would become one of its parts.
+
+    Args:
+        problem: what the message says of the former.
+    """
+    if any(_is_same(path, each) for each in files_of(source)):
+        raise InputError(f"{path}: {problem}")
+    original = source.source if isinstance(source, ExpandedSource) else source
+    if isinstance(original, PartsSource) and would_be_part(path, original.name):
+        raise InputError(f"{path}: the output would be a part of the input {original.name}; choose another folder")
 
 
 def write_table(path: Path, source: Source, cells: Iterator[Cells], options: WriteOptions) -> int:
@@ -144,6 +157,8 @@ class _Dialect:
 def _dialect(kind: Kind, source: Source, options: WriteOptions) -> _Dialect:
     """Return the dialect that the options name, otherwise that of an input of the same format."""
     original = source.source if isinstance(source, ExpandedSource) else source
+    if isinstance(original, PartsSource):
+        original = original.parts[0]
     delimiter, bom, line_end, header = ",", False, "\n", source.columns
     if isinstance(original, TextSource):
         if original.header is not None:
@@ -241,6 +256,10 @@ def _openings(source: Source) -> Iterator[str]:
         added = [json_text(dict(cells))[1:-1] for cells in source.combinations]
         for opening in _openings(source.source):
             yield from (f"{opening}{'' if opening == '{' else ','}{cells}" for cells in added)
+        return
+    if isinstance(source, PartsSource) and isinstance(source.parts[0], JsonlSource):
+        for part in source.parts:
+            yield from _openings(part)
         return
     if not isinstance(source, JsonlSource):
         for row in source.rows():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Protocol
 
 from batchrun.records import Row
 
-__all__ = ["PartOfSource", "Source", "notes_of"]
+__all__ = ["PartOfSource", "Source", "files_of", "notes_of"]
 
 
 class Source(Protocol):
@@ -58,6 +59,19 @@ class PartOfSource:
     def fingerprint(self) -> str:
         """Return the fingerprint of the whole table, since the batch is the same."""
         return self.source.fingerprint()
+
+
+def files_of(source: Source) -> tuple[Path, ...]:
+    """Return the files of a table as they are now: its file, or its parts; none for a table in memory.
+
+    Raises:
+        InputError: a table of parts has none now, or its folder cannot be read.
+    """
+    files: Callable[[], tuple[Path, ...]] | None = getattr(source, "files", None)
+    if files is not None:
+        return files()
+    path: Path | None = getattr(source, "path", None)
+    return (path,) if path is not None else ()
 
 
 def notes_of(source: Source) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from batchrun.scoring.formats.request_lines import write_requests
 from batchrun.scoring.formats.writers import WRITERS
 from batchrun.scoring.scorers.base import as_text, is_missing
 from batchrun.shell_hint import option
-from batchrun.tables import ReadOptions, open_source
+from batchrun.tables import ReadOptions, is_parts, open_source
 from batchrun.tables.atomic import replacing
 from batchrun.tables.compression import Sink, compressed
 from batchrun.tables.sink import CsvLines, write_table
@@ -201,7 +201,8 @@ def _check(names: Sequence[str], output: Path, form: Format, conversion: Convers
     if is_job and conversion.to_format != "batch-requests":
         raise InputError(f"{names[0]}: a job file has no rows to convert, except --to batch-requests")
     for name in names:
-        if is_table and conversion.to_format == "table" and form.kind == format_of(Path(name), name).kind:
+        into_table = is_table and conversion.to_format == "table" and not is_parts(name)
+        if into_table and form.kind == format_of(Path(name), name).kind:
             raise InputError(f"{output}: input and output have the same format; choose another with --from or --to")
         if output.exists() and Path(name).exists() and output.samefile(name):
             raise InputError(f"{output}: the output is the input file itself; name another file")

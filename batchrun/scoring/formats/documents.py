@@ -64,8 +64,7 @@ def documents_of(name: str, options: ReadOptions, *, repeats_columns: bool = Fal
         yield from numbered
     else:
         for row in open_source(name, options).rows():
-            where = f"{name}, line {row.line}" if row.line is not None else f"{name}, row {row.row_index}"
-            yield Document(where, path, dict(row.values))
+            yield Document(f"{name}, {row.where}", path, dict(row.values))
 
 
 def _is_json(path: Path, name: str) -> bool:

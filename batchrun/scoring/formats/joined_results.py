@@ -89,9 +89,8 @@ def joined_rows(names: Sequence[str], conversion: Conversion, notes: Notes) -> I
                     raise KeyError(key)
                 without.append(key)
         except KeyError:
-            where = f"line {row.line}" if row.line is not None else f"row {row.row_index}"
             raise InputError(
-                f"{table.name}, {where}: two rows have the {conversion.key} {key!r}; a result belongs to one row"
+                f"{table.name}, {row.where}: two rows have the {conversion.key} {key!r}; a result belongs to one row"
             ) from None
         yield {**row.values, **(_UNANSWERED if cells is None else cells)}
     for _ in range(results.left):

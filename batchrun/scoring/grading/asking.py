@@ -16,7 +16,7 @@ from batchrun.scoring.grading.graded_scorer import GraderVerdict
 from batchrun.scoring.grading.grader import Grader
 from batchrun.scoring.grading.grader_report import GraderReport
 from batchrun.scoring.grading.grading_cost import GradingCost, RequestCost
-from batchrun.tables import ReadOptions, open_source
+from batchrun.tables import ReadOptions, open_source, path_beside
 
 if TYPE_CHECKING:
     from batchrun.batch.plan import Plan
@@ -69,7 +69,7 @@ class Requests:
 
 def verdict_table(name: str, grader: str) -> Path:
     """Return the path of the verdicts on a table, `answers.csv.grader-NAME.csv`; their journal is next to it."""
-    path = Path(name)
+    path = path_beside(name)
     return path.with_name(f"{path.name}.grader-{grader}.csv")
 
 

@@ -26,6 +26,7 @@ from batchrun.scoring.pairwise.preferences import JudgedPair, Preferences, prefe
 from batchrun.scoring.score_options import ScoreOptions
 from batchrun.scoring.scorers.base import Sample
 from batchrun.scoring.table import ScoredTable
+from batchrun.tables import path_beside
 from batchrun.tables.atomic import replacing
 from batchrun.tables.values import json_text
 
@@ -151,7 +152,7 @@ def replies_path(judge: str, contest: Contest, tables: Sequence[str], beside: st
         names = [stems[each] if is_unique else each for each in names if each != tables[0]]
     # Parts of a table, and tables, have names that may be paths.
     ending = "-".join(re.sub(r"[^\w.-]+", "-", each).strip("-.") or "empty" for each in (judge, *names))
-    first = Path(beside or tables[0])
+    first = path_beside(beside or tables[0])
     return first.with_name(f"{first.name}.judge-{ending}.csv")
 
 

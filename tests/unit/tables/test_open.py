@@ -32,9 +32,9 @@ def test_missing_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["folder.csv", "folder.parquet"])
 def test_folder(tmp_path: Path, name: str) -> None:
-    """The message for a folder states that it is a folder."""
+    """The message for an empty folder states that it is one, whatever its name is."""
     (tmp_path / name).mkdir()
-    with pytest.raises(InputError, match="is a folder; expected a table"):
+    with pytest.raises(InputError, match="the folder has no files"):
         open_source(tmp_path / name, ReadOptions())
 
 
