@@ -224,6 +224,11 @@ class LiveResponse(Live):
         """Report that a hosted call is whole, and is being made."""
         self._emit_all(self._calls[call.id].made(call))
 
+    def refuse_hosted(self, call: ToolCall) -> None:
+        """End a hosted call that is not made."""
+        begun = self._calls.pop(call.id)
+        self._end(begun.index, begun.written())
+
     def end_hosted(self, result: ToolResult, image_urls: list[str]) -> None:
         """Add the result of a hosted call."""
         begun = self._calls.pop(result.call.id)

@@ -14,10 +14,10 @@ from batchrun.server.execution.live_response import LiveResponse, announce_start
 from batchrun.server.execution.supervisor import Supervisor
 from batchrun.server.protocol.ids import new_id, response_of_item
 from batchrun.server.protocol.items import item_messages, prefix_of
+from batchrun.server.protocol.tool_choices import chosen
 from batchrun.server.replies.encoding import dumps
 from batchrun.server.replies.event_log import EventLog
 from batchrun.server.responders.base import (
-    HOSTED_FUNCTIONS,
     Conversation,
     Message,
     ResponderError,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from batchrun.server.execution.parts import Parts
     from batchrun.server.protocol.bodies import Body
 
-__all__ = ["Responses"]
+__all__ = ["Responses", "response_functions"]
 
 
 class Responses(Supervisor[LiveResponse]):
@@ -100,11 +100,18 @@ class Responses(Supervisor[LiveResponse]):
         self._end(live, "incomplete")
 
     async def _run_hosted(self, live: LiveResponse, answer: Answer, calls: Sequence[ToolCall]) -> None:
-        """Make the answer's calls of hosted tools. Their outputs are part of the next conversation."""
+        """Make the answer's calls of hosted tools. Their outputs are part of the next conversation.
+
+        A call beyond `max_tool_calls` is not made; its output says so.
+        """
         live.close_message("completed")
         resources, options = usable_in(live), search_options(live)
         outputs = []
         for call in calls:
+            if _is_over(live):
+                live.refuse_hosted(call)
+                outputs.append(ToolOutput(call.id, "This call was not made: the request allows no more tool calls."))
+                continue
             live.begin_hosted(call)
             searches = sum(result.call.name == "file_search" for result in live.results)
             result = await self._tools.run(live.owner, options, resources, call, searches)
@@ -154,12 +161,13 @@ class Responses(Supervisor[LiveResponse]):
         """
         items = [*self.earlier_items(owner, body), *own_items]
         text_format = body["text"]["format"]
+        choice, functions = chosen(body["tool_choice"], response_functions(body))
         return Conversation(
             model=body["model"],
             instructions=body["instructions"] or "",
             messages=tuple(item_messages(items, await read_files(self._parts, owner, items))),
-            tools=offered_tools([_chat_tool(tool) for tool in body["tools"]]),
-            tool_choice=_tool_choice(body["tool_choice"]),
+            tools=functions,
+            tool_choice=choice,
             parallel_tool_calls=body["parallel_tool_calls"],
             response_format=_chat_format(text_format),
             max_completion_tokens=body["max_output_tokens"],
@@ -210,6 +218,11 @@ def _error_body(failure: Exception) -> Body:
     return {"code": "server_error", "message": reported.message}
 
 
+def response_functions(body: Body) -> list[Body]:
+    """Return a response's tools as functions in the form of Chat Completions; hosted ones too."""
+    return offered_tools([_chat_tool(tool) for tool in body["tools"]])
+
+
 def _chat_tool(tool: Body) -> Body:
     """Return a function in the form of Chat Completions; any other tool as it is."""
     if tool["type"] != "function":
@@ -217,18 +230,16 @@ def _chat_tool(tool: Body) -> Body:
     return {"type": "function", "function": {k: v for k, v in tool.items() if k != "type" and v is not None}}
 
 
-def _tool_choice(choice: str | Body) -> str | Body:
-    """Return a tool choice in the form of Chat Completions; "auto" for tools of other services."""
-    if isinstance(choice, str):
-        return choice
-    name = choice["name"] if choice["type"] == "function" else HOSTED_FUNCTIONS.get(choice["type"])
-    return "auto" if name is None else {"type": "function", "function": {"name": name}}
-
-
 def _tokens_left(live: LiveResponse) -> int | None:
     """Return the output tokens that the response may still use; None for any number."""
     limit = live.body["max_output_tokens"]
     return None if limit is None else limit - live.usage.completion_tokens
+
+
+def _is_over(live: LiveResponse) -> bool:
+    """Return whether the response has made all the calls of hosted tools that it may make."""
+    limit = live.body["max_tool_calls"]
+    return limit is not None and len(live.results) >= limit
 
 
 def _continued(given: Conversation, live: LiveResponse, left: int | None) -> Conversation:
@@ -238,8 +249,7 @@ def _continued(given: Conversation, live: LiveResponse, left: int | None) -> Con
     """
     if not live.written:
         return given
-    limit = live.body["max_tool_calls"]
-    is_over = limit is not None and len(live.results) >= limit
+    is_over = _is_over(live)
     return dataclasses.replace(
         given,
         messages=(*given.messages, *live.written),

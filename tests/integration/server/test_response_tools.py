@@ -112,12 +112,47 @@ def test_a_search_is_limited(start: Start) -> None:
     assert second.tools == []
 
 
+def test_calls_beyond_the_limit_are_not_made(start: Start) -> None:
+    """Of parallel calls, those beyond `max_tool_calls` are not made; their items are incomplete."""
+
+    async def search_thrice(conversation: Conversation) -> AsyncIterator[Part]:
+        if outputs_of(conversation):
+            yield TextDelta("Done.")
+            yield Finish("stop")
+            return
+        for number in range(3):
+            yield ToolCall(f"call_{number}", "file_search", '{"query": "dahlias"}')
+        yield Finish("tool_calls")
+
+    running = start(search_thrice)
+    tools: Any = [{"type": "file_search", "vector_store_ids": [store_of(running)]}]
+    response = running.client.responses.create(model="m", input="When?", tools=tools, max_tool_calls=2)
+    calls: Any = response.output[:3]
+    assert [(call.type, call.status) for call in calls] == [
+        ("file_search_call", status) for status in ("completed", "completed", "incomplete")
+    ]
+    assert response.output_text == "Done."
+    after = running.responder.asked[-1]
+    assert "not made" in outputs_of(after)[-1]
+    assert after.tools == []
+
+
 @pytest.mark.parametrize("kind", ["web_search", "mcp", "image_generation", "custom"])
 def test_other_tools_are_refused(start: Start, kind: str) -> None:
     """A tool that this server does not have is refused, and the offered ones are named."""
     running = start(search_and_cite)
     with pytest.raises(openai.BadRequestError, match="'function', 'file_search', 'code_interpreter'"):
         running.client.responses.create(model="m", input="x", tools=[{"type": kind}])  # type: ignore[list-item, misc]
+
+
+def test_a_choice_must_be_offered(start: Start) -> None:
+    """A tool choice that names a tool which the request does not have is refused."""
+    client = start().client
+    tools: Any = [{"type": "function", "name": "f", "parameters": {}, "strict": None}]
+    with pytest.raises(openai.BadRequestError, match="Tool choice 'code_interpreter' not found"):
+        client.responses.create(model="m", input="x", tools=tools, tool_choice={"type": "code_interpreter"})
+    with pytest.raises(openai.BadRequestError, match="only allowed when 'tools' are specified"):
+        client.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}], tool_choice="required")
 
 
 def test_what_a_tool_uses_must_exist(start: Start) -> None:

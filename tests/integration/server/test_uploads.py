@@ -37,6 +37,8 @@ def test_parts_are_joined_in_the_order_of_their_ids(start: Start) -> None:
         uploads.complete(upload.id, part_ids=[first])
     with pytest.raises(BadRequestError, match="Invalid 'md5'"):
         uploads.complete(upload.id, part_ids=[first, second], md5="0" * 32)
+    with pytest.raises(BadRequestError, match="a part is named twice"):
+        uploads.complete(upload.id, part_ids=[first, first])
     with pytest.raises(NotFoundError, match="No upload part found"):
         uploads.complete(upload.id, part_ids=[first, "part_other"])
     digest = hashlib.md5(b"abcd", usedforsecurity=False).hexdigest()

@@ -9,18 +9,20 @@ from batchrun.server.errors import bad_value
 from batchrun.server.execution.chats import LiveChat
 from batchrun.server.execution.kept_replies import add_kept_reply
 from batchrun.server.http.endpoint import operation
-from batchrun.server.http.routes.resources import refuse_other_tools
+from batchrun.server.http.routes.resources import refuse_other_choice, refuse_other_tools
 from batchrun.server.http.routes.stored_chats import stored_messages
 from batchrun.server.protocol.bodies import Body
 from batchrun.server.protocol.ids import new_id
 from batchrun.server.protocol.requests.chat import ChatMessage, CreateChatCompletion
 from batchrun.server.protocol.requests.neutral import change_refusal
-from batchrun.server.protocol.requests.tools import FunctionChoice
+from batchrun.server.protocol.tool_choices import chosen
 from batchrun.server.replies.event_log import EventLog
 from batchrun.server.replies.replies import HttpReply, Stream, Waiting
 from batchrun.server.responders.base import Conversation, Message, ToolCall, ToolOutput, answering_model
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from batchrun.server.http.endpoint import Call
 
 __all__ = ["OPERATIONS"]
@@ -43,8 +45,12 @@ def create_chat_completion(call: Call, request: CreateChatCompletion) -> HttpRep
     if call.keyed:
         add_kept_reply(call.parts, call.owner, log)
     refuse_other_tools(call, request.tools)
+    functions = [tool.model_dump(exclude_none=True) for tool in request.tools or () if tool.type == "function"]
+    choice = request.tool_choice
+    named = choice if choice is None or isinstance(choice, str) else choice.model_dump()
+    refuse_other_choice(call, named, functions)
     options = request.stream_options
-    conversation = _conversation(request)
+    conversation = _conversation(request, *chosen(named, functions))
     chat = LiveChat(
         log,
         call.owner,
@@ -63,11 +69,9 @@ def create_chat_completion(call: Call, request: CreateChatCompletion) -> HttpRep
     return Waiting(log=log)
 
 
-def _conversation(request: CreateChatCompletion) -> Conversation:
+def _conversation(request: CreateChatCompletion, choice: str | Body, functions: Sequence[Body]) -> Conversation:
     leading = [message for message in request.messages if message.role in ("system", "developer")]
     instructions = "\n".join(_text(message) for message in leading)
-    choice = request.tool_choice
-    named = choice.model_dump() if isinstance(choice, FunctionChoice) else None
     parameters: Body = {name: getattr(request, name) for name in _PASSED_THROUGH if getattr(request, name) is not None}
     parameters |= request.model_extra or {}  # an upstream service may know them
     response_format = request.response_format
@@ -75,8 +79,8 @@ def _conversation(request: CreateChatCompletion) -> Conversation:
         model=request.model,
         instructions=instructions,
         messages=tuple(_messages(request)),
-        tools=[tool.model_dump(exclude_none=True) for tool in request.tools or () if tool.type == "function"],
-        tool_choice=choice if isinstance(choice, str) else named or "auto",
+        tools=functions,
+        tool_choice=choice,
         parallel_tool_calls=True if request.parallel_tool_calls is None else request.parallel_tool_calls,
         response_format=(
             None

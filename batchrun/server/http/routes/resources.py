@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from batchrun.server.errors import bad_value, no_such
 from batchrun.server.execution.vector_stores import add_store, chunking_body
 from batchrun.server.http.routes.vector_stores import add_files
+from batchrun.server.protocol.tool_choices import missing_tool
 from batchrun.server.store.kinds import FILE, THREAD, VECTOR_STORE
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "attach_files",
     "check_attachments",
+    "refuse_other_choice",
     "refuse_other_tools",
     "resources_body",
     "usable_resources",
@@ -45,6 +47,24 @@ def refuse_other_tools(
         if tool.type not in offered:
             where, named = f"tools[{index}].type", ", ".join(f"'{each}'" for each in offered)
             raise bad_value(where, f"Invalid value: '{tool.type}'. Supported values are: {named}.")
+
+
+def refuse_other_choice(call: Call, choice: str | Body | None, functions: Sequence[Body]) -> None:
+    """Refuse a choice of a tool that the request does not offer, unless a script answers.
+
+    Args:
+        functions: the tools of the request, in the form of Chat Completions.
+
+    Raises:
+        ApiError: 400: names the tool.
+    """
+    if call.parts.responder.name == "script":
+        return
+    if choice == "required" and not functions:
+        raise bad_value("tool_choice", "Tool choice 'required' is only allowed when 'tools' are specified.")
+    missing = missing_tool(choice, functions)
+    if missing is not None:
+        raise bad_value("tool_choice", f"Tool choice '{missing}' not found in the 'tools' parameter.")
 
 
 _CONTENTS = "step_details.tool_calls[*].file_search.results[*].content"

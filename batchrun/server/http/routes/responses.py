@@ -10,9 +10,10 @@ from batchrun.server.errors import ApiError, bad_value, no_such
 from batchrun.server.execution.containers import add_container
 from batchrun.server.execution.live_response import LiveResponse, announce_start
 from batchrun.server.execution.response_calls import without_details
+from batchrun.server.execution.responses import response_functions
 from batchrun.server.http.endpoint import find_log, operation
 from batchrun.server.http.routes.input_items import included, stored_items
-from batchrun.server.http.routes.resources import refuse_other_tools
+from batchrun.server.http.routes.resources import refuse_other_choice, refuse_other_tools
 from batchrun.server.http.waiting_call import waiting_reply
 from batchrun.server.protocol.ids import new_id, new_item_id
 from batchrun.server.protocol.items import check_calls
@@ -58,6 +59,7 @@ def create_response(call: Call, request: CreateResponse) -> HttpReply:
         raise refusal
     model = answering_model(call.parts.responder, request.model)
     body = _new_response(request, model, call.parts.now())
+    refuse_other_choice(call, body["tool_choice"], response_functions(body))
     _check_context(call, body)
     hidden: ResponseHidden = {
         "input": _input_items(call, request, body["id"]),
@@ -285,6 +287,7 @@ def count_input_tokens(call: Call, request: CountInputTokens) -> Waiting:
     model = answering_model(responder, request.model or next(iter(responder.models), ""))
     asked = CreateResponse.model_construct(**{**dict(request), "model": model})
     body = _new_response(asked, model, call.parts.now())
+    refuse_other_choice(call, body["tool_choice"], response_functions(body))
     _check_context(call, body)
     items = _input_items(call, asked, body["id"])
     check_calls([*call.core.responses.earlier_items(call.owner, body), *items])

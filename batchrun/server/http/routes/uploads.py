@@ -104,6 +104,8 @@ def add_upload_part(call: Call, upload: Upload) -> Json:
 
 def complete_upload(call: Call, request: CompleteUpload) -> Json:
     body = _pending(call)
+    if len(set(request.part_ids)) < len(request.part_ids):
+        raise bad_value("part_ids", "Invalid 'part_ids': a part is named twice.")
     for part_id in request.part_ids:
         if call.objects.find(UPLOAD_PART, call.owner, part_id, parent=body["id"]) is None:
             raise no_such("upload part", part_id)

@@ -17,6 +17,7 @@ from batchrun.server.protocol.requests.base import (
 )
 from batchrun.server.protocol.requests.threads import ImageAddress, ModelName, ReasoningEffort
 from batchrun.server.protocol.requests.tools import (
+    AllowedToolsChoice,
     FunctionChoice,
     FunctionTool,
     JsonObjectFormat,
@@ -105,7 +106,9 @@ class CreateChatCompletion(OpenModel):
     stream: bool | None = None
     stream_options: ChatStreamOptions | None = None
     tools: Annotated[list[ChatTool], Field(max_length=128)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | FunctionChoice | OtherToolChoice | None = None
+    tool_choice: Literal["none", "auto", "required"] | FunctionChoice | AllowedToolsChoice | OtherToolChoice | None = (
+        None
+    )
     parallel_tool_calls: bool | None = None
     response_format: Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")] | None = (
         None

@@ -28,6 +28,12 @@ class InputImage(RequestModel):
     file_id: str | None = None
     detail: Detail | Literal["original"] | None = None
 
+    @model_validator(mode="after")
+    def _has_content(self) -> Self:
+        if self.file_id is None and self.image_url is None:
+            raise ValueError("An 'input_image' needs 'image_url' or 'file_id'.")
+        return self
+
 
 def _readable(data: str) -> str:
     try:

@@ -17,7 +17,13 @@ from batchrun.server.protocol.requests.base import (
 )
 from batchrun.server.protocol.requests.input_items import InputItem, Text
 from batchrun.server.protocol.requests.threads import ModelName, ReasoningEffort
-from batchrun.server.protocol.requests.tools import FunctionName, OtherTool, OtherToolChoice, checked_schema
+from batchrun.server.protocol.requests.tools import (
+    AllowedTools,
+    FunctionName,
+    OtherTool,
+    OtherToolChoice,
+    checked_schema,
+)
 from batchrun.server.protocol.requests.vector_stores import Filter
 
 __all__ = [
@@ -93,6 +99,12 @@ class NamedFunction(RequestModel):
     name: FunctionName
 
 
+class AllowedItems(AllowedTools):
+    """The tools of a response that the model may call."""
+
+    type: Literal["allowed_tools"]
+
+
 class PlainFormat(RequestModel):
     type: Literal["text", "json_object"]
 
@@ -141,7 +153,7 @@ class ModelInput(OpenModel):
     previous_response_id: str | None = None
     conversation: str | ConversationReference | None = None
     tools: Annotated[list[ResponseTool], Field(max_length=128)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedFunction | OtherToolChoice | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedFunction | AllowedItems | OtherToolChoice | None = None
     parallel_tool_calls: bool | None = None
     text: TextOptions | None = None
     reasoning: Reasoning | None = None

@@ -11,6 +11,8 @@ from batchrun.server.protocol.json_schemas import schema_fault
 from batchrun.server.protocol.requests.base import Metadata, OpenModel, Probability, RequestModel
 
 __all__ = [
+    "AllowedTools",
+    "AllowedToolsChoice",
     "FunctionChoice",
     "OtherTool",
     "OtherToolChoice",
@@ -76,11 +78,25 @@ def _other_type(kind: str) -> str:
     """Return the type of a choice without a function's name."""
     if kind == "function":
         raise ValueError("A choice of a function needs its name.")
+    if kind == "allowed_tools":
+        raise ValueError("A choice of allowed tools needs its 'mode' ('auto' or 'required') and its 'tools'.")
     return kind
 
 
+class AllowedTools(RequestModel):
+    mode: Literal["auto", "required"]
+    tools: list[Body]
+
+
+class AllowedToolsChoice(RequestModel):
+    """The functions of a chat completion that the model may call."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
+
+
 class OtherToolChoice(OpenModel):
-    """A choice that does not name a function: a hosted tool, or a list of allowed tools."""
+    """A choice of a tool that is not a function."""
 
     type: Annotated[str, AfterValidator(_other_type)]
 
