@@ -173,7 +173,8 @@ def test_what_cannot_be_viewed_is_one_line(tmp_path: Path, output: str, line: st
 
 
 def test_notes_of_a_reader_stay(tmp_path: Path) -> None:
-    """Ratings and comments made on the live page survive a resumed run and a cleanup, and are text on every page."""
+    """Ratings and comments made on the live page, also just before it is closed, survive a resumed run and a cleanup,
+    and are text on every page."""
     ask(tmp_path, "id,question\nx,1+1\ny,2+3\n", "--key", "id")
     with open_browser() as browser, viewing(tmp_path, "a.csv") as (address, _), watched_page(browser) as shown:
         page = shown.page
@@ -190,10 +191,16 @@ def test_notes_of_a_reader_stay(tmp_path: Path) -> None:
         page.locator(".grid-body .row").first.click()
         assert page.locator(".rating[aria-pressed=true]").text_content() == "wrong"
         assert page.get_by_role("textbox", name="Comment").input_value() == HOSTILE
+        page.locator(".grid-body .row").nth(1).click()
+        page.get_by_role("textbox", name="Comment").press_sequentially("typed last")
         assert shown.violations() == []
+        after = page.context.new_page()
+        page.close()  # before the comment is sent by itself
+        after.goto(address)
+        after.locator(".counter", has_text="2 commented").wait_for()
     written = (tmp_path / "a.csv.notes.csv").read_text(encoding="utf-8")
     notes = [(note["row_key"], note["rating"], note["comment"]) for note in csv.DictReader(io.StringIO(written))]
-    assert notes == [("x", "wrong", HOSTILE)]
+    assert notes == [("x", "wrong", HOSTILE), ("y", "", "typed last")]
     ask(tmp_path, "id,question\nw,4+4\nx,1+1\ny,2+3\n", "--key", "id", "--accept-changes")
     assert batchrun(tmp_path, "cleanup", "a.csv").returncode == 0
     assert batchrun(tmp_path, "report", "a.csv").returncode == 0

@@ -60,6 +60,7 @@ function followAddress() {
 }
 
 addEventListener("popstate", followAddress);
+addEventListener("pagehide", () => noteEditor.send()); // a comment may be younger than SAVE_MS
 
 function drawTop() {
   detail.examples = facts.batch?.examples ?? [];

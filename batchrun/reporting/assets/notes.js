@@ -4,11 +4,11 @@ const RATING_WORDS = { right: "right", wrong: "wrong" };
 const COMMENT_CHARACTERS = 10_000;
 const SAVE_MS = 700; // after the last key press in a comment
 
-// Send a note to the page's own server; the reason if it is not kept.
+// Send a note to the page's own server, also while the page closes; the reason if it is not kept.
 async function sendNote(generation, row, { rating, comment }) {
   try {
     const answer = await fetch("note", {
-      method: "POST", cache: "no-store", headers: { "Content-Type": "application/json" },
+      method: "POST", keepalive: true, cache: "no-store", headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ generation, position: row.i, rating, comment }),
     });
     return answer.ok ? null : (await answer.text()).trim();
