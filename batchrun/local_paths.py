@@ -1,15 +1,19 @@
-"""Checks of paths. Inputs and outputs are files on this machine."""
+"""Checks of paths: those of files on this machine, and those of tables, which may be URLs of object storage."""
 
 from __future__ import annotations
 
 import os
 import re
 from pathlib import Path
+from typing import Final
 
 from batchrun.errors import InputError
-from batchrun.wording import shortened
+from batchrun.wording import shortened, shown_path
 
-__all__ = ["check_local"]
+__all__ = ["check_local", "check_table", "is_url", "shown_table", "shown_url"]
+
+_REMOTE: Final = ("s3", "gs", "abfss", "file")
+"""Schemes that `pyarrow.fs` reads: https://arrow.apache.org/docs/python/filesystems.html."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 """Matches `s3://…`. A `Path` keeps only one of the two slashes. A single letter is a drive of Windows."""
@@ -51,3 +55,38 @@ def check_local(value: str | os.PathLike[str], where: str) -> None:
         ) from None
     if sizes[0] >= _PATH_BYTES or any(size > _NAME_BYTES for size in sizes[1:]):
         raise InputError(f"{where}: the path is too long, got {shortened(path)}")
+
+
+def is_url(value: object) -> bool:
+    """Return whether a table is in object storage: a text that begins with `s3://`, `gs://`, `abfss://` or `file://`."""
+    return isinstance(value, str) and value.partition("://")[0] in _REMOTE and "://" in value
+
+
+def shown_url(url: str) -> str:
+    """Return a URL for messages and for the journal: without what follows `?`, which may contain a key."""
+    return url.partition("?")[0]
+
+
+def shown_table(name: str) -> str:
+    """Return the path or the URL of a table for people."""
+    return shown_url(name) if is_url(name) else shown_path(Path(name))
+
+
+def check_table(value: str | os.PathLike[str], where: str) -> None:
+    """Raise InputError for a value that is neither the path of a local file nor the URL of a table.
+
+    Args:
+        value, where: see `check_local`.
+
+    Raises:
+        InputError: as `check_local`, or the URL contains a user or a key.
+    """
+    if not is_url(value):
+        check_local(value, where)
+        return
+    scheme, _, place = os.fspath(value).partition("://")
+    if "@" in place.partition("/")[0] and scheme != "abfss":  # there it is FOLDERS@ACCOUNT
+        raise InputError(
+            f"{where}: {scheme}://… contains a user or a key; leave it out, and set the usual variables of the "
+            "environment, such as AWS_ACCESS_KEY_ID"
+        )

@@ -77,7 +77,7 @@ def run(
     Args:
         data: a pandas, polars or Arrow table; a pandas or polars Series, whose name is the column (else `prompt`); a
             list of texts (the column `prompt`); a list of dicts; or the path of a CSV, Excel, JSON or Parquet file,
-            of a folder or pattern of such files, or of a job file that names one.
+            of a folder or pattern of such files, the URL of one (`s3://…`), or the path of a job file that names one.
         job: a `batchrun.Job`. `options` take precedence over it, and it takes precedence over a job file.
         api_key: the API key, or an async function that returns one whenever it is needed. Default: OPENAI_API_KEY from
             the environment.

@@ -41,7 +41,7 @@ def write_output(
         if not input_watch.changed():
             raise
     try:
-        source, _ = recorded_source(journal.read_manifest(), plan.paths.spool)
+        source, _ = recorded_source(journal.read_manifest(), plan.paths)
         check_output(plan.paths.output, source, plan.write_options)
         selection = recorded_selection(journal.read_manifest(), source)
         return _write_table(plan, journal, source, _prompter_of(plan, source), selection)

@@ -11,6 +11,7 @@ from batchrun.clock import WallClock
 from batchrun.errors import InputError
 from batchrun.job.options import Job
 from batchrun.journal import Journal
+from batchrun.local_paths import is_url, shown_url
 from batchrun.tables import default_name, format_of, is_parts
 from batchrun.tables.table_options import without_ending
 from batchrun.wording import shown_path
@@ -44,7 +45,18 @@ def _default_output(input_name: str) -> Path:
 
 
 def _name_of(input_name: str) -> str:
+    if is_url(input_name):
+        return _name_of_url(shown_url(input_name).rstrip("/"))
     return default_name(input_name) if is_parts(input_name) else Path(input_name).name
+
+
+def _name_of_url(url: str) -> str:
+    """Return a remote table's own name; for a pattern that of its folder, with the ending of the pattern."""
+    folder, _, name = url.rpartition("/")
+    if "*" in name or "[" in name:
+        stem = without_ending(name)
+        return folder.rpartition("/")[2] + name.removeprefix(stem)
+    return name
 
 
 def _former_default_output(input_name: str) -> Path:

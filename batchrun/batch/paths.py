@@ -23,6 +23,7 @@ class Paths:
         spool: a copy of the input, if it came through standard input.
         incoming: the same copy until the batch is accepted. A batch that is refused must not replace the copy from
             which an earlier one resumes.
+        copy: folder with a copy of the input, if it is in object storage.
         files: folder of the files that runs produced.
         notes: ratings and comments of people (`batchrun.batch.row_notes`). Nothing but `batchrun view` writes them.
     """
@@ -33,12 +34,14 @@ class Paths:
     store: Path
     spool: Path
     incoming: Path
+    copy: Path
     files: Path
     notes: Path
 
     def beside(self) -> str:
         """Return a line for people about the files that are next to the output now."""
-        others = [path for path in (self.lock, self.store, self.spool, self.files, self.notes) if path.exists()]
+        kept = (self.lock, self.store, self.spool, self.copy, self.files, self.notes)
+        others = [path for path in kept if path.exists()]
         endings = "".join(f", {path.name.removeprefix(self.journal.stem)}" for path in others)
         return f"next to it: {self.journal.name} (keep it: the same command resumes from it){endings}"
 
@@ -76,6 +79,7 @@ def paths_for(output: Path) -> Paths:
         store=beside(".store"),
         spool=beside(".input.csv"),
         incoming=beside(".input.csv.new"),
+        copy=beside(".input"),
         files=beside(".files"),
         notes=beside(".notes.csv"),
     )

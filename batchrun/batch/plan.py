@@ -12,6 +12,7 @@ from batchrun.batch.cached_answers import PlannedCache
 from batchrun.batch.destination import Destination, destination_of, variants_of
 from batchrun.batch.examples import ExamplePairs, read_examples
 from batchrun.batch.input_checks import check_rows
+from batchrun.batch.input_place import attachments_folder, input_name, recorded_name, with_local_copy
 from batchrun.batch.message_column import answers_notice, default_conversation
 from batchrun.batch.output_path import continued_default_notice, long_cells_notice
 from batchrun.batch.paths import Paths, paths_for
@@ -41,14 +42,13 @@ from batchrun.tables import (
     WriteOptions,
     check_output,
     expand,
-    folder_of_parts,
     header_hint,
     header_refusal,
-    is_parts,
     notes_of,
     open_source,
 )
 from batchrun.tables.excel_sink import check_workbook
+from batchrun.tables.parts import PartsSource
 from batchrun.tables.table_options import check_output_format
 from batchrun.wording import shown_path
 
@@ -83,6 +83,7 @@ class Plan:
         whole: the input of which `source` is a sample; None if it is the whole input.
         service: digest of the service that answers, without credentials.
         cache: where answers of other batches are looked up; None without --cache, and if this batch cannot use it.
+        about_input: lines to show about the copy and the parts of the input; no reason to warn.
         notices: further lines to show before the first row is sent.
         selection: the rows that this run asks; None for all. It is not a setting of the batch.
     """
@@ -109,6 +110,7 @@ class Plan:
     service: str = ""
     cache: PlannedCache | None = None
     notices: tuple[str, ...] = ()
+    about_input: tuple[str, ...] = ()
     selection: Selection | None = None
 
     @property
@@ -151,7 +153,7 @@ class Plan:
     def manifest(self) -> JsonDict:
         """Return what the journal stores of the plan: enough to notice changes, and to export without the job."""
         return {
-            "input": str(Path(self.input_name).absolute()) if self.input_name not in (None, "-") else self.input_name,
+            "input": recorded_name(self.input_name),
             "key": self.job.key,
             "input_fingerprint": self.source.fingerprint(),
             "rendering": rendering_digest(),
@@ -227,13 +229,6 @@ def _is_standard_input(table: object) -> bool:
     return isinstance(table, str) and table == "-"
 
 
-def _folder_of(table: object) -> Path:
-    """Return the base of relative attachment paths: the table's folder."""
-    if not isinstance(table, (str, Path)) or _is_standard_input(table):
-        return Path()
-    return folder_of_parts(str(table)) if is_parts(str(table)) else Path(str(table)).parent
-
-
 def _plan_of_table(
     job: Job,
     table: str | Path | pandas.DataFrame | pyarrow.Table,
@@ -244,7 +239,9 @@ def _plan_of_table(
     write_output: bool,
 ) -> Plan:
     """Return the plan for a job of which only the table is not read yet."""
-    source = open_source(table, read_options(job), spool=paths.incoming)
+    opened, about_input = with_local_copy(table, paths)
+    source = open_source(opened, read_options(job), spool=paths.incoming)
+    about_input += (source.about,) if isinstance(source, PartsSource) else ()
     source = with_columns(source, job, paths.journal)
     notices = (
         *filter(None, (destination.continued,)),
@@ -284,7 +281,7 @@ def _plan_of_table(
     variants = variants_of(job)
     return Plan(
         job=job,
-        input_name=str(table) if isinstance(table, (str, Path)) else None,
+        input_name=input_name(table),
         paths=paths,
         source=source,
         rows=rows,
@@ -300,8 +297,9 @@ def _plan_of_table(
         toolbox=files.toolbox,
         structure=files.structure,
         searched=files.searched,
-        folder=_folder_of(table),
+        folder=attachments_folder(table),
         notices=notices if selection is None else (*notices, selection.note),
+        about_input=about_input,
         selection=selection,
     )
 

@@ -10,20 +10,22 @@ from batchrun.batch.paths import Paths
 from batchrun.errors import InputError
 from batchrun.job.options import Job
 from batchrun.journal import Journal
+from batchrun.local_paths import is_url
 from batchrun.prompts.combinations import combinations_of
 from batchrun.prompts.template_engine import names_in
 from batchrun.records import Manifest
-from batchrun.tables import ReadOptions, Source, WriteOptions, expand, is_parts, open_source
+from batchrun.tables import ReadOptions, Source, WriteOptions, exists, expand, open_source
 from batchrun.tables.jsonl import JsonlSource
+from batchrun.tables.place import copy_in
 
 __all__ = ["existing_source", "recorded_source", "with_columns"]
 
 
-def recorded_source(manifest: Manifest, spool: Path) -> tuple[Source, WriteOptions]:
+def recorded_source(manifest: Manifest, paths: Paths) -> tuple[Source, WriteOptions]:
     """Return the input of a batch with one row per combination, and the options of its output.
 
     Args:
-        spool: the copy of standard input.
+        paths: the files of the batch, such as the copy of standard input or of a remote table.
 
     Raises:
         InputError: the input cannot be read, or was a table in memory.
@@ -33,7 +35,8 @@ def recorded_source(manifest: Manifest, spool: Path) -> tuple[Source, WriteOptio
         raise InputError(
             "the input of this batch was a table in memory, which is gone: run the batch again to see its rows"
         )
-    source = open_source(spool if name == "-" else name, ReadOptions(**manifest["read_options"]))
+    name = paths.spool if name == "-" else copy_in(paths.copy, name) if is_url(name) else name
+    source = open_source(name, ReadOptions(**manifest["read_options"]))
     source = expand(source, [each.cells for each in combinations_of(manifest["settings"])])
     added = recorded_columns(manifest, source.columns)
     return source, WriteOptions(**manifest["write_options"], extra_columns=added.types)
@@ -71,8 +74,8 @@ def existing_source(manifest: Manifest, paths: Paths) -> tuple[Source, WriteOpti
         InputError: the input is missing, or was a table in memory.
     """
     name = paths.spool if manifest["input"] == "-" else manifest["input"]
-    if name is not None and not Path(name).exists() and not is_parts(str(name)):
+    if name is not None and not is_url(name) and not exists(str(name)):
         raise InputError(
             f"{name}: the input of this batch is missing: restore it; {paths.journal} still holds the answers"
         )
-    return recorded_source(manifest, paths.spool)
+    return recorded_source(manifest, paths)

@@ -6,6 +6,7 @@ from batchrun.batch.plan import read_options, with_texts
 from batchrun.errors import InputError, lines_of
 from batchrun.job.fingerprint import settings_of
 from batchrun.job.validation import make_job
+from batchrun.local_paths import is_url
 from batchrun.prompts.combinations import combinations_of
 from batchrun.prompts.placeholders import default_template
 from batchrun.prompts.templates import prompter_for
@@ -19,10 +20,11 @@ def table_faults(input_name: str | None, options: JsonDict) -> tuple[str, ...]:
     """Return a text for each fault of the table, of a template over its columns, and of a name of a column.
 
     Args:
-        input_name: path of the table; None if it is unknown. Standard input is not read.
+        input_name: path of the table; None if it is unknown. Standard input and remote tables are not
+            read.
         options: valid options of the job.
     """
-    if input_name is None or input_name == "-":
+    if input_name is None or input_name == "-" or is_url(input_name):
         return ()
     try:
         job = with_texts(make_job(options))

@@ -72,12 +72,13 @@ def check(job: str) -> int:
     states how many rows would be sent, who answers, what it costs, and what prevents a start.
     """
     from batchrun.estimate.dry_run import check_lines
+    from batchrun.local_paths import shown_table
     from batchrun.wording import shown_path
 
     arguments = JobArguments.read(job, {})
     scoring = run_score_options(job, {})
     with dry_run_of(arguments, read_environment(job), scoring) as (plan, estimate):
-        rows = f"{job}: {rows_of_table(plan, shown_path(Path(arguments.input_name)))}"
+        rows = f"{job}: {rows_of_table(plan, shown_table(arguments.input_name))}"
         print_result(*check_lines(estimate, rows, shown_path(plan.paths.output)))
     for problem in estimate.problems:
         warn(problem)

@@ -11,7 +11,7 @@ import click
 from batchrun.cli.completion import completion_of
 from batchrun.cli.exit_codes import CANCEL, CLEANUP, EXIT_CODES, ExitCode
 from batchrun.job.options import job_options
-from batchrun.local_paths import check_local
+from batchrun.local_paths import check_local, check_table, is_url
 
 __all__ = [
     "CleanupCommand",
@@ -21,6 +21,7 @@ __all__ = [
     "LocalPath",
     "SectionedCommand",
     "SectionedOption",
+    "TablePath",
     "job_parameters",
 ]
 
@@ -119,6 +120,17 @@ class LocalPath(click.Path):
             check_local(value, param.opts[-1])
         else:
             check_local(value, param.metavar or param.human_readable_name if param is not None else "the path")
+        return super().convert(value, param, ctx)
+
+
+class TablePath(LocalPath):
+    """The path or the URL of a table, or the path of a job file."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the table after checking it."""
+        if is_url(value) and not value.endswith(".toml"):
+            check_table(value, param.metavar or "the table" if param is not None else "the table")
+            return value
         return super().convert(value, param, ctx)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn, TextIO, cast
 
 from batchrun.cli.console import note, now_text, progress_line, terminal, waiting_line
 from batchrun.cli.logs import is_verbose
+from batchrun.local_paths import is_url, shown_url
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +28,8 @@ def reading(input_name: str, *, quiet: bool) -> Iterator[None]:
 
     Nothing is shown for standard input, which may be typed at the same terminal, and between the lines of --verbose.
     """
-    with nullcontext() if quiet or input_name == "-" or is_verbose() else waiting_line(f"reading {input_name} …"):
+    shown = shown_url(input_name) if is_url(input_name) else input_name
+    with nullcontext() if quiet or input_name == "-" or is_verbose() else waiting_line(f"reading {shown} …"):
         yield
 
 
@@ -56,7 +58,8 @@ def progress_of(
     console = _drawing_console(stream)
     if not quiet:
         combinations = combinations_notice(plan.rows_to_ask // len(plan.combinations), plan.settings)
-        note(*filter(None, (combinations, plan.destination.why_embedded, *waves_ahead(plan), *plan.notices)))
+        about = (plan.destination.why_embedded, *waves_ahead(plan), *plan.about_input, *plan.notices)
+        note(*filter(None, (combinations, *about)))
     watch: Watch | None
     if as_json:
         watch = partial(watch_lines, show_line=partial(progress_line, for_people=False), as_json=True)

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,7 +17,7 @@ from batchrun.cli.dry_batch import batch_text, dry_run_of
 from batchrun.cli.env_file import env_file_option, read_environment
 from batchrun.cli.job_arguments import JobArguments
 from batchrun.cli.logs import with_log
-from batchrun.cli.options import CostOption, LocalPath, SectionedCommand, SectionedOption, job_parameters
+from batchrun.cli.options import CostOption, SectionedCommand, SectionedOption, TablePath, job_parameters
 from batchrun.cli.progress import progress_of, reading
 from batchrun.cli.score_run import run_spec, score_run
 from batchrun.cli.scoring_flags import run_score_options, scoring_flags
@@ -35,7 +34,7 @@ logger = logging.getLogger("batchrun")
 
 
 @cli.command(cls=SectionedCommand)
-@click.argument("table", type=LocalPath(), metavar="TABLE|JOB.toml")
+@click.argument("table", type=TablePath(), metavar="TABLE|JOB.toml")
 @job_parameters
 @env_file_option
 @click.option(
@@ -58,9 +57,9 @@ logger = logging.getLogger("batchrun")
 def run(table: str, *, dry_run: bool, pilot: int | None, quiet: bool, as_json: bool, **options: Any) -> int:
     """Run every row of a table, or a job file.
 
-    TABLE is a CSV, Excel, JSON, Parquet or Arrow file, a folder or a quoted pattern of such files, or - for CSV on
-    standard input. Run the same command again to resume: finished rows are not run again, and rows in flight continue
-    where they were. Flags override the job file.
+    TABLE is a CSV, Excel, JSON, Parquet or Arrow file, a folder or a quoted pattern of such files, the URL of one
+    (s3://, gs://, abfss://), or - for CSV on standard input. Run the same command again to resume: finished rows
+    are not run again, and rows in flight continue where they were. Flags override the job file.
     """
     arguments = JobArguments.read(table, options)
     scoring = run_score_options(table, options)
@@ -159,9 +158,9 @@ def _dry_run(
 
 
 def _batch_text(plan: Plan) -> str:
-    from batchrun.wording import shown_path
+    from batchrun.local_paths import shown_table
 
-    return batch_text(plan, shown_path(Path(plan.input_name or "-")))
+    return batch_text(plan, shown_table(plan.input_name or "-"))
 
 
 def _run_pilot(plan: Plan, size: int, environment: Environment, *, quiet: bool, as_json: bool) -> int:

@@ -15,7 +15,8 @@ from batchrun.errors import InputError
 from batchrun.job.environment import Environment
 from batchrun.job.options import Job
 from batchrun.journal.open import check_not_lost
-from batchrun.tables import check_output
+from batchrun.local_paths import is_url
+from batchrun.tables import check_output, exists
 
 if TYPE_CHECKING:
     import pandas
@@ -29,7 +30,7 @@ __all__ = ["dry_plan"]
 @contextmanager
 def dry_plan(job: Job, table: Table, environment: Environment, output: Path) -> Iterator[Plan]:
     """Make a plan that needs no key, and delete at the end what planning created: the folder of the output and the
-    copy of standard input.
+    copy of standard input or of a remote table.
 
     Args:
         table: a path, `-` for standard input, or a table in memory.
@@ -40,12 +41,12 @@ def dry_plan(job: Job, table: Table, environment: Environment, output: Path) -> 
     journal = paths_for(output).journal
     if not job.fresh:
         check_not_lost(journal, output)
-    is_stdin = isinstance(table, str) and table == "-"
-    if isinstance(table, str | Path) and not is_stdin and journal.exists() and not Path(table).exists():
+    is_copied = isinstance(table, str) and (table == "-" or is_url(table))
+    if isinstance(table, str | Path) and not is_copied and journal.exists() and not exists(str(table)):
         raise InputError(f"{table}: no such file; {journal} still holds the answers of an earlier run over it")
     folders = [folder for folder in output.absolute().parents if not folder.exists()]
     try:
-        if not is_stdin:
+        if not is_copied:
             yield make_plan(job, table, environment, output, will_send=False)
             return
         with tempfile.TemporaryDirectory(prefix="batchrun-") as spool:

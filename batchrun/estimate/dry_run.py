@@ -182,7 +182,7 @@ def _notices(plan: Plan) -> tuple[str, ...]:
     missing = plan.destination.missing_key
     no_key = f"no API key is set: batchrun run would stop with exit code 2: {missing}" if missing else ""
     combinations = combinations_notice(plan.rows_to_ask // len(plan.combinations), plan.settings)
-    return tuple(filter(None, (combinations, plan.destination.why_embedded, *plan.notices, no_key)))
+    return tuple(filter(None, (combinations, plan.destination.why_embedded, *plan.about_input, *plan.notices, no_key)))
 
 
 def _count_rows(plan: Plan, clock: WallClock, guess: TokenGuess, estimate: DryRun) -> None:

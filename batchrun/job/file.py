@@ -22,7 +22,7 @@ from batchrun.job.option_values import suggestion
 from batchrun.job.options import job_options
 from batchrun.job.toml_lines import KeyPath, TomlLines
 from batchrun.job.variables import Variables
-from batchrun.local_paths import check_local
+from batchrun.local_paths import check_local, check_table, is_url
 from batchrun.records import JsonDict, Settings
 from batchrun.wording import plain_path, shortened, shown_path
 
@@ -65,7 +65,9 @@ def table_and_options(
     Raises:
         InputError: as in `read_job_file`, or the job file has no input.
     """
-    check_local(table, "the table")
+    check_table(table, "the table")
+    if is_url(table) and is_job_file(table):
+        check_local(table, "the job file")
     if not is_job_file(table):
         return table, Path(), dict(overrides)
     file = read_job_file(Path(table), environ, ("score",), further)
@@ -253,7 +255,7 @@ def _resolved(key: str, value: Any, path: Path, environ: Mapping[str, str] | Non
         return _resolved_texts(value, path)
     if not isinstance(value, str):
         return value
-    if key in PATHS and value != "-":
+    if key in PATHS and value != "-" and not is_url(value):
         return _absolute(value, path)
     if key in TEXT_FILES:
         return _text_file(value, path)
@@ -273,6 +275,8 @@ def _check_local(key: str, value: Any) -> None:
     elif isinstance(value, str):
         if key in TEXT_FILES and value.startswith("@"):
             check_local(value[1:], key)
+        elif key == "input":
+            check_table(value, key)
         elif key in (*PATHS, *SCORE_PATHS, "file_search", "schema"):
             check_local(value, key)
 

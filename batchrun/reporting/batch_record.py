@@ -117,7 +117,7 @@ class BatchRecord:
 
 def _row_records(journal: FollowedJournal, manifest: Manifest, paths: Paths) -> Iterator[RowRecord]:
     """Yield the record of each row of the input; many rows share a look-up."""
-    source, _ = recorded_source(manifest, paths.spool)
+    source, _ = recorded_source(manifest, paths)
     prompts = prompts_of(source, prompter_of(manifest, source.columns))
     while chunk := list(islice(prompts, KEYS_AT_ONCE)):
         past = journal.past([row_key for row_key, _, _ in chunk])

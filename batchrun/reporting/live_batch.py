@@ -255,7 +255,7 @@ class FollowedBatch:
     def _start(self) -> None:
         """Start with all rows of the input as pending."""
         manifest = manifest_of(self._journal)
-        source, options = recorded_source(manifest, self._paths.spool)
+        source, options = recorded_source(manifest, self._paths)
         prompter = prompter_of(manifest, source.columns)
         prefix = options.prefix
         added = recorded_columns(manifest, source.columns)

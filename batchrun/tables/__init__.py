@@ -14,7 +14,7 @@ from batchrun.tables.frame import to_frame
 from batchrun.tables.header import header_hint, header_refusal, longest_text_column
 from batchrun.tables.input_watch import InputWatch
 from batchrun.tables.open import cells_of, has_answers, open_source, validate
-from batchrun.tables.part_names import default_name, folder_of_parts, is_parts, path_beside
+from batchrun.tables.part_names import default_name, exists, folder_of_parts, is_parts, path_beside
 from batchrun.tables.sink import check_output, write_table
 from batchrun.tables.source import PartOfSource, Source, notes_of
 from batchrun.tables.table_options import ReadOptions, WriteOptions, format_of
@@ -28,6 +28,7 @@ __all__ = [
     "cells_of",
     "check_output",
     "default_name",
+    "exists",
     "expand",
     "folder_of_parts",
     "format_of",

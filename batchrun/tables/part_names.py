@@ -13,7 +13,7 @@ from batchrun.errors import InputError
 from batchrun.tables.files import reading
 from batchrun.tables.table_options import format_of, without_ending
 
-__all__ = ["default_name", "folder_of_parts", "is_parts", "part_files", "path_beside", "would_be_part"]
+__all__ = ["default_name", "exists", "folder_of_parts", "is_parts", "part_files", "path_beside", "would_be_part"]
 
 _WILDCARD: Final = re.compile(r"[*?[]")
 _PASSED_OVER: Final = ("_", ".")
@@ -24,6 +24,11 @@ _ANY_DEPTH: Final = "**"
 def is_parts(name: str) -> bool:
     """Return whether a path names parts: it is a folder, or a pattern such as `in/*.parquet` that is not a file."""
     return os.path.isdir(name) or (_WILDCARD.search(name) is not None and not os.path.lexists(name))  # noqa: PTH112 - False for a name that the system refuses
+
+
+def exists(name: str) -> bool:
+    """Return whether a table is at its place. For a pattern it is not looked for its parts."""
+    return os.path.exists(name) or is_parts(name)  # noqa: PTH110 - False for a name that the system refuses
 
 
 def folder_of_parts(name: str) -> Path:

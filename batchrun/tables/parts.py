@@ -37,12 +37,14 @@ class PartsSource:
         name: the folder or the pattern, as the user gave it.
         parts: the parts with rows or a header. Empty text files, which Spark writes for empty partitions, are left out.
         columns: the names of the columns.
-        notes: lines for people about the parts.
+        about: a line for people with the number of parts.
+        notes: lines for people about single parts.
     """
 
     name: str
     parts: tuple[PartSource, ...]
     columns: tuple[str, ...]
+    about: str
     notes: tuple[str, ...]
 
     @classmethod
@@ -63,16 +65,15 @@ class PartsSource:
         columns = tuple(dict.fromkeys(column for part in parts for column in part.columns))
         if not columns:
             raise InputError(f"{name}: no part has a column")
-        notes = [f"{name}: {len(parts):,} parts, from {_short(name, parts[0])} to {_short(name, parts[-1])}"]
+        counted = f"{name}: {len(parts):,} parts, from {_short(name, parts[0])} to {_short(name, parts[-1])}"
         if len(parts) == 1:
-            notes = [f"{name}: one part, {_short(name, parts[0])}"]
+            counted = f"{name}: one part, {_short(name, parts[0])}"
         if empty:
-            notes[0] += f"; {empty:,} empty {'file' if empty == 1 else 'files'} left out"
-        about = [note for part in parts for note in getattr(part, "notes", ())]
-        notes += about[:_NOTES]
-        if len(about) > _NOTES:
-            notes.append(f"{name}: {len(about) - _NOTES:,} more parts have such notes")
-        source = cls(name, tuple(parts), columns, tuple(notes))
+            counted += f"; {empty:,} empty {'file' if empty == 1 else 'files'} left out"
+        notes = [note for part in parts for note in getattr(part, "notes", ())]
+        if len(notes) > _NOTES:
+            notes[_NOTES:] = [f"{name}: {len(notes) - _NOTES:,} more parts have such notes"]
+        source = cls(name, tuple(parts), columns, counted, tuple(notes))
         if isinstance(parts[0], ColumnarSource):
             source.schema()
         return source

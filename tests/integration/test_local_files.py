@@ -30,7 +30,6 @@ def folder(tmp_path: Path) -> Path:
 
 
 PLACES: list[list[str]] = [
-    ["run", "URL"],
     ["run", "q.csv", "-o", "URL"],
     ["run", "q.csv", "--store", "URL"],
     ["run", "q.csv", "--script", "URL"],
@@ -96,6 +95,20 @@ def test_a_url_is_not_a_local_file(folder: Path, place: list[str]) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["job.toml", "q.csv"]
 
 
+def test_a_table_may_be_in_object_storage_only(folder: Path) -> None:
+    """The table of `run` refuses other schemes, keys in a URL, and job files that are not local, in one line each."""
+    for url in ("https://me:secret@h/t.csv", "HDFS://b/x.parquet", "s3://b/job.toml"):
+        done = command(folder, "run", url)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert f"{url.partition(':')[0]}://… is not a local file" in done.stderr
+        assert "secret" not in done.stderr
+    (folder / "other.toml").write_text('input = "s3://me:secret@b/q.csv"\n', encoding="utf-8")
+    for table in ("s3://me:secret@b/q.csv", "other.toml"):
+        done = command(folder, "run", table)
+        assert (done.returncode, "secret" in done.stderr) == (2, False)
+        assert "s3://… contains a user or a key; leave it out" in done.stderr
+
+
 def parameters(command: click.Command, path: str) -> Iterator[tuple[str, click.Parameter]]:
     """Yield all parameters of all commands."""
     if isinstance(command, click.Group):
@@ -124,7 +137,6 @@ def test_every_path_is_looked_at() -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        'input = "URL"',
         'output = "URL"',
         'extends = "URL"',
         'tools = "URL"',
@@ -145,8 +157,7 @@ def test_every_path_is_looked_at() -> None:
 )
 def test_a_url_in_a_job_file(folder: Path, line: str) -> None:
     """The message names the key of a job file that has the URL, before the URL is read as a relative path."""
-    before = "" if line.startswith("input") else 'input = "q.csv"\n'
-    (folder / "other.toml").write_text(before + line.replace("URL", "s3://b/x.toml"), encoding="utf-8")
+    (folder / "other.toml").write_text('input = "q.csv"\n' + line.replace("URL", "s3://b/x.toml"), encoding="utf-8")
     for words in (["run", "other.toml"], ["check", "other.toml"], ["run", "other.toml", "--dry-run"]):
         done = command(folder, *words)
         assert done.returncode == 2
@@ -157,7 +168,7 @@ def test_a_url_in_a_job_file(folder: Path, line: str) -> None:
 
 def test_a_url_from_python(folder: Path) -> None:
     """A Python call refuses the same values, as text and as `Path`."""
-    for table in ("s3://b/q.csv", Path("s3://b/q.csv"), "s3://b/job.toml"):
+    for table in ("https://b/q.csv", Path("s3://b/q.csv"), "s3://b/job.toml"):
         with pytest.raises(InputError, match="not a local file"):
             batchrun.run(table)
     for output in ("s3://b/o.csv", Path("s3://b/o.csv")):

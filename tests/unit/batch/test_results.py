@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from batchrun.batch.added_columns import AddedColumns, recorded_columns
+from batchrun.batch.paths import paths_for
 from batchrun.batch.recorded_input import recorded_source
 from batchrun.batch.results import UNASKED, prompts_of, result_cells
 from batchrun.batch.totals import Totals
@@ -189,7 +190,7 @@ def test_rows_in_all_combinations(tmp_path: Path, journal: Journal) -> None:
     settings = {"prompt": "{{ question }}", "model": None, "matrix": {"model": ["m", "n"]}, "epochs": 2, **TURNS}
     path = write_csv(tmp_path / "in.csv", [{"question": "a"}, {"question": "b"}])
     manifest = {"input": str(path), "settings": settings, "read_options": {}, "write_options": {}}
-    source, options = recorded_source(manifest, tmp_path / "spool")
+    source, options = recorded_source(manifest, paths_for(tmp_path / "out.csv"))
     assert source.columns == ("question", "axis_model", "epoch")
     made = prompter_for(settings, source.columns, None)
     for row_key, _, each in prompts_of(source, made):

@@ -21,7 +21,6 @@ from batchrun.tables import (
     cells_of,
     check_output,
     expand,
-    notes_of,
     open_source,
     validate,
 )
@@ -77,9 +76,9 @@ def test_parts_as_other_programs_write_them(
 
 
 def test_empty_files_are_named(tmp_path: Path) -> None:
-    """A note says how many parts there are and how many empty files were left out."""
+    """A line says how many parts there are and how many empty files were left out."""
     source = open_source(str(written(tmp_path / "in", a__csv="", b__csv="k\n1\n")), ReadOptions())
-    assert notes_of(source)[0].endswith("in: one part, b.csv; 1 empty file left out")
+    assert getattr(source, "about", "").endswith("in: one part, b.csv; 1 empty file left out")
 
 
 def test_an_option_is_for_every_part(tmp_path: Path) -> None:

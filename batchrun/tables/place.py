@@ -1,0 +1,198 @@
+"""Tables in object storage: found and copied through `pyarrow.fs`, whole or not at all.
+
+Arrow is imported inside the functions that use it.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from batchrun.errors import InputError, OutputError
+from batchrun.local_paths import shown_url
+from batchrun.wording import shortened
+
+__all__ = ["Place", "copy_in"]
+
+_RECORD: Final = "_copied.json"
+"""What a copy is of. The name is not that of a part."""
+_WILDCARDS: Final = "*["
+"""`?` begins the query of a URL."""
+_CHUNK_BYTES: Final = 1 << 20
+_PROBLEMS: Final = (
+    ("NO_SUCH_BUCKET", "the bucket does not exist"),
+    ("NETWORK_CONNECTION", "the service cannot be reached; check the network, and AWS_ENDPOINT_URL if you set it"),
+    ("INVALID_ACCESS_KEY_ID", "the service does not know the key in the environment (AWS_ACCESS_KEY_ID)"),
+    ("SIGNATURE_DOES_NOT_MATCH", "the secret key in the environment is wrong (AWS_SECRET_ACCESS_KEY)"),
+    ("ACCESS_DENIED", "access is denied; check the credentials in the environment and their permissions"),
+)
+"""Words of an error of Arrow → what they mean for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A table in object storage as it is now.
+
+    Attributes:
+        url: the URL for messages.
+        system: the file system (`pyarrow.fs.FileSystem`).
+        files: path, size in bytes and time of each file, in the order of the names.
+        is_file: the URL names one file, not a folder or a pattern.
+    """
+
+    url: str
+    system: Any
+    files: tuple[tuple[str, int, str], ...]
+    is_file: bool
+
+    @classmethod
+    def find(cls, url: str) -> Place:
+        """Return the files of a URL: the file itself, or those of a folder or a pattern, but for hidden ones.
+
+        Raises:
+            InputError: there is no such file, bucket or folder, it has no files, or the service refuses.
+        """
+        from pyarrow import fs
+
+        address, mark, query = url.partition("?")
+        folder, _, pattern = address.rpartition("/")
+        if not any(each in pattern for each in _WILDCARDS):
+            folder, pattern = address, ""
+        shown = shown_url(url)
+        if any(each in folder for each in _WILDCARDS):
+            raise InputError(f"{shown}: a wildcard is allowed in the last part of a URL only")
+        with _asking(shown):
+            system, path = fs.FileSystem.from_uri(folder + mark + query)
+            info = system.get_file_info(path)
+            if info.type == fs.FileType.NotFound:
+                bucket = path.partition("/")[0]
+                is_missing = bucket and system.get_file_info(bucket).type == fs.FileType.NotFound
+                raise InputError(f"{shown}: {'the bucket does not exist' if is_missing else 'no such file or folder'}")
+            if info.type == fs.FileType.File and not pattern:
+                return cls(shown, system, (_entry(info),), is_file=True)
+            found = system.get_file_info(fs.FileSelector(path))
+        parts = []
+        for each in sorted(found, key=lambda each: str(each.base_name)):
+            if each.base_name.startswith(("_", ".")) or not fnmatch.fnmatchcase(each.base_name, pattern or "*"):
+                continue
+            if each.type != fs.FileType.File:
+                raise InputError(f"{shown}: {each.base_name} is a folder, and parts are files; give its own URL")
+            parts.append(_entry(each))
+        if not parts:
+            raise InputError(f"{shown}: has no files; names that begin with _ or . are passed over")
+        return cls(shown, system, tuple(parts), is_file=False)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a copy is of."""
+        return {"url": self.url, "is_file": self.is_file, "files": [list(each) for each in self.files]}
+
+    def has_copy(self, folder: Path) -> bool:
+        """Return whether `folder` is a copy of the table as it is now."""
+        return bool(_record(folder) == self.record)
+
+    def copy(self, folder: Path) -> bool:
+        """Make `folder` a copy of the table, unless it is one already; return whether it was made.
+
+        Files are written to `FOLDER.new`, which replaces the folder at the end.
+
+        Raises:
+            InputError: a file cannot be read whole.
+            OutputError: the copy cannot be written.
+        """
+        if self.has_copy(folder):
+            return False
+        new = folder.with_name(f"{folder.name}.new")
+        with _writing(folder):
+            shutil.rmtree(new, ignore_errors=True)
+            new.mkdir(parents=True, mode=0o700)
+        for path, size, _ in self.files:
+            self._copy_file(path, size, new, folder)
+        with _writing(folder):
+            _write(new / _RECORD, json.dumps(self.record).encode())
+            shutil.rmtree(folder, ignore_errors=True)
+            new.rename(folder)
+        return True
+
+    def _copy_file(self, path: str, size: int, new: Path, folder: Path) -> None:
+        copied = 0
+        with _asking(self.url):
+            stream = self.system.open_input_stream(path)
+        with stream:
+            with _writing(folder):
+                file = (new / os.path.basename(path)).open("xb")  # noqa: PTH119 - a path of the store
+            with file:
+                while True:
+                    with _asking(self.url):
+                        chunk = stream.read(_CHUNK_BYTES)
+                    if not chunk:
+                        break
+                    copied += len(chunk)
+                    with _writing(folder):
+                        file.write(chunk)
+                with _writing(folder):
+                    file.flush()
+                    os.fsync(file.fileno())
+        if copied != size:
+            raise InputError(f"{self.url}: {path} changed while it was copied; run the same command again")
+
+
+def copy_in(folder: Path, url: str) -> str:
+    """Return the table in a copy that `Place.copy` made: its file, or the folder.
+
+    Raises:
+        InputError: the copy is missing.
+    """
+    record = _record(folder)
+    if record is None:
+        raise InputError(f"{folder}: the copy of {url} is missing; the batch's own command copies it again")
+    return str(folder / os.path.basename(record["files"][0][0]) if record["is_file"] else folder)  # noqa: PTH119
+
+
+def _entry(info: Any) -> tuple[str, int, str]:
+    return info.path, info.size, info.mtime.isoformat() if info.mtime is not None else ""
+
+
+def _record(folder: Path) -> Any:
+    """Return what a folder is a copy of; None if it is not a copy."""
+    try:
+        return json.loads((folder / _RECORD).read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _asking(url: str) -> Iterator[None]:
+    """Turn what Arrow and the service say into an InputError of one line."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except FileNotFoundError:
+        raise InputError(f"{url}: no such file or folder") from None
+    except (OSError, pa.ArrowException) as exc:
+        text = str(exc).partition("\n")[0]
+        meaning = next((meaning for words, meaning in _PROBLEMS if words in text), None)
+        raise InputError(f"{url}: cannot be read ({meaning or shortened(text)})") from None
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise OutputError(f"{folder}: the copy of the input cannot be written ({exc.strerror or exc})") from exc

@@ -1,0 +1,154 @@
+"""Tables in object storage, in a real S3 server on this machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from moto.server import ThreadedMotoServer
+from pyarrow import fs
+
+import batchrun
+from batchrun.batch.lock import held
+from batchrun.errors import InputError
+from batchrun.local_paths import is_url, shown_url
+from batchrun.tables.place import Place
+from tests.support.command import batchrun as command
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    """The address of a server of S3."""
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def store(endpoint: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
+    """A bucket of this test as a file system, with the usual variables of the environment."""
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_ENDPOINT_URL": endpoint,
+    }.items():
+        monkeypatch.setenv(name, value)
+    system = fs.S3FileSystem(allow_bucket_creation=True, endpoint_override=endpoint)
+    bucket = f"bkt-{abs(hash(request.node.nodeid))}"
+    system.create_dir(bucket)
+    return fs.SubTreeFileSystem(bucket, system)
+
+
+def put(store: Any, **files: str) -> str:
+    """Write objects, whose names have `__` for a period below `in/`, and return the URL of the bucket."""
+    for name, content in files.items():
+        with store.open_output_stream(f"in/{name.replace('__', '.')}") as file:
+            file.write(content.encode())
+    return f"s3://{store.base_path.rstrip('/')}"
+
+
+def test_a_batch_over_a_folder_of_objects(store: Any, tmp_path: Path) -> None:
+    """The parts are copied once, read from there on resume and by other commands, and copied again when they change."""
+    bucket = put(store, a__csv="question\n1 + 1\n", b__csv="question\n2 + 1\n", _SUCCESS="")
+    dry = command(tmp_path, "run", f"{bucket}/in/", "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert list(tmp_path.iterdir()) == []
+    first = command(tmp_path, "run", f"{bucket}/in/")
+    assert first.returncode == 0, first.stderr
+    assert f"{bucket}/in/: copied to outputs/in.input (2 files, " in first.stderr.replace("in.csv.input", "in.input")
+    output, copy = tmp_path / "outputs" / "in.csv", tmp_path / "outputs" / "in.csv.input"
+    assert sorted(path.name for path in copy.iterdir()) == ["_copied.json", "a.csv", "b.csv"]
+    made_at = (copy / "a.csv").stat().st_mtime_ns
+    again = command(tmp_path, "run", f"{bucket}/in/*.csv", "--json").facts()
+    assert (again["output"], again["finished_before"]) == ("outputs/in.csv", 2)
+    put(store, c__csv="question\n3 + 1\n")
+    changed = command(tmp_path, "run", f"{bucket}/in/")
+    assert changed.returncode == 2
+    assert "the input changed (2 rows, now 3)" in changed.stderr
+    facts = command(tmp_path, "run", f"{bucket}/in/", "--accept-changes", "--json").facts()
+    assert (facts["rows"], facts["finished_before"]) == (3, 2)
+    assert (copy / "a.csv").stat().st_mtime_ns != made_at
+    assert json.loads(command(tmp_path, "status", str(output), "--json").stdout)["input"] == f"{bucket}/in/"
+    shown = command(tmp_path, "show", str(output), "2")
+    assert "line 2 of c.csv" in shown.stdout
+    assert command(tmp_path, "export", str(output), "-o", "x.jsonl").returncode == 0
+
+
+def test_a_file_from_python_and_from_a_job_file(store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A URL of one file is the table of a call and of a job file."""
+    monkeypatch.chdir(tmp_path)
+    url = f"{put(store, q__jsonl=json.dumps({'question': '1 + 1'}))}/in/q.jsonl"
+    assert list(batchrun.run(url)["response"]) == ["1 + 1 = 2."]
+    (tmp_path / "job.toml").write_text(f'input = "{url}"\noutput = "o.csv"\n', encoding="utf-8")
+    assert "1 row" in command(tmp_path, "check", "job.toml").stdout
+    assert command(tmp_path, "run", "job.toml").returncode == 0
+    assert (tmp_path / "o.csv.input" / "q.jsonl").is_file()
+
+
+def test_an_unchanged_copy_is_kept(store: Any, tmp_path: Path) -> None:
+    """A copy is made once; a copy that cannot be made whole leaves the earlier one, and nothing else, in place."""
+    url = f"{put(store, a__csv='k,1', b__csv='k,22')}/in"
+    place, folder = Place.find(url), tmp_path / "copy"
+    assert place.copy(folder)
+    assert not Place.find(url).copy(folder)
+    path, size, time = place.files[1]
+    cut = Place(place.url, place.system, (place.files[0], (path, size + 1, time)), is_file=False)
+    with pytest.raises(InputError, match=r"in/b\.csv changed while it was copied; run the same command again"):
+        cut.copy(folder)
+    put(store, b__csv="k,333")
+    store.delete_file("in/a.csv")
+    with pytest.raises(InputError, match=r"in: no such file or folder"):
+        place.copy(tmp_path / "other")
+    assert [path.name for path in folder.iterdir() if path.name == "b.csv" and path.read_text() == "k,22"] == ["b.csv"]
+    assert not (tmp_path / "other").exists()
+    assert Place.find(url).copy(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["_copied.json", "b.csv"]
+
+
+def test_the_copy_of_a_running_batch_is_not_replaced(store: Any, tmp_path: Path) -> None:
+    """While another batch reads the copy, a changed table is refused with the lock."""
+    bucket = put(store, q__csv="question\n1 + 1\n")
+    assert command(tmp_path, "run", f"{bucket}/in/q.csv").returncode == 0
+    with held(tmp_path / "outputs" / "q.csv.lock"):
+        put(store, q__csv="question\n2 + 1 + 1\n")
+        done = command(tmp_path, "run", f"{bucket}/in/q.csv", "--wait")
+    assert done.returncode == 6
+    assert "a remote input cannot wait" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("s3://no-such-bucket/q.csv", r"q\.csv: the bucket does not exist"),
+        ("BUCKET/none.csv", r"none\.csv: no such file or folder"),
+        ("BUCKET/in/*.parquet", r"has no files; names that begin with _ or \. are passed over"),
+        ("BUCKET/i*/a.csv", "a wildcard is allowed in the last part of a URL only"),
+        ("BUCKET", "in is a folder, and parts are files"),
+        ("BUCKET/in/a.csv?endpoint_override=127.0.0.1%3A1&scheme=http", r"a\.csv: cannot be read \(the service cannot"),
+    ],
+)
+def test_what_is_missing_is_one_line(store: Any, place: str, message: str) -> None:
+    """A missing bucket, object or endpoint is named in one line, without what follows a question mark."""
+    bucket = put(store, a__csv="k\n1\n")
+    with pytest.raises(InputError, match=message) as raised:
+        Place.find(place.replace("BUCKET", bucket))
+    assert "\n" not in str(raised.value)
+    assert "127.0.0.1" not in str(raised.value)
+
+
+def test_files_by_url(tmp_path: Path) -> None:
+    """`file://` is read in the same way; a local name with a colon and a drive are no URLs."""
+    (tmp_path / "a b.csv").write_text("k\n1\n", encoding="utf-8")
+    place = Place.find((tmp_path / "a b.csv").as_uri())
+    assert place.is_file
+    assert place.copy(tmp_path / "copy")
+    assert (tmp_path / "copy" / "a b.csv").read_text(encoding="utf-8") == "k\n1\n"
+    assert not any(map(is_url, ("C:/a.csv", "a:b.csv", "s3:/b/q.csv", "hf://a/b", None)))
+    assert shown_url("s3://b/q.csv?access_key=x") == "s3://b/q.csv"
