@@ -116,7 +116,7 @@ class Waves:
                 await self._unless_stopped(desk.submit, grace_s=self._plan.job.grace)
             if self._is_stopped():
                 return
-            if desk.open() or desk.due:
+            if (engine.rows_deferred and desk.open()) or desk.due:  # else only rows of other runs are at the service
                 if self._plan.job.no_wait:
                     engine.request_stop(Stop(self._state_text(rows_left=rows_left), SUBMITTED), 0.0)
                     return

@@ -204,6 +204,11 @@ class Engine:
         """Whether the budget left rows of the last pass to a later one."""
         return self._reservations.rows_left
 
+    @property
+    def rows_deferred(self) -> int:
+        """Number of rows whose reply comes later."""
+        return self._tally.deferred
+
     def hold(self, row_key: str, prompt_chars: int) -> None:
         """Reserve money for a row that an earlier run deferred."""
         self._reservations.hold(row_key, prompt_chars)

@@ -16,6 +16,7 @@ from batchrun.engine.retry import GiveUp, RetryAfter
 from batchrun.engine.row_context import RowContext, RowTask, completed_row
 from batchrun.engine.row_usage import RowUsage
 from batchrun.errors import BatchRefused, Deferred, PermanentFault, Refused, ServiceFault, Silence
+from batchrun.journal.service_batches import is_custom_id
 from batchrun.prompts.templates import PromptError
 from batchrun.records import EMPTY_ANSWER, Completed, Exchange, Failed, JsonObject, Outcome, Reply, RunEnd
 
@@ -436,6 +437,8 @@ class RowRun:
     def _ids(self) -> tuple[str | None, str | None]:
         """Return the ids of the thread and the run at hand, or else of the last run that ended."""
         attempt, end = self.attempts.current, self._dialogue.last
+        if is_custom_id(attempt.run_id):  # its request was never a run
+            attempt = replace(attempt, run_id=None)
         if end is None or attempt.run_id is not None:
             return attempt.thread_id, attempt.run_id
         return end.thread_id, end.run_id

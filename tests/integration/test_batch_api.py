@@ -69,8 +69,10 @@ async def run(
     return await run_batch(plan, KEY, watch=watch, interrupts=interrupts)
 
 
-def compared(path: Path) -> list[dict[str, str]]:
-    return [{name: cell for name, cell in row.items() if name not in DIFFERENT} for row in read_csv(path)]
+def compared(path: Path) -> list[dict[str, str | bool]]:
+    rows = read_csv(path)
+    return [{name: bool(cell) if name == "run_id" else cell for name, cell in row.items()
+             if name not in DIFFERENT or name == "run_id"} for row in rows]  # fmt: skip
 
 
 def statuses(folder: Path, name: str = "out.csv") -> list[str]:
@@ -80,6 +82,10 @@ def statuses(folder: Path, name: str = "out.csv") -> list[str]:
 # -- the table ------------------------------------------------------------------------------------------------
 
 RICH = """
+[[rule]]
+pattern = "Refused"
+fault = { code = "invalid_prompt" }
+
 [[rule]]
 pattern = "The price of (.+)"
 tool_calls = [{ name = "price", arguments = { item = '\\1' } }]
@@ -118,7 +124,8 @@ def price(item: str) -> str:
 )
 async def test_the_table_is_that_of_an_ordinary_run(tmp_path: Path, api: str, options: dict[str, Any]) -> None:
     """Each kind of row ends as in an ordinary run, but for ids, times and cost."""
-    table = [*TABLE, {"question": "question 0"}, {"question": "The price of tea"}, {"question": ""}]
+    others = ["question 0", "The price of tea", "", "Refused"]
+    table = [*TABLE, *({"question": each} for each in others)]
     with serving(tmp_path, RICH) as url:
         through = await run(tmp_path, url, table, api=api, **options)
         ordinary = await run(
@@ -172,6 +179,16 @@ def test_no_wait_submits_and_collects(tmp_path: Path) -> None:
         assert len(_service_batches(url)) == 1
         again = command(tmp_path, "cancel", "out.csv", "--json", OPENAI_API_KEY="sk-test")
         assert (again.returncode, json.loads(again.stdout)["cancelled"]) == (0, 0)
+
+
+@pytest.mark.anyio
+async def test_batches_of_other_rows_are_not_waited_for(tmp_path: Path) -> None:
+    """A run of some rows ends when these have their answers, although batches of other rows are at the service."""
+    with serving(tmp_path, PLAIN + FOREVER + "batches = [1]\n") as url:
+        await run(tmp_path, url, no_wait=True, limit=2)
+        some = await run(tmp_path, url, where="question == 'question 4'")
+        assert (some.exit_code, some.totals.by_status["completed"], len(some.service_batches)) == (0, 1, 1)
+        assert statuses(tmp_path) == ["skipped"] * 4 + ["completed", "skipped"]
 
 
 def _service_batches(url: str) -> list[dict[str, Any]]:

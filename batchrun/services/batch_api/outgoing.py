@@ -135,7 +135,7 @@ class Outgoing:
             return False
         self._dropped(batch, reason)
         kind = (batch.endpoint, batch.model)
-        self._fits[kind] = max(1, batch.lines // 2)
+        self._fits[kind] = (batch.lines + 1) // 2
         self._held.add(kind)
         self._report(BatchNews("held", batch, reason, again=batch.lines))
         return True
