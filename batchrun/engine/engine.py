@@ -175,7 +175,8 @@ class Engine:
                 with self._admission:
                     if await self._prepare():
                         if self._defers and self._reservations.budget is None:
-                            pending = PassWork(iter(work), self._plain, asks=lambda: self.stop_after_pass is None)
+                            stopped = self._context.stopped
+                            pending = PassWork(iter(work), self._plain, asks=self._asks, stopped=stopped)
                             tasks.start_soon(self._run_in_turn, pending, tasks, ROWS_AT_ONCE)
                         else:
                             with closing(RowTasks(tasks)) as rows:
@@ -251,8 +252,8 @@ class Engine:
             if isinstance(item, RowTask):
                 if self._refusals.in_doubt:
                     await self._refusals.resolved()
-                if self.stop_after_pass is not None and not item.is_deferred:
-                    continue  # nothing more is asked, but replies that are there are taken
+                if not (item.is_deferred or self._asks()):
+                    continue
                 prompt_chars = item.prompt.chars
                 reserved_usd = await self._reservations.take(item.prompt)
                 if reserved_usd is None:
@@ -272,10 +273,10 @@ class Engine:
         Args:
             work: shared with `others` more tasks, which begin while rows of this one wait.
         """
-        while not self._context.stopped.is_set() and (item := await work.next()) is not None:
+        while (item := await work.next()) is not None and not self._context.stopped.is_set():
             if not isinstance(item, RowTask):
                 self._without_request(item)
-            elif self.stop_after_pass is None or item.is_deferred:  # else nothing more is asked
+            elif item.is_deferred or self._asks():
                 if others:
                     tasks.start_soon(self._run_in_turn, work, tasks, others - 1)
                     others = 0
@@ -343,6 +344,9 @@ class Engine:
             await self._context.journal.committed()
             left = await self._forget(task.prompt.row_key)
             self._tally.not_deleted += left  # in one step: `+= await` would read before other rows have counted
+
+    def _asks(self) -> bool:
+        return self.stop_after_pass is None  # else nothing more is asked, but replies that are there are taken
 
     def _stop_for(self, stop: Stop) -> None:
         """Stop the batch: at once, or after the pass."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import TypeAlias
 
+import anyio
 import anyio.lowlevel
 
 from batchrun.engine.attempts import first_attempt
@@ -148,23 +149,27 @@ class PassWork:
     Mutable state: `_left`, items that were read and not taken.
     """
 
-    def __init__(self, work: Iterator[RowWork], plain: PlainRows | None, asks: Callable[[], bool]) -> None:
+    def __init__(
+        self, work: Iterator[RowWork], plain: PlainRows | None, *, asks: Callable[[], bool], stopped: anyio.Event
+    ) -> None:
         """
         Args:
             plain: asks the plain rows and takes their answers; None if there are none.
             asks: returns whether rows may be asked.
+            stopped: set when the pass ends, whatever is left.
         """
         self._work = work
         self._plain = plain
         self._asks = asks
+        self._stopped = stopped
         self._left: deque[RowWork] = deque()
 
     async def next(self) -> RowWork | None:
-        """Return the next item; None if there is none."""
-        while not self._left:
+        """Return the next item; None if there is none, or after a stop."""
+        while not self._left and not self._stopped.is_set():
             items = list(islice(self._work, ROWS_AT_ONCE))
             if not items:
                 return None
             self._left.extend(items if self._plain is None else await self._plain.left(items, asks=self._asks()))
             await anyio.lowlevel.checkpoint()  # rows that never wait must not block the event loop
-        return self._left.popleft()
+        return self._left.popleft() if self._left else None

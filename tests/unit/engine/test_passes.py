@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from batchrun.engine import Budget, DialogueSettings, Engine, RetryPolicy, RowTask, RowWork, SkippedRow
+from batchrun.engine import Budget, DialogueSettings, Engine, RetryPolicy, RowTask, RowWork, SkippedRow, Stop
 from batchrun.engine.pass_limits import PassLimits
 from batchrun.errors import BatchRefused, PermanentFault, RateLimited, Refused, TransientFault
 from batchrun.journal import Journal
@@ -167,6 +167,20 @@ async def test_rows_of_a_pass_wait_for_nothing(journal: Journal) -> None:
     assert len(service.lines) == 300
     assert engine.statistics().limits.cool_down_s == 0
     assert engine.stop is None
+
+
+async def test_a_stop_ends_a_pass_among_its_rows(journal: Journal) -> None:
+    """Ctrl-C in a pass over many rows asks at most the hundred at hand; the others are not read."""
+    engine = passes(journal, service := DeferringService())
+
+    def work() -> Iterator[RowWork]:
+        for number, task in enumerate(asks(1_000)):
+            if number == 150:
+                engine.request_stop(Stop("interrupted", 130), 60.0)
+            yield task
+
+    await engine.run(work())
+    assert len(service.lines) == engine.statistics().deferred == journal.counts().in_flight == 200
 
 
 async def test_a_refusal_stops_after_the_replies_of_its_pass(journal: Journal) -> None:
