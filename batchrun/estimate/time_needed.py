@@ -65,6 +65,8 @@ def time_of_waves(job: Job) -> TimeNeeded:
 
 def time_text(time: TimeNeeded, basis: Literal["assumed", "measured"]) -> str:
     """Return the time, what limits it, and the latency that it is based on."""
+    if time.seconds == 0:
+        return "none, since nothing would be sent"
     if time.bound == "--batch-api":
         hours = f"{time.seconds / 3600:,.0f}"
         return f"up to {hours} h: each wave of requests may take up to {WAVE_S / 3600:.0f} h (--batch-api)"
