@@ -27,6 +27,7 @@ def test_a_folder_of_parts_is_a_table(tmp_path: Path) -> None:
     pd.DataFrame({"id": ["c"], "question": ["What is 4 + 4?"], "n": [2]}).to_parquet(folder / "2.parquet")
     facts = command(tmp_path, "run", "in/", "--key", "id", "--json").facts()
     assert (facts["output"], facts["rows"], facts["finished_before"]) == ("outputs/in.parquet", 3, 2)
+    assert "3 rows · 0 to send" in command(tmp_path, "run", "in/*.parquet", "--key", "id", "--dry-run").stdout
     found = pd.read_parquet(tmp_path / "outputs" / "in.parquet")
     assert list(found["response"]) == ["2 + 2 = 4.", "3 + 3 = 6.", "4 + 4 = 8."]
     assert list(found["n"]) == [0, 1, 2]
