@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -45,6 +46,9 @@ class _Result:
 
     text: str
     failed: bool = False
+
+
+_ENDED_ITSELF: Final = _Result('{"error": "CancelledError: the function cancelled its own task"}', failed=True)
 
 
 class Toolbox:
@@ -102,7 +106,12 @@ class Toolbox:
         results: dict[int, _Result] = {}
 
         async def make(number: int) -> None:
-            results[number] = await self._result(calls[number])
+            try:
+                results[number] = await self._result(calls[number])
+            except asyncio.CancelledError:
+                if anyio.current_effective_deadline() == -math.inf:
+                    raise  # the row is cancelled
+                results[number] = _ENDED_ITSELF
 
         try:
             async with anyio.create_task_group() as tasks:

@@ -35,6 +35,10 @@ def toolbox(tmp_path: Path) -> Toolbox:
                 "Have a timeout of one's own."
                 async with asyncio.timeout(1):
                     await asyncio.sleep(100)
+            async def ends_itself() -> str:
+                "Cancel the task."
+                asyncio.current_task().cancel()
+                await asyncio.sleep(100)
             """
         )
     )
@@ -72,3 +76,11 @@ async def test_cancellation_goes_through(toolbox: Toolbox) -> None:
     with anyio.move_on_after(5) as scope:
         await toolbox.call([ToolCall("1", "wait", '{"s": 10}')])
     assert scope.cancelled_caught
+
+
+async def test_a_function_that_cancels_its_own_task(toolbox: Toolbox) -> None:
+    """A call whose task the function cancels has failed, and the calls beside it have their outputs."""
+    calls = [ToolCall("1", "ends_itself", "{}"), ToolCall("2", "wait", '{"s": 1}')]
+    ended, beside = await toolbox.call(calls)
+    assert (ended.failed, beside) == (True, ToolOutput("2", "done"))
+    assert "cancelled its own task" in ended.text
