@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +43,9 @@ class Database:
         self.path = path
         try:
             # Threads are private, so only the owner may read the file, whatever the umask. -wal and -shm copy its mode.
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            # A file that exists is not opened: to close it would release the lock of another server in this process.
+            with suppress(FileExistsError):
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
             self.connection = sqlite3.connect(path, isolation_level=None, timeout=0)
             try:
                 self._prepare()

@@ -39,6 +39,12 @@ def test_an_unusable_file_is_an_error_of_the_caller(tmp_path: Path) -> None:
             EmbeddedServer(settings, Scripted(echo)).__enter__()
         with OpenAI(base_url=server.url, api_key="k", max_retries=0) as client:
             client.beta.threads.create()
+        # POSIX releases all locks of a process on a file that it closes, so another process has to look.
+        look = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('SELECT * FROM sqlite_schema')"
+        ended = subprocess.run(
+            [sys.executable, "-c", look, str(settings.data)], capture_output=True, text=True, check=False
+        )
+        assert "database is locked" in ended.stderr
 
 
 def test_a_file_outlives_its_server(tmp_path: Path) -> None:
