@@ -161,17 +161,22 @@ def _is_call(item: Body) -> bool:
 def item_messages(items: Sequence[Body], files: Mapping[str, str] | None = None) -> list[Message]:
     """Return items as a responder reads them: calls join the preceding assistant message, outputs follow as `tool`.
 
-    Items that a model can't read, such as reasoning and calls of hosted tools, are left out.
+    Items that a model can't read, such as reasoning and calls of hosted tools, are left out. So is a call that a client
+    sends again before its output, because services refuse a message with the same call twice.
 
     Args:
         files: key of a file → its content for the responder: the URL of an image, the text of any other file.
     """
     messages: list[Message] = []
+    waiting: set[str] = set()
     for item in items:
         last = messages[-1] if messages else None
         if item["type"] == "message":
             messages.append(_message(item, files or {}))
         elif _is_call(item):
+            if item["call_id"] in waiting:
+                continue
+            waiting.add(item["call_id"])
             arguments = item["arguments"] if item["type"] == "function_call" else json.dumps({"input": item["input"]})
             call = ToolCall(item["call_id"], item["name"], arguments)
             if last is not None and last.role == "assistant":
@@ -179,6 +184,7 @@ def item_messages(items: Sequence[Body], files: Mapping[str, str] | None = None)
             else:
                 messages.append(Message("assistant", "", tool_calls=(call,)))
         elif item["type"] in _OUTPUTS:
+            waiting.discard(item["call_id"])
             text, images = _output(item, files or {})
             before = last if last is not None and last.role == "tool" else Message("tool", "")
             messages[len(messages) - (before is last) :] = [
