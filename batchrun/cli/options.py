@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Container
 from typing import Any
 
@@ -63,10 +64,10 @@ class SectionedCommand(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as exc:
-            if exc.option_name in _INSTEAD:
-                raise click.UsageError(
-                    f"No such option '{exc.option_name}'. {_INSTEAD[exc.option_name]}", ctx
-                ) from None
+            instead = _INSTEAD.get(exc.option_name)
+            known = {name for param in self.get_params(ctx) for name in param.opts}
+            if instead is not None and known.issuperset(re.findall(r"--[a-z-]+", instead)):
+                raise click.UsageError(f"No such option '{exc.option_name}'. {instead}", ctx) from None
             raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -32,6 +32,14 @@ def questions(folder: Path, text: str = "question\n1+1\n") -> Path:
     return path
 
 
+@pytest.mark.parametrize(("command", "names_fresh"), [("run", True), ("score", False)])
+def test_a_hint_names_only_options_of_its_command(command: str, names_fresh: bool) -> None:
+    """What batchrun has instead of another program's option is named where the command has it."""
+    with pytest.raises(click.UsageError) as refused:
+        cli.commands[command].make_context(command, ["q.csv", "--overwrite"])
+    assert ("--fresh" in refused.value.format_message()) is names_fresh
+
+
 def test_every_option_is_a_flag_of_run() -> None:
     """Every option of a job with a flag is an option of `run`."""
     flags = {param.name for param in cli.commands["run"].params}
