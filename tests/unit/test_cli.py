@@ -35,8 +35,9 @@ def questions(folder: Path, text: str = "question\n1+1\n") -> Path:
 @pytest.mark.parametrize(("command", "names_fresh"), [("run", True), ("score", False)])
 def test_a_hint_names_only_options_of_its_command(command: str, names_fresh: bool) -> None:
     """What batchrun has instead of another program's option is named where the command has it."""
+    parent = click.Context(cli, **cli.context_settings)  # a command keeps the help option of its first context
     with pytest.raises(click.UsageError) as refused:
-        cli.commands[command].make_context(command, ["q.csv", "--overwrite"])
+        cli.commands[command].make_context(command, ["q.csv", "--overwrite"], parent=parent)
     assert ("--fresh" in refused.value.format_message()) is names_fresh
 
 
