@@ -57,7 +57,7 @@ class ServerSettings:
     tokens_per_minute: int | None = None
     keep_alive_s: float = 15.0
     poll_after_ms: int = 500
-    shutdown_grace_s: float = 3.0
+    shutdown_grace_s: float = 2.5
     run_timeout_s: int = 600
     retention_s: int = 24 * 3600
 
