@@ -94,7 +94,8 @@ def test_rows_in_flight_are_seen_in_the_log(folder: Path) -> None:
     with contextlib.closing(sqlite3.connect(folder / "part.csv.journal")) as db:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute(
-            "INSERT INTO attempts SELECT 'new', 1, 1, 'k', 'f', started_at, NULL, NULL, 0, NULL, NULL, 1, NULL FROM attempts"
+            "INSERT INTO attempts (row_key, number, generation, idempotency_key, fingerprint, started_at) "
+            "SELECT 'new', 1, 1, 'k', 'f', started_at FROM attempts"
         )
         db.commit()
         before = contents(folder)
