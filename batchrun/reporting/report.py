@@ -84,7 +84,8 @@ class Report:
 
 def default_report(output: Path) -> Path:
     """Return the default path of a report: `answers.csv` → `answers.report.html`, next to it."""
-    path = path_beside(str(output))
+    # An output may be missing while its journal exists, and its name may look like a pattern.
+    path = output if Path(f"{output}.journal").exists() else path_beside(str(output))
     return path.with_name(f"{without_ending(path.name)}.report.html")
 
 
