@@ -34,7 +34,13 @@ _UNSHOWN = re.compile(
 
 def rows_text(number: int, kind: str = "") -> str:
     """Return a count such as `1 row`, `2 rows` or `1,000 failed rows`."""
-    return " ".join(filter(None, (f"{number:,}", kind, "row" if number == 1 else "rows")))
+    return counted(number, f"{kind} row" if kind else "row")
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless it is 1: `1 batch`, `2 batches`, `1,000 requests`."""
+    plural = f"{noun}es" if noun.endswith("ch") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
 
 
 def plain_path(path: Path) -> str:

@@ -21,9 +21,10 @@ from batchrun.clock import WallClock
 from batchrun.engine import Engine, EngineStatistics, Limits
 from batchrun.engine.pass_limits import PassLimits
 from batchrun.engine.service import Service
-from batchrun.errors import InputError, OutputError
+from batchrun.errors import InputError
 from batchrun.job.options import Job
 from batchrun.journal import Journal, place_of
+from batchrun.journal.open import read_earlier
 from batchrun.journal.service_batches import ServiceBatch
 from batchrun.records import Outcome
 from batchrun.services.batch_api.deferred import DeferredService, LineService
@@ -113,18 +114,14 @@ def refuse_to_leave_batches(plan: Plan) -> None:
     Raises:
         InputError: names what to do.
     """
-    job, path = plan.job, plan.paths.journal
-    if not (job.fresh or job.accept_changes) or not path.is_file() or not path.stat().st_size:
+    job = plan.job
+    if not (job.fresh or job.accept_changes):
         return
-    try:
-        with Journal(path, read_only=True) as journal:
-            batches = [
-                each
-                for each in journal.service_batches.all()
-                if each.is_open and (each.batch_id is not None or each.status == "creating")
-            ]
-    except OutputError:
-        return  # --fresh replaces a journal that cannot be read; otherwise, opening it reports the problem
+    batches = [
+        each
+        for each in read_earlier(plan.paths.journal, lambda journal: journal.service_batches.all()) or ()
+        if each.is_open and (each.batch_id is not None or each.status == "creating")
+    ]
     if batches and (job.fresh or any(each.place != place_of(plan.manifest()) for each in batches)):
         option = "--fresh" if job.fresh else "--accept-changes with another service"
         raise InputError(

@@ -11,7 +11,7 @@ from batchrun.errors import OutputHeld
 from batchrun.local_paths import is_url, shown_url
 from batchrun.tables import folder_of_parts, is_parts
 from batchrun.tables.place import Place, copy_in
-from batchrun.wording import shown_path
+from batchrun.wording import counted, shown_path
 
 __all__ = ["attachments_folder", "input_name", "recorded_name", "with_local_copy"]
 
@@ -33,7 +33,7 @@ def with_local_copy(table: Any, paths: Paths) -> tuple[Any, tuple[str, ...]]:
         raise OutputHeld(f"another batch is writing this output (lock: {paths.lock}); a remote input cannot wait")
     is_new = place.copy(paths.copy)
     size = sum(size for _, size, _ in place.files)
-    count = f"{len(place.files):,} {'file' if len(place.files) == 1 else 'files'}, {size:,} bytes"
+    count = f"{counted(len(place.files), 'file')}, {size:,} bytes"
     what = "copied to" if is_new else "unchanged since it was copied to"
     return copy_in(paths.copy, place.url), (f"{place.url}: {what} {shown_path(paths.copy)} ({count})",)
 

@@ -13,6 +13,7 @@ from batchrun.job.options import Job
 from batchrun.journal import Journal
 from batchrun.local_paths import is_url, shown_url
 from batchrun.tables import default_name, format_of, is_parts
+from batchrun.tables.place import has_wildcard
 from batchrun.tables.table_options import without_ending
 from batchrun.wording import shown_path
 
@@ -53,10 +54,7 @@ def _name_of(input_name: str) -> str:
 def _name_of_url(url: str) -> str:
     """Return a remote table's own name; for a pattern that of its folder, with the ending of the pattern."""
     folder, _, name = url.rpartition("/")
-    if "*" in name or "[" in name:
-        stem = without_ending(name)
-        return folder.rpartition("/")[2] + name.removeprefix(stem)
-    return name
+    return folder.rpartition("/")[2] + name.removeprefix(without_ending(name)) if has_wildcard(name) else name
 
 
 def _former_default_output(input_name: str) -> Path:

@@ -45,11 +45,12 @@ from batchrun.batch.written_output import WrittenOutput
 from batchrun.clock import WallClock, utc_now
 from batchrun.engine import Engine, EngineStatistics, RowTask, RowWork, SkippedRow, Stop
 from batchrun.engine.slots import CEILING
-from batchrun.errors import InputError, OutputError, unwrapped
+from batchrun.errors import InputError, unwrapped
 from batchrun.interrupts import Interrupts
 from batchrun.job.environment import Environment
 from batchrun.job.fingerprint import digest
 from batchrun.journal import Journal, open_journal
+from batchrun.journal.open import read_earlier
 from batchrun.journal.service_batches import ServiceBatch
 from batchrun.journal.write_ahead_log import LOG_BYTES
 from batchrun.records import Outcome
@@ -180,15 +181,10 @@ def _open_journal(plan: Plan, stack: AsyncExitStack, clock: WallClock, notify: C
 
 def _has_edited_input(plan: Plan) -> bool:
     """Return whether rows, which --key recognises, may have changed since the last run of a batch at the Batch API."""
-    path = plan.paths.journal
-    if not plan.job.batch_api or plan.job.key is None or not path.is_file() or not path.stat().st_size:
+    if not plan.job.batch_api or plan.job.key is None:
         return False
-    try:
-        with Journal(path, read_only=True) as journal:
-            before = journal.read_manifest().get("input_fingerprint")
-    except OutputError:
-        return False  # opening the journal reports the problem
-    return bool(before != plan.source.fingerprint())
+    before = read_earlier(plan.paths.journal, lambda journal: journal.read_manifest().get("input_fingerprint"))
+    return before is not None and before != plan.source.fingerprint()
 
 
 def _open_cache(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from batchrun.services.batch_api.watching import BatchNews
+from batchrun.wording import counted
 
 __all__ = ["ServiceBatchTally", "TallyFacts", "done_text", "tally_lines"]
 
@@ -80,8 +81,8 @@ def done_text(facts: TallyFacts) -> str:
     """Return what a run has done: `submitted 6 requests in 1 batch and collected 2 batches`."""
     submitted, collected = facts["submitted"], facts["collected"]
     parts = [
-        f"submitted {_counted(facts['requests_submitted'], 'request')} in {_counted(submitted, 'batch')}",
-        f"collected {_counted(collected, 'batch')}",
+        f"submitted {counted(facts['requests_submitted'], 'request')} in {counted(submitted, 'batch')}",
+        f"collected {counted(collected, 'batch')}",
     ]
     done = [part for part, number in zip(parts, (submitted, collected), strict=True) if number]
     return " and ".join(done) or "submitted and collected nothing"
@@ -90,19 +91,14 @@ def done_text(facts: TallyFacts) -> str:
 def tally_lines(facts: TallyFacts) -> list[str]:
     """Return a line about batches at the service that did not end as they should; none if there were none."""
     ends = [
-        f"{_counted(facts['expired'], 'batch')} expired" if facts["expired"] else "",
-        f"{_counted(facts['failed'], 'batch')} failed" if facts["failed"] else "",
-        f"{_counted(facts['cancelled'], 'batch')} {'was' if facts['cancelled'] == 1 else 'were'} cancelled"
+        f"{counted(facts['expired'], 'batch')} expired" if facts["expired"] else "",
+        f"{counted(facts['failed'], 'batch')} failed" if facts["failed"] else "",
+        f"{counted(facts['cancelled'], 'batch')} {'was' if facts['cancelled'] == 1 else 'were'} cancelled"
         if facts["cancelled"]
         else "",
     ]
     found = ", ".join(filter(None, ends))
     again = facts["rows_asked_again"]
-    asked = f"{_counted(again, 'row')} {'was' if again == 1 else 'were'} asked again" if again else ""
+    asked = f"{counted(again, 'row')} {'was' if again == 1 else 'were'} asked again" if again else ""
     line = "; ".join(filter(None, (found, asked)))
     return [f"at the service's Batch API: {line}"] if line else []
-
-
-def _counted(number: int, noun: str) -> str:
-    plural = f"{noun}es" if noun.endswith("ch") else f"{noun}s"
-    return f"{number:,} {noun if number == 1 else plural}"

@@ -9,7 +9,7 @@ from typing import TypedDict
 
 from batchrun.journal.service_batches import UNSENT, ServiceBatch
 from batchrun.services.batch_api.watching import BatchNews
-from batchrun.wording import duration, local_time
+from batchrun.wording import counted, duration, local_time
 
 __all__ = [
     "NewsFacts",
@@ -80,8 +80,7 @@ def service_batch_text(facts: ServiceBatchFacts, now: datetime) -> str:
     since = datetime.fromisoformat(facts["since"])
     age = duration(max(0.0, (now - since).total_seconds()))
     done = (facts["completed"] or 0) + (facts["failed"] or 0)
-    total = facts["requests"]
-    requests = f"{total:,} {'request' if total == 1 else 'requests'}"
+    requests = counted(facts["requests"], "request")
     return f"{facts['batch_id'] or 'batch'}: {facts['status']} since {local_time(since)} ({age}), " + (
         f"{done:,} of {requests}" if done else requests
     )
@@ -98,15 +97,15 @@ def service_batch_lines(batches: Sequence[ServiceBatchFacts], now: datetime) -> 
 
 def results_text(answers: int, errors: int) -> str:
     """Return how many requests have an answer and how many ended without one: with an error, cancelled or expired."""
-    text = f"{answers:,} {'answer' if answers == 1 else 'answers'}"
-    return f"{text}; {errors:,} {'request' if errors == 1 else 'requests'} ended without one" if errors else text
+    text = counted(answers, "answer")
+    return f"{text}; {counted(errors, 'request')} ended without one" if errors else text
 
 
 def news_text(news: BatchNews) -> str:
     """Return a line about what happened to a service batch."""
     batch = news.batch
     name = batch.batch_id or f"batch {batch.number}"
-    size = f"{batch.lines:,} {'request' if batch.lines == 1 else 'requests'}"
+    size = counted(batch.lines, "request")
     match news.kind:
         case "submitted":
             return f"{name}: submitted with {size}" + (f" of {batch.model}" if batch.model is not None else "")

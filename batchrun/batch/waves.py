@@ -27,7 +27,7 @@ from batchrun.journal import Journal
 from batchrun.journal.service_batches import ServiceBatch
 from batchrun.prompts.templates import PromptError
 from batchrun.services.batch_api.desk import Desk
-from batchrun.wording import local_time
+from batchrun.wording import counted, local_time
 
 __all__ = ["Unchanged", "Waves", "Work", "open_text"]
 
@@ -131,7 +131,9 @@ class Waves:
 
     def _state_text(self, *, rows_left: bool) -> str:
         """Return what this run has done, what is missing and why, and what to do."""
-        held = f"{_requests(self._desk.waiting)} wait until the service takes more" if self._desk.waiting else ""
+        held = (
+            f"{counted(self._desk.waiting, 'request')} wait until the service takes more" if self._desk.waiting else ""
+        )
         budget = f"--budget {self._plan.job.budget or 0:g}"
         left = f"other rows are pending, since the money of {budget} is reserved for those at the service"
         at_service = open_text(self._desk.open())
@@ -257,14 +259,9 @@ def open_text(batches: Sequence[ServiceBatch]) -> str:
     """Return what is at the service, and since when; "" if nothing is."""
     if not batches:
         return ""
-    number = f"{len(batches):,} {'batch' if len(batches) == 1 else 'batches'}"
     since = min(datetime.fromisoformat(batch.created_at or batch.since) for batch in batches)
-    requests = _requests(sum(batch.lines for batch in batches))
-    return f"{requests} in {number} at the service since {local_time(since)}"
-
-
-def _requests(number: int) -> str:
-    return f"{number:,} {'request' if number == 1 else 'requests'}"
+    requests = counted(sum(batch.lines for batch in batches), "request")
+    return f"{requests} in {counted(len(batches), 'batch')} at the service since {local_time(since)}"
 
 
 def _age_s(batch: ServiceBatch, now: datetime) -> float:

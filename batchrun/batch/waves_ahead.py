@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from batchrun.batch.plan import Plan
-from batchrun.errors import OutputError
 from batchrun.job.batch_api_rules import most_waves, waves_notice
 from batchrun.journal import Journal
+from batchrun.journal.open import read_earlier
 
 __all__ = ["waves_ahead"]
 
@@ -18,13 +18,11 @@ def waves_ahead(plan: Plan) -> tuple[str, ...]:
 
 
 def _may_send(plan: Plan) -> bool:
-    job, path = plan.job, plan.paths.journal
-    if job.fresh or job.accept_changes or job.max_age is not None or not path.is_file() or not path.stat().st_size:
+    job = plan.job
+    if job.fresh or job.accept_changes or job.max_age is not None:
         return True
-    try:
-        with Journal(path, read_only=True) as journal:
-            counts = journal.counts()
-    except OutputError:
+    counts = read_earlier(plan.paths.journal, Journal.counts)
+    if counts is None:
         return True
     at_service = counts.in_flight
     ended = counts.completed + counts.incomplete + (0 if job.retry_failed else counts.failed)

@@ -14,7 +14,7 @@ from batchrun.batch.results import UNASKED, prompt_of, prompts_of
 from batchrun.clock import WallClock
 from batchrun.engine import RowTask, RowWork, SkippedRow
 from batchrun.engine.fallback import NO_ANSWER, first_end
-from batchrun.engine.limits import NEVER_TRIED
+from batchrun.errors import NEVER_TRIED
 from batchrun.job.option_values import seconds_of
 from batchrun.job.options import Job
 from batchrun.journal import Journal, RowHistory, place_of
@@ -115,19 +115,7 @@ class _Deferred:
             return SkippedRow.DEFERRED
         counted, began_at = self._past(task)
         waited_s = (clock() - began_at).total_seconds() if began_at is not None else 0.0
-        return RowTask(
-            task.prompt,
-            last,
-            task.ends,
-            task.outputs,
-            task.redo_from_turn,
-            task.billed,
-            task.first_end,
-            task.spent,
-            is_deferred=True,
-            counted=counted,
-            waited_s=max(0.0, waited_s),
-        )
+        return replace(task, is_deferred=True, counted=counted, waited_s=max(0.0, waited_s))
 
     def _past(self, task: RowTask) -> tuple[int, datetime | None]:
         rows = self._journal.deferred_rows

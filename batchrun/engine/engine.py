@@ -273,7 +273,7 @@ class Engine:
         Args:
             work: shared with `others` more tasks, which begin while rows of this one wait.
         """
-        while (item := await work.next()) is not None and not self._context.stopped.is_set():
+        while (item := await work.next()) is not None:
             if not isinstance(item, RowTask):
                 self._without_request(item)
             elif item.is_deferred or self._asks():

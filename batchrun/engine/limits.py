@@ -26,7 +26,7 @@ from batchrun.engine.trace import health_trace
 from batchrun.errors import NEVER_TRIED, ServiceFault
 from batchrun.token_usage import Usage
 
-__all__ = ["NEVER_TRIED", "CoolDown", "Lease", "Limits", "LimitsStatistics", "Waiting"]
+__all__ = ["CoolDown", "Lease", "Limits", "LimitsStatistics", "Waiting"]
 
 RATE_LIMITED = "rate_limit_exceeded"
 """Error type of a rate limit, the usual reason of a cool-down."""

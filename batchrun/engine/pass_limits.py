@@ -9,9 +9,9 @@ from typing import Final, Literal
 import anyio
 
 from batchrun.clock import loop_time
-from batchrun.engine.limits import NEVER_TRIED, Lease, Limits
+from batchrun.engine.limits import Lease, Limits
 from batchrun.engine.stopwatch import Stopwatch
-from batchrun.errors import ServiceFault
+from batchrun.errors import NEVER_TRIED, ServiceFault
 from batchrun.token_usage import Usage
 
 __all__ = ["ROWS_AT_ONCE", "PassLimits"]

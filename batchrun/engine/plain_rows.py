@@ -126,7 +126,7 @@ class PlainRows:
 def _is_plain(task: RowTask) -> bool:
     prompt = task.prompt
     return (
-        (task.is_deferred if task.last is not None else True)
+        (task.last is None or task.is_deferred)
         and prompt.later is None
         and prompt.thread_id is None
         and not prompt.first.attachments
@@ -166,10 +166,12 @@ class PassWork:
 
     async def next(self) -> RowWork | None:
         """Return the next item; None if there is none, or after a stop."""
-        while not self._left and not self._stopped.is_set():
+        while not self._stopped.is_set():
+            if self._left:
+                return self._left.popleft()
             items = list(islice(self._work, ROWS_AT_ONCE))
             if not items:
-                return None
+                break
             self._left.extend(items if self._plain is None else await self._plain.left(items, asks=self._asks()))
             await anyio.lowlevel.checkpoint()  # rows that never wait must not block the event loop
-        return self._left.popleft() if self._left else None
+        return None

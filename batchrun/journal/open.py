@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from batchrun.clock import WallClock
 from batchrun.errors import JournalMismatch, OutputError
@@ -20,7 +20,9 @@ from batchrun.records import Manifest
 from batchrun.tables import has_answers
 from batchrun.wording import rows_text, visible_line
 
-__all__ = ["check_not_lost", "manifest_of", "objection", "open_journal"]
+__all__ = ["check_not_lost", "manifest_of", "objection", "open_journal", "read_earlier"]
+
+T = TypeVar("T")
 
 logger = logging.getLogger("batchrun.journal")
 
@@ -96,6 +98,20 @@ def manifest_of(journal: Journal) -> Manifest:
     if "batch_id" not in manifest:
         raise OutputError(f"{journal.path}: holds no batch: the process ended before its first row; run it again")
     return manifest
+
+
+def read_earlier(path: Path, read: Callable[[Journal], T]) -> T | None:
+    """Return what `read` finds in the journal of an earlier run; None without one.
+
+    None also if it cannot be read: to open it for writing reports the problem, or --fresh replaces it.
+    """
+    if not path.is_file() or not path.stat().st_size:
+        return None
+    try:
+        with Journal(path, read_only=True) as journal:
+            return read(journal)
+    except OutputError:
+        return None
 
 
 def _log_resumed(path: Path, journal: Journal, changed: Sequence[str]) -> None:

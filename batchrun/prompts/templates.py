@@ -11,8 +11,8 @@ from batchrun.errors import InputError, together
 from batchrun.job.fingerprint import digest
 from batchrun.job.option_values import suggestion
 from batchrun.prompts.attachments import AttachmentError, attachments_in
+from batchrun.prompts.combination_templates import CombinationTemplates
 from batchrun.prompts.combinations import Combination, combinations_of
-from batchrun.prompts.conversations import is_conversation
 from batchrun.prompts.placeholders import placeholder_hint
 from batchrun.prompts.plain_template import PlainTemplate
 from batchrun.prompts.prompt_error import PromptError, check_unicode
@@ -84,7 +84,7 @@ class Prompter:
         if faults:
             raise together(faults)
 
-    def _templates_of(self, combination: Combination, faults: list[str]) -> _CombinationTemplates:
+    def _templates_of(self, combination: Combination, faults: list[str]) -> CombinationTemplates:
         """Add the templates of a combination to the engine and return their names and the columns that they use.
 
         Args:
@@ -110,7 +110,7 @@ class Prompter:
         used |= own.names if own is not None else set()
         uses_cells = bool(used & ({*columns, "row", "debug"} - set(combination.cells)))
         is_plain = conversation is None and own is None and len(turns) == 1 and self._thread_column is None
-        return _CombinationTemplates(
+        return CombinationTemplates(
             combination=combination,
             plain=(
                 PlainTemplate.of(turns[0]["prompt"], columns)
@@ -280,7 +280,7 @@ class Prompter:
             own=own,
         )
 
-    def _plain_prompt(self, row: Row, templates: _CombinationTemplates, text: str) -> Prompt:
+    def _plain_prompt(self, row: Row, templates: CombinationTemplates, text: str) -> Prompt:
         """Return the prompt of a row whose text is all that differs from other rows."""
         combination = templates.combination
         return Prompt(
@@ -369,47 +369,11 @@ def _attachments(row: Row, columns: Sequence[str]) -> tuple[Attachment, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _CombinationTemplates:
-    """The templates of one combination.
-
-    Attributes:
-        combination: the settings.
-        names: for each turn, the name of its template and that of its condition, or None.
-        settings_digest: hash of the settings and later turns that decide answers, without the text of the first turn.
-        columns_used: columns that later turns use. Their text is not known before the first answer.
-        varies: whether the sent text may differ between rows.
-        cells: columns that any of the templates may use.
-        conversation: column of the conversations; None for prompts. If there is a template as well, it makes the
-            message of the cells that are texts.
-        examples: messages before each question.
-        own: the settings that are templates; None if there are none.
-        plain: the template, if the text of the first turn is all that differs between rows and the template is plain.
-    """
-
-    combination: Combination
-    names: tuple[tuple[str, str | None], ...]
-    settings_digest: str
-    columns_used: tuple[str, ...]
-    varies: bool
-    cells: tuple[str, ...]
-    conversation: str | None
-    examples: tuple[JsonObject, ...]
-    own: SettingTemplates | None = None
-    plain: PlainTemplate | None = None
-
-    def is_conversation(self, row: Row) -> bool:
-        """Return whether a row is asked as a conversation."""
-        if self.conversation is None:
-            return False
-        return not self.names or is_conversation(row.values[self.conversation], self.conversation)
-
-
-@dataclass(frozen=True, slots=True)
 class _LaterTurns:
     """The turns of one row after the first."""
 
     prompter: Prompter
-    templates: _CombinationTemplates
+    templates: CombinationTemplates
     values: Mapping[str, Value]
 
     @property

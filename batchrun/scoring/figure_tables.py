@@ -12,7 +12,7 @@ from batchrun.scoring.contender import Contender
 from batchrun.scoring.figures_text import correlation_text, counts_text, interval, p_text, percent, signed
 from batchrun.scoring.pairing import Pairing
 from batchrun.scoring.summary import Figures, ScoreSummary
-from batchrun.wording import dollars, duration, rows_text
+from batchrun.wording import counted, dollars, duration, rows_text
 
 __all__ = [
     "TextTable",
@@ -113,15 +113,13 @@ def correction_notes(comparison: Comparison) -> list[str]:
     pairs = len(comparison.pairings) // scorers if scorers else 0
     notes = []
     if comparison.tests > 1:
-        family = f"{_many(scorers, 'scorer')}, {_many(pairs, 'pair')} of {'parts' if comparison.split else 'tables'}"
+        family = (
+            f"{counted(scorers, 'scorer')}, {counted(pairs, 'pair')} of {'parts' if comparison.split else 'tables'}"
+        )
         notes.append(f"Holm's correction is over the {comparison.tests:,} p-values of this comparison: {family}")
     if comparison.group_tests > 1:
         notes.append(f"within groups, Holm's correction is over the {comparison.group_tests:,} p-values of all groups")
     return notes
-
-
-def _many(count: int, word: str) -> str:
-    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
 
 
 def _pairing_cells(each: Pairing) -> tuple[str, ...]:

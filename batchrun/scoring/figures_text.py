@@ -8,6 +8,7 @@ from typing import Final
 
 from batchrun.scoring.statistics import Estimate
 from batchrun.scoring.summary import Figures, Missing
+from batchrun.wording import counted
 
 __all__ = [
     "MISSING_TEXT",
@@ -46,7 +47,7 @@ def counts_text(figures: Figures) -> str:
 
 def pairs_text(number: int) -> str:
     """Return `1 pair`, `2 pairs`."""
-    return f"{number:,} pair{'' if number == 1 else 's'}"
+    return counted(number, "pair")
 
 
 def some_keys(keys: Sequence[str]) -> str:

@@ -129,12 +129,8 @@ class _Stream(httpx2.AsyncByteStream):
     def __init__(self, reply: Reply) -> None:
         self._reply = reply
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        try:
-            while piece := await self._reply.content.readany():
-                yield piece
-        except CONNECTION_ERRORS as exc:
-            raise mapped(exc) from exc
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _Pieces(self._reply)
 
     async def aclose(self) -> None:
         self._reply.release()

@@ -17,6 +17,7 @@ from batchrun.tables.lines import LinesSource
 from batchrun.tables.part_names import folder_of_parts, part_files
 from batchrun.tables.source import Source
 from batchrun.tables.text import TextSource
+from batchrun.wording import counted
 
 __all__ = ["PartSource", "PartsSource"]
 
@@ -65,15 +66,15 @@ class PartsSource:
         columns = tuple(dict.fromkeys(column for part in parts for column in part.columns))
         if not columns:
             raise InputError(f"{name}: no part has a column")
-        counted = f"{name}: {len(parts):,} parts, from {_short(name, parts[0])} to {_short(name, parts[-1])}"
+        about = f"{name}: {len(parts):,} parts, from {_short(name, parts[0])} to {_short(name, parts[-1])}"
         if len(parts) == 1:
-            counted = f"{name}: one part, {_short(name, parts[0])}"
+            about = f"{name}: one part, {_short(name, parts[0])}"
         if empty:
-            counted += f"; {empty:,} empty {'file' if empty == 1 else 'files'} left out"
+            about += f"; {counted(empty, 'empty file')} left out"
         notes = [note for part in parts for note in getattr(part, "notes", ())]
         if len(notes) > _NOTES:
             notes[_NOTES:] = [f"{name}: {len(notes) - _NOTES:,} more parts have such notes"]
-        source = cls(name, tuple(parts), columns, counted, tuple(notes))
+        source = cls(name, tuple(parts), columns, about, tuple(notes))
         if isinstance(parts[0], ColumnarSource):
             source.schema()
         return source

@@ -19,7 +19,7 @@ from batchrun.errors import InputError, OutputError
 from batchrun.local_paths import shown_url
 from batchrun.wording import shortened
 
-__all__ = ["Place", "copy_in"]
+__all__ = ["Place", "copy_in", "has_wildcard"]
 
 _RECORD: Final = "_copied.json"
 """What a copy is of. The name is not that of a part."""
@@ -63,10 +63,10 @@ class Place:
 
         address, mark, query = url.partition("?")
         folder, _, pattern = address.rpartition("/")
-        if not any(each in pattern for each in _WILDCARDS):
+        if not has_wildcard(pattern):
             folder, pattern = address, ""
         shown = shown_url(url)
-        if any(each in folder for each in _WILDCARDS):
+        if has_wildcard(folder):
             raise InputError(f"{shown}: a wildcard is allowed in the last part of a URL only")
         with _asking(shown):
             system, path = fs.FileSystem.from_uri(folder + mark + query)
@@ -142,6 +142,11 @@ class Place:
                     os.fsync(file.fileno())
         if copied != size:
             raise InputError(f"{self.url}: {path} changed while it was copied; run the same command again")
+
+
+def has_wildcard(name: str) -> bool:
+    """Return whether a part of a URL is a pattern."""
+    return any(each in name for each in _WILDCARDS)
 
 
 def copy_in(folder: Path, url: str) -> str:

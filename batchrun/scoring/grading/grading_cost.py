@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from batchrun.scoring.score_facts import EmbeddingsCostFacts, GradingCostFacts, ScoringCostFacts
-from batchrun.wording import dollars
+from batchrun.wording import counted, dollars
 
 __all__ = ["EmbeddingsCost", "GradingCost", "RequestCost", "ScoringCosts"]
 
@@ -92,7 +92,7 @@ class EmbeddingsCost:
     def line(self) -> str:
         """Return the requests as a line for the terminal."""
         return (
-            f"embeddings {self.scorer} for {self.table} · {_requests(self.requests)} with {self.texts:,} "
+            f"embeddings {self.scorer} for {self.table} · {counted(self.requests, 'request')} with {self.texts:,} "
             f"text{'' if self.texts == 1 else 's'} to {self.model} · not priced"
         )
 
@@ -134,8 +134,8 @@ class ScoringCosts:
             cost = each.cost
             price = "cost unknown" if cost.cost_usd is None else f"about {dollars(cost.cost_usd)}"
             yield (
-                f"grader {each.grader} for {each.table} · {_requests(cost.requests)}, {cost.to_ask:,} to send · about "
-                f"{cost.prompt_tokens:,} tokens in, {cost.completion_tokens:,} out · {price}"
+                f"grader {each.grader} for {each.table} · {counted(cost.requests, 'request')}, {cost.to_ask:,} to send "
+                f"· about {cost.prompt_tokens:,} tokens in, {cost.completion_tokens:,} out · {price}"
             )
             yield from (f"  {line}" for line in cost.details)
         yield from (each.line() for each in self.embeddings)
@@ -147,7 +147,3 @@ class ScoringCosts:
             ]
             rest = f", without {' and '.join(left_out)}" if left_out else ""
             yield f"in all about {dollars(sum(known))}{rest}"
-
-
-def _requests(number: int) -> str:
-    return f"{number:,} request{'' if number == 1 else 's'}"
