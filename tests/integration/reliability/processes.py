@@ -81,7 +81,10 @@ class Batchrun:
 
     def signal(self, number: signal.Signals) -> None:
         if self.running:
-            os.kill(self.pid, number)
+            with contextlib.suppress(
+                ProcessLookupError
+            ):  # it ended just now: its parent, the fork server, has reaped it
+                os.kill(self.pid, number)
 
     def wait(self, timeout_s: float = END_TIMEOUT_S) -> int:
         """Return the exit code; negative if a signal ended the process."""
