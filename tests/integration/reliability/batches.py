@@ -36,6 +36,8 @@ __all__ = [
 
 ENDED = "SELECT count(*) FROM outcomes"
 BEGUN = "SELECT count(*) FROM attempts"
+ROWS_LEFT = 24
+WRITING_TRIES = 20
 UNNAMED = """
     -- rows of which a request may have arrived whose reply was never seen
     SELECT count(*) FROM attempts AS last
@@ -124,19 +126,26 @@ class Moments:
         )
 
     def under_way(self, process: Batchrun, kills_left: int) -> bool:
-        """Wait for a random number of further rows, and then a random moment."""
+        """Wait for a random number of further rows, and then a random moment.
+
+        `ROWS_LEFT` rows stay for this kill and for each later one: the batch does not end between a look and its kill.
+        """
         ended = self.table.count(ENDED)
         most = 2 * (self.table.rows - ended) // (kills_left + 1)
-        goal = min(ended + self.draw.randint(0, most), self.table.rows)
-        extra_s = self.draw.uniform(0.0, 0.05)
+        goal = min(ended + self.draw.randint(0, most), self.table.rows - ROWS_LEFT * (kills_left + 1))
+        extra_s = self.draw.uniform(0.0, 0.02)
         if not self._after(process, lambda: self.table.count(BEGUN) > 0 and self.table.count(ENDED) >= goal):
             return False
         until = time.monotonic() + extra_s
         return killed_when(process, lambda: time.monotonic() >= until)
 
-    def writing(self, process: Batchrun) -> bool:
-        """Wait until the output is being written."""
-        extra_s = self.draw.uniform(0.0, 0.004)
+    def writing(self, process: Batchrun, within_s: float) -> bool:
+        """Wait until the output is being written, and then a random moment of at most so many seconds.
+
+        An output that an earlier try has let be written is removed: a finished batch does not write it again.
+        """
+        self.table.output.unlink(missing_ok=True)
+        extra_s = self.draw.uniform(0.0, within_s)
         if not self._after(process, self._is_written_again(), pause_s=0.0003):
             return False
         until = time.monotonic() + extra_s
@@ -176,14 +185,17 @@ def kill_and_resume(
             assert hit, f"seed {seed}: the batch ended with {process.wait()} before it was killed: {process.stderr}"
         yield kind
     killed = 0
-    for _ in range(10 * writing):
+    within_s = 0.004
+    for _ in range(WRITING_TRIES * writing):
         if killed == writing:
             break
         with batchrun(table.folder, *arguments) as process:
-            if moments.writing(process):
+            if moments.writing(process, within_s):
                 killed += 1
                 yield "writing"
-    assert killed == writing, f"seed {seed}: the writing was over too soon {10 * writing} times"
+            else:
+                within_s /= 2
+    assert killed == writing, f"seed {seed}: the writing was over too soon {WRITING_TRIES * writing} times"
     with batchrun(table.folder, *arguments) as process:
         assert process.wait() == 0, f"seed {seed}: {process.stderr}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +28,14 @@ async def by_metadata(conversation: Conversation) -> AsyncIterator[Part]:
     script = {"answer": echo, "call": call_functions, "stall": forever}[manner]
     async for part in script(conversation):
         yield part
+
+
+def _lines(reply: httpx2.Response) -> Iterator[str]:
+    """Yield the lines of an event stream. `iter_lines` also ends one at U+0085 and U+2028, which JSON may contain."""
+    rest = b""
+    for piece in reply.iter_bytes():
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from (line.decode() for line in lines)
 
 
 @dataclass
@@ -108,7 +116,7 @@ class Protocol(RuleBasedStateMachine):
         with self.http.stream("POST", path, json={**body, "stream": True}) as reply:
             assert reply.status_code == 200, reply.read()
             name = ""
-            for line in reply.iter_lines():
+            for line in _lines(reply):
                 if line.startswith("event: "):
                     name = line.removeprefix("event: ")
                 elif line.startswith("data: ") and name != "done":
