@@ -29,7 +29,9 @@ SMALL = SandboxLimits(
     output_bytes=10_000,
 )
 
-OWN_FOLDERS = [part for part in Path(sys.prefix).resolve().parts[2:3] if Path(sys.prefix).resolve().is_relative_to("/tmp")]
+OWN_FOLDERS = [
+    part for part in Path(sys.prefix).resolve().parts[2:3] if Path(sys.prefix).resolve().is_relative_to("/tmp")
+]
 """What is visible in `/tmp`: the way to this interpreter's own folder, if that is there."""
 
 
