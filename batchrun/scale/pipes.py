@@ -17,7 +17,7 @@ from batchrun.scale.links import LeaderLost, WorkerLost
 
 __all__ = ["PipePort", "ProcessLink", "start_process"]
 
-LENGTH_BYTES: Final = 8
+_LENGTH_SIZE: Final = 8
 END_TIMEOUT_S: Final = 10.0
 """Time that a process has to end after its input has ended; it is killed then."""
 SHOWN_CHARS: Final = 300
@@ -25,7 +25,7 @@ SHOWN_CHARS: Final = 300
 
 def _framed(message: object) -> bytes:
     content = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-    return len(content).to_bytes(LENGTH_BYTES, "big") + content
+    return len(content).to_bytes(_LENGTH_SIZE, "big") + content
 
 
 class _Frames:
@@ -44,7 +44,7 @@ class _Frames:
         Raises:
             EndOfStream, ClosedResourceError, BrokenResourceError: there is none.
         """
-        length = int.from_bytes(await self._bytes(LENGTH_BYTES), "big")
+        length = int.from_bytes(await self._bytes(_LENGTH_SIZE), "big")
         return pickle.loads(await self._bytes(length))
 
     async def _bytes(self, number: int) -> bytes:

@@ -245,7 +245,8 @@ def test_only_the_console_prints() -> None:
     reading = {"batchrun.server.search.extraction", "batchrun.server.search.text_reader"}
     # The progress of a batch that Python code runs, on its terminal.
     progress = {"batchrun.api.progress_bar"}
-    assert others - worker - reading - progress == {"batchrun.cli.console", "batchrun.cli.safe_stream"}
+    pipes = {"batchrun.scale.pipes"}  # to and from the workers of a batch
+    assert others - worker - reading - progress - pipes == {"batchrun.cli.console", "batchrun.cli.safe_stream"}
 
 
 def test_the_environment_is_read_at_the_top() -> None:
