@@ -12,6 +12,7 @@ from batchrun.batch.plan import Plan
 from batchrun.batch.service_notices import ServiceNotices
 from batchrun.clock import WallClock, utc_now
 from batchrun.engine import Budget, DialogueSettings, Engine, Limits, Price, RetryPolicy
+from batchrun.engine.pacer import Pacers
 from batchrun.engine.service import Service
 from batchrun.engine.slots import START, START_ON_THIS_MACHINE
 from batchrun.errors import InputError
@@ -69,8 +70,7 @@ def limits_of(plan: Plan, journal: Journal, clock: WallClock, max_connections: i
     job = plan.job
     return Limits(
         concurrency=job.concurrency,
-        max_requests_per_minute=job.rpm,
-        max_tokens_per_minute=job.tpm,
+        rates=Pacers(requests_per_minute=job.rpm, tokens_per_minute=job.tpm),
         max_completion_tokens=job.max_completion_tokens,
         row_timeout_s=job.row_timeout_s,
         start=_first_slots(plan),

@@ -27,6 +27,7 @@ from batchrun.batch.run import keep_checkpoints
 from batchrun.clock import WallClock, utc_now
 from batchrun.engine import Limits, RetryPolicy, Stop
 from batchrun.engine.limits import Lease
+from batchrun.engine.pacer import Pacers
 from batchrun.engine.retry import GiveUp
 from batchrun.errors import BatchRefused, InputError, ServiceFault, unwrapped
 from batchrun.job.environment import Environment
@@ -173,7 +174,7 @@ class Cleanup:
         in_flight: bool = False,
         clock: WallClock = utc_now,
     ) -> None:
-        self.limits = Limits(concurrency=job.concurrency, max_requests_per_minute=job.rpm)
+        self.limits = Limits(concurrency=job.concurrency, rates=Pacers(requests_per_minute=job.rpm))
         self._policy = RetryPolicy(max_attempts=job.max_attempts)
         self._journal = journal
         self._summary = summary

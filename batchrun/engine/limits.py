@@ -19,7 +19,8 @@ import anyio
 from batchrun.clock import loop_time
 from batchrun.engine.durations import parse_reset
 from batchrun.engine.health import PROBERS, Health, Trouble
-from batchrun.engine.pacer import Pacer, TokenEstimate
+from batchrun.engine.pacer import Pacers, TokenEstimate
+from batchrun.engine.rate import RatesPerMinute, Unit
 from batchrun.engine.slots import START, SlotPolicy
 from batchrun.engine.stopwatch import Stopwatch
 from batchrun.engine.trace import health_trace
@@ -111,7 +112,7 @@ class Limits:
 
     Mutable state: `health` and, in it, the slots; `_in_use`, rows in flight, and `_at_service`, those of them that have
     a turn; `_changed`, set when one of these may have changed; `_reported_until_s`, loop time of the end of the last
-    reported cool-down; the pacers and the estimate of tokens; `_waiting_for`, what the admission waits for; `requests`,
+    reported cool-down; the rates and the estimate of tokens; `_waiting_for`, what the admission waits for; `requests`,
     sent so far; `_closed`, set once no attempt may start; `_trace`, the log of the health, None if it is not enabled.
     """
 
@@ -119,8 +120,7 @@ class Limits:
         self,
         *,
         concurrency: int | None = None,
-        max_requests_per_minute: float | None = None,
-        max_tokens_per_minute: float | None = None,
+        rates: RatesPerMinute | None = None,
         max_completion_tokens: int | None = None,
         row_timeout_s: float = 600.0,
         on_cool_down: CoolDown | None = None,
@@ -132,6 +132,7 @@ class Limits:
         """
         Args:
             concurrency: maximum rows in flight; None for an adaptive number.
+            rates: requests and tokens per minute; None for those that the service's replies report.
             start: rows in flight at first, if their number is adaptive.
             max_slots: rows in flight that this machine can handle, whatever `concurrency` is; None for no bound.
             max_outage_s: as of `Health`.
@@ -141,8 +142,7 @@ class Limits:
         self.max_slots = max_slots
         slots = SlotPolicy(concurrency, start=start, max_slots=max_slots, patience_s=row_timeout_s)
         self.health = Health(slots, max_outage_s=max_outage_s)
-        self._request_pacer = Pacer(max_requests_per_minute) if max_requests_per_minute else None
-        self._token_pacer = _token_pacer(max_tokens_per_minute) if max_tokens_per_minute else None
+        self._rates: RatesPerMinute = Pacers() if rates is None else rates
         self._estimate = TokenEstimate(max_completion_tokens)
         self._fixed_chars = fixed_chars
         self._row_timeout_s = row_timeout_s
@@ -164,15 +164,15 @@ class Limits:
                 self._waiting_for = "slots"
                 await self._change()
             reserved = 0.0
-            if self._token_pacer is not None:
+            if (tokens := self._rates.tokens) is not None:
                 self._waiting_for = "tokens"
                 reserved = self._estimate.guess(prompt_chars + self._fixed_chars)
-                await self._token_pacer.acquire(reserved)
+                await tokens.acquire(reserved)
             self._waiting_for = "cool-down" if self._cool_down_s() > 0 else "requests"
             lease = Lease(self, prompt_chars, reserved, self._row_timeout_s)
             await self.next_attempt(lease)
             try:
-                if self._request_pacer is not None or self._cool_down_s() > 0:
+                if self._rates.requests is not None or self._cool_down_s() > 0:
                     await self._permit_request()
             except BaseException:
                 self._give_back(lease)
@@ -278,9 +278,9 @@ class Limits:
         """Prepare another run of a row in flight: settle the usage of its last one, and reserve tokens for this one."""
         self._settle(lease, usage)
         lease.prompt_chars = prompt_chars
-        if self._token_pacer is not None:
+        if (tokens := self._rates.tokens) is not None:
             reserved = self._estimate.guess(prompt_chars + self._fixed_chars)
-            await self._token_pacer.acquire(reserved)
+            await tokens.acquire(reserved)
             lease.reserved_tokens = reserved
 
     async def request(self) -> None:
@@ -292,19 +292,20 @@ class Limits:
             return
         if lease.prepaid:
             lease.prepaid = False
-        elif self._request_pacer is not None or self._cool_down_s() > 0:
+        elif self._rates.requests is not None or self._cool_down_s() > 0:
             with lease.stopwatch.paused():
                 await self._permit_request()
         lease.sent_at_s = loop_time()
 
     async def _permit_request(self) -> None:
-        if self._request_pacer is None:
+        requests = self._rates.requests
+        if requests is None:
             await self._cooled_down()
             return
         # One at a time through both waits: permits given during a cool-down would all be used at its end.
         async with self._request_gate:
             await self._cooled_down()
-            await self._request_pacer.acquire()
+            await requests.acquire()
             await self._cooled_down()
 
     async def _cooled_down(self) -> None:
@@ -335,15 +336,14 @@ class Limits:
 
     def observe(self, headers: Mapping[str, str]) -> None:
         """Adopt the limits in a reply's `x-ratelimit-*` headers; -1 and 0 are ignored (Azure sends them)."""
-        for unit in ("requests", "tokens"):
+        units: tuple[Unit, ...] = ("requests", "tokens")
+        for unit in units:
             reported = headers.get(f"x-ratelimit-limit-{unit}")
             limit = None if reported is None else _positive(reported)
             if limit is None:
                 continue
-            if unit == "requests" and self._request_pacer is None:
-                self._request_pacer = Pacer(limit)
-            elif unit == "tokens" and self._token_pacer is None:
-                self._token_pacer = _token_pacer(limit)
+            if (self._rates.requests if unit == "requests" else self._rates.tokens) is None:
+                self._rates.adopt(unit, limit)
             if headers.get(f"x-ratelimit-remaining-{unit}") == "0":
                 reset_s = parse_reset(headers.get(f"x-ratelimit-reset-{unit}"))
                 if reset_s is not None:
@@ -351,14 +351,15 @@ class Limits:
 
     def statistics(self) -> LimitsStatistics:
         """Return a snapshot for progress displays and tests."""
+        requests, tokens = self._rates.requests, self._rates.tokens
         return LimitsStatistics(
             in_use=self._in_use,
             capacity=self.health.slots.capacity,
             waiting_for=self._waiting_for,
             cool_down_s=max(0.0, self._cool_down_s()),
             requests=self.requests,
-            max_requests_per_minute=self._request_pacer.per_minute if self._request_pacer else None,
-            max_tokens_per_minute=self._token_pacer.per_minute if self._token_pacer else None,
+            max_requests_per_minute=None if requests is None else requests.per_minute,
+            max_tokens_per_minute=None if tokens is None else tokens.per_minute,
             away_s=self.health.away_for_s(loop_time()),
             one_at_a_time=self.health.slots.one_at_a_time,
         )
@@ -374,20 +375,12 @@ class Limits:
 
     def _settle(self, lease: Lease, usage: Usage) -> None:
         self._estimate.learn(lease.prompt_chars + self._fixed_chars, usage.prompt_tokens, usage.completion_tokens)
-        if self._token_pacer is not None and usage.total_tokens is not None:
-            self._token_pacer.settle(usage.total_tokens - lease.reserved_tokens)
+        if (tokens := self._rates.tokens) is not None and usage.total_tokens is not None:
+            tokens.settle(usage.total_tokens - lease.reserved_tokens)
             lease.reserved_tokens = usage.total_tokens
 
     def __repr__(self) -> str:
-        return f"<Limits in_use={self._in_use} {self.health!r} {self._request_pacer!r} {self._token_pacer!r}>"
-
-
-TOKEN_CREDIT_SHARE = 0.02
-
-
-def _token_pacer(per_minute: float) -> Pacer:
-    """Return a pacer of tokens. Estimates err both ways: what they reserve too much is used again, within bounds."""
-    return Pacer(per_minute, credit_share=TOKEN_CREDIT_SHARE)
+        return f"<Limits in_use={self._in_use} {self.health!r} {self._rates!r}>"
 
 
 def _positive(text: str) -> float | None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import anyio
 from aiolimiter import AsyncLimiter
 
-__all__ = ["Pacer", "TokenEstimate"]
+from batchrun.engine.rate import Unit
+
+__all__ = ["Pacer", "Pacers", "TokenEstimate"]
 
 BURST_SHARE = 0.005
 TRANSIT_SHARE = 0.003
 """Share that is not used, because requests do not all take the same time to arrive: the service's minute is not ours.
 0.3 % of a minute is 180 ms, by which the first request of a minute may be late and the last early."""
+TOKEN_CREDIT_SHARE = 0.02
+"""Estimates of tokens err both ways: what they reserve too much is used again, up to this share of the limit."""
 
 
 class Pacer:
@@ -62,6 +66,31 @@ class Pacer:
 
     def __repr__(self) -> str:
         return f"<Pacer per_minute={self.per_minute:g} burst={self.burst} debt={self._debt:g}>"
+
+
+class Pacers:
+    """The rates of a batch that one process runs. They are `RatesPerMinute`.
+
+    Mutable state: `requests` and `tokens`, None until a limit is known.
+    """
+
+    def __init__(self, *, requests_per_minute: float | None = None, tokens_per_minute: float | None = None) -> None:
+        self.requests: Pacer | None = None
+        self.tokens: Pacer | None = None
+        if requests_per_minute:
+            self.adopt("requests", requests_per_minute)
+        if tokens_per_minute:
+            self.adopt("tokens", tokens_per_minute)
+
+    def adopt(self, unit: Unit, per_minute: float) -> None:
+        """Limit a unit."""
+        if unit == "requests":
+            self.requests = Pacer(per_minute)
+        else:
+            self.tokens = Pacer(per_minute, credit_share=TOKEN_CREDIT_SHARE)
+
+    def __repr__(self) -> str:
+        return f"<Pacers requests={self.requests!r} tokens={self.tokens!r}>"
 
 
 class TokenEstimate:

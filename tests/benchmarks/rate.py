@@ -20,8 +20,7 @@ from pathlib import Path
 
 from measuring import run_child, standin, table, write_questions
 
-from batchrun.engine.limits import TOKEN_CREDIT_SHARE
-from batchrun.engine.pacer import Pacer
+from batchrun.engine.pacer import TOKEN_CREDIT_SHARE, Pacer
 
 TOKENS = 62
 """Of a row that the stand-in answers with 20 words."""

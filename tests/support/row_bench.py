@@ -12,6 +12,7 @@ import pytest
 
 from batchrun.batch.work import remaining_task, with_finished_runs, with_first_end
 from batchrun.engine import Budget, DialogueSettings, Engine, Limits, RetryPolicy, RowTask, Stop
+from batchrun.engine.pacer import Pacers
 from batchrun.errors import (
     ServerFault,
     ServiceFault,
@@ -123,7 +124,7 @@ class RowBench:
             engine = engine_for(
                 service,
                 journal,
-                Limits(concurrency=concurrency, max_tokens_per_minute=tpm, row_timeout_s=timeout_s),
+                Limits(concurrency=concurrency, rates=Pacers(tokens_per_minute=tpm), row_timeout_s=timeout_s),
                 policy=RetryPolicy(max_attempts=3),
                 price=price,
                 budget=kept,

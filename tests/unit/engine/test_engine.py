@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from batchrun.engine import RowTask, RowWork, SkippedRow, Stop
+from batchrun.engine.pacer import Pacers
 from batchrun.engine.service import OnIds, Reply
 from batchrun.errors import (
     BatchRefused,
@@ -74,7 +75,7 @@ async def test_rows_that_need_no_asking(journal: Journal) -> None:
 
 async def test_requests_keep_to_the_allowance(journal: Journal) -> None:
     """At --rpm 60 a row is sent every second, and a little later for its way to the service."""
-    b = bench(journal, ScriptedService(), limits={"max_requests_per_minute": 60})
+    b = bench(journal, ScriptedService(), limits={"rates": Pacers(requests_per_minute=60)})
     await b.engine.run(asks(100))
     assert [asked.at_s for asked in b.service.asked] == pytest.approx([n / 0.997 for n in range(100)], abs=1e-3)
 
@@ -169,7 +170,7 @@ async def test_a_stop_ends_waits_between_tries(journal: Journal) -> None:
 
 async def test_stopped_while_nothing_can_be_admitted(journal: Journal) -> None:
     """A stop takes effect even while the admission waits for a limit."""
-    b = bench(journal, ScriptedService(), limits={"max_requests_per_minute": 0.001})
+    b = bench(journal, ScriptedService(), limits={"rates": Pacers(requests_per_minute=0.001)})
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(b.engine.run, asks(5))
         await anyio.sleep(10)

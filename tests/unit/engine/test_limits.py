@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from batchrun.engine.durations import parse_reset, wait_in_words
 from batchrun.engine.limits import Lease, Limits
-from batchrun.engine.pacer import TRANSIT_SHARE
+from batchrun.engine.pacer import TRANSIT_SHARE, Pacers
 from batchrun.engine.stopwatch import Stopwatch
 from batchrun.errors import PermanentFault, RateLimited, Shortage
 from batchrun.token_usage import Usage
@@ -46,7 +46,7 @@ async def run_rows(limits: Limits, rows: int, *, takes_s: float = 1.0, requests:
 
 async def test_rows_are_admitted_in_order() -> None:
     """With slots, requests and tokens all scarce, rows still go in the order of the table."""
-    limits = Limits(concurrency=3, max_requests_per_minute=120, max_tokens_per_minute=60_000)
+    limits = Limits(concurrency=3, rates=Pacers(requests_per_minute=120, tokens_per_minute=60_000))
     sent = await run_rows(limits, 30)
     assert [row for _, row in sent] == list(range(30))
 
@@ -61,7 +61,7 @@ async def test_slots_bound_what_is_in_flight() -> None:
 
 async def test_every_request_counts() -> None:
     """Polls and retries of a row pass the request limit like its first request: none goes round it."""
-    limits = Limits(concurrency=50, max_requests_per_minute=60)
+    limits = Limits(concurrency=50, rates=Pacers(requests_per_minute=60))
     sent = await run_rows(limits, 10, takes_s=0.0, requests=6)
     assert limits.requests == 60
     assert [at_s for at_s, _ in sent] == pytest.approx([n * SPACING for n in range(60)], abs=1e-3)
@@ -69,7 +69,7 @@ async def test_every_request_counts() -> None:
 
 async def test_the_first_request_is_prepaid() -> None:
     """Admission holds the permit of a row's first request: a row in flight is a row that has been sent."""
-    limits = Limits(max_requests_per_minute=1)
+    limits = Limits(rates=Pacers(requests_per_minute=1))
     with await limits.admit(10) as lease:
         await limits.request()
         assert now() == pytest.approx(0.0, abs=1e-3)
@@ -80,7 +80,7 @@ async def test_the_first_request_is_prepaid() -> None:
 
 async def test_requests_outside_of_rows_are_limited_too() -> None:
     """What the batch itself sends, such as making its assistant, counts and waits as well."""
-    limits = Limits(max_requests_per_minute=60)
+    limits = Limits(rates=Pacers(requests_per_minute=60))
     for _ in range(3):
         await limits.request()
     assert now() == pytest.approx(2.0 * SPACING, abs=1e-3)
@@ -131,7 +131,7 @@ async def test_no_cool_down_lasts_for_ever(asked_s: float) -> None:
 
 async def test_a_cool_down_saves_up_no_requests() -> None:
     """Requests that wait while nobody may send do not go all at once afterwards: the allowance holds then too."""
-    limits = Limits(concurrency=100, max_requests_per_minute=60)
+    limits = Limits(concurrency=100, rates=Pacers(requests_per_minute=60))
     sent_s: list[float] = []
 
     async def row(lease: Lease) -> None:
@@ -151,7 +151,7 @@ async def test_a_cool_down_saves_up_no_requests() -> None:
 
 async def test_waits_for_limits_do_not_count_against_the_row() -> None:
     """A row's time runs while it works, not while it waits for a permit or a cool-down."""
-    limits = Limits(concurrency=2, max_requests_per_minute=1, row_timeout_s=10.0)
+    limits = Limits(concurrency=2, rates=Pacers(requests_per_minute=1), row_timeout_s=10.0)
     lease = await limits.admit(1)
     with lease, lease.stopwatch.running() as scope:
         await limits.request()
@@ -167,7 +167,7 @@ async def test_waits_for_limits_do_not_count_against_the_row() -> None:
 
 async def test_a_request_after_the_rows_time_is_limited_like_any() -> None:
     """A row whose time is over may still send, such as the cancelling of its run, within the limits."""
-    limits = Limits(max_requests_per_minute=60, row_timeout_s=1.0)
+    limits = Limits(rates=Pacers(requests_per_minute=60), row_timeout_s=1.0)
     lease = await limits.admit(1)
     with lease:
         with lease.stopwatch.running() as scope:
@@ -253,7 +253,7 @@ async def test_nobody_waits_in_a_closed_line() -> None:
 
 async def test_reservations_are_trued_up() -> None:
     """Tokens are reserved by the estimate and corrected by what was used, so that the next row waits for the truth."""
-    limits = Limits(max_tokens_per_minute=6_000, max_completion_tokens=1_000)
+    limits = Limits(rates=Pacers(tokens_per_minute=6_000), max_completion_tokens=1_000)
     lease = await limits.admit(0)
     assert lease.reserved_tokens == 1_000
     before_s = now()
@@ -267,7 +267,7 @@ async def test_reservations_are_trued_up() -> None:
 
 async def test_instructions_are_reserved_too() -> None:
     """The characters that every request has beside its prompt count, at first with a quarter token each."""
-    limits = Limits(max_tokens_per_minute=6_000, max_completion_tokens=100, fixed_chars=400)
+    limits = Limits(rates=Pacers(tokens_per_minute=6_000), max_completion_tokens=100, fixed_chars=400)
     assert (await limits.admit(40)).reserved_tokens == pytest.approx(100 + 440 / 4)
 
 
@@ -288,15 +288,15 @@ async def test_says_what_the_next_row_waits_for() -> None:
             tasks.cancel_scope.cancel()
         assert limits.statistics().waiting_for is None
 
-    every: list[dict[str, Any]] = [
-        {"concurrency": 1},
-        {"max_requests_per_minute": 1},
-        {"max_tokens_per_minute": 10},
-        {},
+    every: list[tuple[dict[str, Any], bool]] = [
+        ({"concurrency": 1}, True),
+        ({"rates": Pacers(requests_per_minute=1)}, True),
+        ({"rates": Pacers(tokens_per_minute=10)}, False),
+        ({}, False),
     ]
-    for options in every:
+    for options, first in every:
         limits = Limits(**options)
-        if "concurrency" in options or "max_requests_per_minute" in options:
+        if first:
             await limits.admit(0)
         if not options:
             limits.cool_down(1)
@@ -316,7 +316,7 @@ async def test_limits_are_learnt_from_headers() -> None:
 
 async def test_the_users_limit_applies() -> None:
     """--rpm is not raised by what a service says it would take."""
-    limits = Limits(max_requests_per_minute=60)
+    limits = Limits(rates=Pacers(requests_per_minute=60))
     limits.observe({"x-ratelimit-limit-requests": "10000"})
     assert limits.statistics().max_requests_per_minute == 60
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from batchrun.engine.limits import Limits
+from batchrun.engine.pacer import Pacers
 from batchrun.errors import BatchRefused, InputError, ServiceFault
 from batchrun.services.client import Endpoint, open_client
 from batchrun.services.wire import Wire
@@ -301,12 +302,12 @@ async def test_invalid_limits(told: str) -> None:
 
 @pytest.mark.parametrize(
     ("own", "in_force"),
-    [({}, (5_000, 90_000)), ({"max_requests_per_minute": 60, "max_tokens_per_minute": 1_000}, (60, 1_000))],
+    [(Pacers(), (5_000, 90_000)), (Pacers(requests_per_minute=60, tokens_per_minute=1_000), (60, 1_000))],
 )
-async def test_limits_of_replies(own: dict[str, Any], in_force: tuple[float, float]) -> None:
+async def test_limits_of_replies(own: Pacers, in_force: tuple[float, float]) -> None:
     """Limits in a reply's headers apply unless the user set limits."""
     headers = {"x_ratelimit_limit_requests": "5000", "x_ratelimit_limit_tokens": "90000"}
-    limits = Limits(**own)
+    limits = Limits(rates=own)
     with limited(**headers) as server:
         await post(Endpoint(server.url, KEY), limits=limits)
     found = limits.statistics()
