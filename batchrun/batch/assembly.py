@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from batchrun.batch.plan import Plan
 from batchrun.batch.service_notices import ServiceNotices
 from batchrun.clock import WallClock, utc_now
-from batchrun.engine import Budget, DialogueSettings, Engine, Limits, Price, RetryPolicy
+from batchrun.engine import Budget, DialogueSettings, Engine, FixedPurse, Limits, Price, Purse, RetryPolicy
 from batchrun.engine.pacer import Pacers
 from batchrun.engine.service import Service
 from batchrun.engine.slots import START, START_ON_THIS_MACHINE
@@ -39,7 +39,7 @@ from batchrun.services.wire import Wire
 from batchrun.structured import SchemaMismatch
 from batchrun.token_usage import Usage
 
-__all__ = ["engine_of", "limits_of", "price_list", "wire_of"]
+__all__ = ["budget_of", "engine_of", "limits_of", "price_list", "wire_of"]
 
 
 def price_list(
@@ -129,6 +129,7 @@ def engine_of(
     wrap: Callable[[Service], Service] | None = None,
     defers: bool = False,
     shares: Engine | None = None,
+    budget: Budget | None = None,
 ) -> Engine:
     """Return the engine of a batch with its service, prices and budget.
 
@@ -136,6 +137,7 @@ def engine_of(
         notices: gets what replies tell about the service.
         wrap: returns a service around one of a variant; None to use that itself.
         defers, shares: see `Engine`.
+        budget: one that several engines share; None for one of its own.
 
     Raises:
         InputError: a budget without a price.
@@ -151,7 +153,7 @@ def engine_of(
         batch_id=batch_id,
         keep_going=job.keep_going,
         price=price,
-        budget=_budget(plan, journal, price),
+        budget=budget or budget_of(plan, price, spent_usd=journal.spent_usd()),
         clock=clock,
         on_outcome=on_outcome,
         forget=RowDeletion(wire, journal, clock) if job.delete_threads else None,
@@ -274,11 +276,15 @@ def _dialogue_settings(plan: Plan) -> DialogueSettings:
     )
 
 
-def _budget(plan: Plan, journal: Journal, price: Price) -> Budget | None:
+def budget_of(plan: Plan, price: Price, *, spent_usd: float, purse: Purse | None = None) -> Budget | None:
     """Return the budget; None without --budget.
 
     A row's cost is not known before it ends. The budget assumes the most expensive model of the batch and all turns of
     a row, and the fallback model as well, so that it stops too early rather than too late.
+
+    Args:
+        spent_usd: cost of earlier runs, if the purse has to pay for it.
+        purse: None for the money of --budget.
 
     Raises:
         InputError: the price of a model is unknown.
@@ -305,8 +311,8 @@ def _budget(plan: Plan, journal: Journal, price: Price) -> Budget | None:
 
     turns = len(job.turns or (1,))
     return Budget(
-        job.budget,
-        journal.spent_usd(),
+        purse or FixedPurse(job.budget),
+        spent_usd,
         row_price,
         fixed_chars=_instructions_chars(plan),
         max_completion_tokens=job.max_completion_tokens * turns if job.max_completion_tokens is not None else None,

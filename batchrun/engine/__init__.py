@@ -3,6 +3,7 @@
 from batchrun.engine.budget import Budget
 from batchrun.engine.engine import Engine, Forget, Stop
 from batchrun.engine.limits import Limits, LimitsStatistics
+from batchrun.engine.purse import FixedPurse, Purse
 from batchrun.engine.retry import RetryPolicy
 from batchrun.engine.row_context import CachedRow, DialogueSettings, Price, RowTask, RowWork, SkippedRow
 from batchrun.engine.tally import EngineStatistics
@@ -13,10 +14,12 @@ __all__ = [
     "DialogueSettings",
     "Engine",
     "EngineStatistics",
+    "FixedPurse",
     "Forget",
     "Limits",
     "LimitsStatistics",
     "Price",
+    "Purse",
     "RetryPolicy",
     "RowTask",
     "RowWork",

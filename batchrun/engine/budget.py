@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import anyio
 
+from batchrun.engine.purse import Purse
 from batchrun.token_usage import Usage
 
 __all__ = ["Budget"]
@@ -14,10 +15,12 @@ PRIOR_TOKENS_PER_CHAR = 0.4
 PRIOR_COMPLETION_TOKENS = 1_000
 ROWS_BELIEVED = 10
 """Rows after which observed values replace the assumed ones."""
+NOTHING_USD = 1e-12
+"""What sums and differences of dollars may leave by rounding."""
 
 
 class Budget:
-    """US dollars that a batch may cost, including its earlier runs.
+    """The money that rows may cost, including those of earlier runs. Several engines may share a budget.
 
     The money reserved for a row is the most that it may cost, as far as that can be known: its characters at the
     largest number of tokens per character observed so far (at first 0.4, some 1.6 times English), and for the
@@ -27,14 +30,16 @@ class Budget:
 
     A row whose cost is unknown counts with the money reserved for it.
 
-    Mutable state: `spent_usd`; `reserved_usd`, for rows in flight, and `held_usd`, the part of it for rows whose reply
-    comes later; `_rows`, rows with known usage, and the largest
-    values among them, `_tokens_per_char` and `_completion_tokens`; `_freed`, set when a row has ended.
+    Mutable state: `spent_usd`, and `unknown_usd`, the part of it for rows whose cost is unknown; `reserved_usd`, for
+    rows in flight, and `held_usd`, the part of it for rows whose reply comes later; `needed_usd`, for the row that
+    waits for money, 0 if none waits; `_line`, in which rows of several engines wait; `_rows`, rows with known usage,
+    and the largest values among them, `_tokens_per_char` and `_completion_tokens`; `_freed`, set when a row has ended
+    or the purse has changed.
     """
 
     def __init__(
         self,
-        limit_usd: float,
+        purse: Purse,
         spent_usd: float,
         price: Callable[[Usage], float | None],
         *,
@@ -43,14 +48,17 @@ class Budget:
     ) -> None:
         """
         Args:
-            spent_usd: cost of earlier runs of the batch.
+            spent_usd: cost of earlier runs of the batch, if the purse has to pay for it.
             price: returns the price of a run with this usage; must be known.
             fixed_chars: characters of every request in addition to its prompt (instructions).
         """
-        self.limit_usd = limit_usd
+        self.purse = purse
         self.spent_usd = spent_usd
+        self.unknown_usd = 0.0
         self.reserved_usd = 0.0
         self.held_usd = 0.0
+        self.needed_usd = 0.0
+        self._line = anyio.Lock(fast_acquire=True)
         self._price = price
         self._fixed_chars = fixed_chars
         self._max_completion_tokens = max_completion_tokens
@@ -60,19 +68,36 @@ class Budget:
         self._freed = anyio.Event()
 
     async def reserve(self, prompt_chars: int) -> float | None:
-        """Reserve money for a row, after waiting for rows in flight to release theirs; return None if none is left.
+        """Reserve money for a row; return None if it can never come. The first that waits is the first that is served.
 
-        Money that is held is not waited for: its rows end in a later pass.
+        Money comes from rows in flight that release theirs, and from the purse. Money that is held is not waited for:
+        its rows end in a later pass.
         """
-        while True:
-            wanted_usd = self.estimate(prompt_chars)
-            if self.spent_usd + self.reserved_usd + wanted_usd <= self.limit_usd:
-                self.reserved_usd += wanted_usd
-                return wanted_usd
-            if self.reserved_usd - self.held_usd <= 1e-12:
-                return None
-            self._freed = anyio.Event()
-            await self._freed.wait()
+        if not self._line.locked() and (reserved_usd := self._taken(prompt_chars)) is not None:
+            return reserved_usd
+        async with self._line:
+            try:
+                while (reserved_usd := self._taken(prompt_chars)) is None:
+                    self.needed_usd = self.estimate(prompt_chars)
+                    self._freed = anyio.Event()
+                    may_come = self.purse.ask(self.needed_usd, self._wake)
+                    if not may_come and self.reserved_usd - self.held_usd <= NOTHING_USD:
+                        return None
+                    await self._freed.wait()
+                return reserved_usd
+            finally:
+                self.needed_usd = 0.0
+
+    def _taken(self, prompt_chars: int) -> float | None:
+        """Reserve money for a row, and return it; None if there is not enough now."""
+        wanted_usd = self.estimate(prompt_chars)
+        if self.spent_usd + self.reserved_usd + wanted_usd > self.purse.usable_usd:
+            return None
+        self.reserved_usd += wanted_usd
+        return wanted_usd
+
+    def _wake(self) -> None:
+        self._freed.set()
 
     def hold(self, reserved_usd: float) -> None:
         """Keep the money reserved for a row whose reply comes later."""
@@ -108,7 +133,10 @@ class Budget:
     def settle(self, reserved_usd: float, prompt_chars: int, usage: Usage, cost_usd: float | None) -> None:
         """Count the cost of a row that has ended, and release the money reserved for it."""
         self.reserved_usd = max(0.0, self.reserved_usd - reserved_usd)
-        self.spent_usd += reserved_usd if cost_usd is None else cost_usd
+        if cost_usd is None:
+            self.unknown_usd += reserved_usd
+            cost_usd = reserved_usd
+        self.spent_usd += cost_usd
         chars = prompt_chars + self._fixed_chars
         if usage.prompt_tokens is not None and usage.completion_tokens is not None and chars > 0:
             self._rows += 1
@@ -117,4 +145,6 @@ class Budget:
         self._freed.set()
 
     def __repr__(self) -> str:
-        return f"<Budget ${self.spent_usd:.4f} spent, ${self.reserved_usd:.4f} reserved, of ${self.limit_usd:.2f}>"
+        return (
+            f"<Budget ${self.spent_usd:.4f} spent, ${self.reserved_usd:.4f} reserved, of ${self.purse.usable_usd:.2f}>"
+        )

@@ -308,9 +308,10 @@ class Engine:
     def _stop_for_budget(self, prompt_chars: int) -> None:
         budget = self._reservations.budget
         assert budget is not None
+        spent_usd = budget.spent_usd + budget.purse.spent_elsewhere_usd
         self.request_stop(
             Stop(
-                f"the budget of ${budget.limit_usd:,.4g} is reached: ${budget.spent_usd:,.4f} are spent, the next row "
+                f"the budget of ${budget.purse.limit_usd:,.4g} is reached: ${spent_usd:,.4f} are spent, the next row "
                 f"may cost ${budget.estimate(prompt_chars):,.4f}; rerun with a larger --budget to continue",
                 exit_code=4,
             ),

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from batchrun.batch.work import remaining_task, with_finished_runs, with_first_end
-from batchrun.engine import Budget, DialogueSettings, Engine, Limits, RetryPolicy, RowTask, Stop
+from batchrun.engine import Budget, DialogueSettings, Engine, FixedPurse, Limits, RetryPolicy, RowTask, Stop
 from batchrun.engine.pacer import Pacers
 from batchrun.errors import (
     ServerFault,
@@ -120,7 +120,9 @@ class RowBench:
         """Run the batch, with the work of `batchrun.batch.work`; stop or kill it at the given times."""
         service = ScriptedService(moves, cancel=cancel)
         with Journal(self.path) as journal:
-            kept = Budget(budget, journal.spent_usd(), lambda u: price("m", u)) if budget is not None else None
+            kept = (
+                Budget(FixedPurse(budget), journal.spent_usd(), lambda u: price("m", u)) if budget is not None else None
+            )
             engine = engine_for(
                 service,
                 journal,

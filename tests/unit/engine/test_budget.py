@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.engine import Budget, Engine, Limits, RowTask
+from batchrun.engine import Budget, Engine, FixedPurse, Limits, RowTask
 from batchrun.journal import Journal
 from batchrun.token_usage import Usage
 from tests.support.engine_bench import engine_for
@@ -22,20 +24,22 @@ def cent_a_token(usage: Usage) -> float | None:
     return (usage.total_tokens or 0) / 100
 
 
-async def run(journal: Journal, budget: Budget, rows: int, completion_tokens: int, concurrency: int = 4) -> Engine:
+async def run(
+    journal: Journal, budget: Budget, rows: Iterable[int], completion_tokens: int, concurrency: int = 4
+) -> Engine:
     """Rows of 20 characters that take 10 tokens each, and `completion_tokens`."""
     usage = Usage(10, completion_tokens, 10 + completion_tokens)
     service = ScriptedService(otherwise=Move(answered(usage=usage)))
     limits = Limits(concurrency=concurrency)
     engine = engine_for(service, journal, limits, price=lambda _model, used: cent_a_token(used), budget=budget)
-    await engine.run([RowTask(prompt(row, "x" * 20)) for row in range(rows)])
+    await engine.run([RowTask(prompt(row, "x" * 20)) for row in rows])
     return engine
 
 
 async def test_a_budget_with_a_bound_is_never_passed(journal: Journal) -> None:
     """With a bound on the completion, the batch never spends more than its budget, whatever is in flight."""
-    budget = Budget(2.00, 0.0, cent_a_token, max_completion_tokens=10)
-    engine = await run(journal, budget, 100, completion_tokens=10)
+    budget = Budget(FixedPurse(2.00), 0.0, cent_a_token, max_completion_tokens=10)
+    engine = await run(journal, budget, range(100), completion_tokens=10)
     assert journal.spent_usd() == pytest.approx(2.00)
     assert engine.stop is not None
     assert engine.stop.exit_code == 4
@@ -45,17 +49,17 @@ async def test_a_budget_with_a_bound_is_never_passed(journal: Journal) -> None:
 
 async def test_money_set_aside_is_given_back(journal: Journal) -> None:
     """Rows that cost less than was reserved for them leave room for others: the whole budget is used."""
-    budget = Budget(3.00, 0.0, cent_a_token, max_completion_tokens=200)
-    await run(journal, budget, 100, completion_tokens=1, concurrency=50)
+    budget = Budget(FixedPurse(3.00), 0.0, cent_a_token, max_completion_tokens=200)
+    await run(journal, budget, range(100), completion_tokens=1, concurrency=50)
     # The last row admitted needs 2.10 free (10 tokens and 200), so that at least 0.90 was spent before it.
     assert 0.90 <= journal.spent_usd() <= 3.00
 
 
 async def test_earlier_runs_count(journal: Journal) -> None:
     """The cost of earlier runs counts; with a larger budget the same batch continues."""
-    await run(journal, Budget(1.00, 0.0, cent_a_token, max_completion_tokens=10), 100, 10)
+    await run(journal, Budget(FixedPurse(1.00), 0.0, cent_a_token, max_completion_tokens=10), range(100), 10)
     spent = journal.spent_usd()
-    again = await run(journal, Budget(1.00, spent, cent_a_token, max_completion_tokens=10), 100, 10)
+    again = await run(journal, Budget(FixedPurse(1.00), spent, cent_a_token, max_completion_tokens=10), range(100), 10)
     assert again.statistics().completed == 0
     assert again.stop is not None
     assert journal.spent_usd() == spent
@@ -63,24 +67,24 @@ async def test_earlier_runs_count(journal: Journal) -> None:
 
 async def test_a_batch_within_its_budget_does_not_stop(journal: Journal) -> None:
     """All rows run if the budget suffices."""
-    engine = await run(journal, Budget(100.0, 0.0, cent_a_token), 50, 10)
+    engine = await run(journal, Budget(FixedPurse(100.0), 0.0, cent_a_token), range(50), 10)
     assert engine.stop is None
     assert journal.counts().completed == 50
 
 
 async def test_a_row_of_unknown_cost_counts_as_what_was_set_aside() -> None:
     """If the service reports no usage, each row counts with the money reserved for it."""
-    budget = Budget(1.00, 0.0, cent_a_token, max_completion_tokens=10)
+    budget = Budget(FixedPurse(1.00), 0.0, cent_a_token, max_completion_tokens=10)
     reserved = await budget.reserve(50)
     assert reserved is not None
     budget.settle(reserved, 50, Usage(), None)
-    assert budget.spent_usd == reserved > 0
+    assert budget.spent_usd == budget.unknown_usd == reserved > 0
     assert budget.reserved_usd == 0
 
 
 async def test_admission_waits_for_rows_in_flight_to_give_back() -> None:
     """While a row in flight may release money, the next row waits and the batch does not stop."""
-    budget = Budget(0.40, 0.0, cent_a_token, max_completion_tokens=20)
+    budget = Budget(FixedPurse(0.40), 0.0, cent_a_token, max_completion_tokens=20)
     first = await budget.reserve(10)
     assert first is not None
     assert first == pytest.approx(0.24)
@@ -97,12 +101,67 @@ async def test_admission_waits_for_rows_in_flight_to_give_back() -> None:
     assert got[0] is not None
 
 
+async def test_engines_share_a_budget(journal: Journal) -> None:
+    """Two engines with one budget together spend no more than it holds, and all of it; both stop."""
+    budget = Budget(FixedPurse(2.00), 0.0, cent_a_token, max_completion_tokens=10)
+    engines: list[Engine] = []
+
+    async def engine(rows: Iterable[int]) -> None:
+        engines.append(await run(journal, budget, rows, completion_tokens=10))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(engine, range(0, 100, 2))
+        tasks.start_soon(engine, range(1, 100, 2))
+    assert journal.spent_usd() == pytest.approx(2.00)
+    assert [each.stop is not None and each.stop.exit_code for each in engines] == [4, 4]
+    assert all(each.statistics().completed > 0 for each in engines)
+
+
+async def test_nobody_is_overtaken() -> None:
+    """A dear row that waits for money gets it before a cheap one that came later, though that could be paid at once."""
+    budget = Budget(FixedPurse(1.00), 0.0, cent_a_token, max_completion_tokens=20)
+    first = await budget.reserve(50)
+    assert first is not None
+    order: list[int] = []
+
+    async def later(chars: int) -> None:
+        assert await budget.reserve(chars) is not None
+        order.append(chars)
+
+    async with anyio.create_task_group() as tasks:
+        for chars in (150, 10):
+            tasks.start_soon(later, chars)
+            await anyio.wait_all_tasks_blocked()
+        assert order == []
+        assert budget.needed_usd == pytest.approx(0.80)
+        budget.release(first)
+        await anyio.wait_all_tasks_blocked()
+        assert order == [150]
+        assert budget.needed_usd == pytest.approx(0.24)
+        budget.release(0.80)
+    assert order == [150, 10]
+    assert budget.needed_usd == 0.0
+
+
+async def test_a_row_that_stops_waiting_lets_the_next_one_wait() -> None:
+    """A cancelled wait leaves the line, and the budget needs no money for it any more."""
+    budget = Budget(FixedPurse(0.40), 0.0, cent_a_token, max_completion_tokens=20)
+    first = await budget.reserve(10)
+    assert first is not None
+    with anyio.move_on_after(1) as waited:
+        await budget.reserve(20)
+    assert waited.cancelled_caught
+    assert budget.needed_usd == 0.0
+    budget.release(first)
+    assert await budget.reserve(10) == first
+
+
 @given(costs=st.lists(st.tuples(st.integers(1, 400), st.integers(0, 60), st.integers(0, 40)), max_size=60))
 def test_no_sequence_of_bounded_rows_passes_the_budget(costs: list[tuple[int, int, int]]) -> None:
     """For any rows whose tokens stay within the assumed ones, money spent and reserved never exceeds the budget."""
 
     async def play() -> None:
-        budget = Budget(5.0, 0.0, cent_a_token, max_completion_tokens=40)
+        budget = Budget(FixedPurse(5.0), 0.0, cent_a_token, max_completion_tokens=40)
         for chars, prompt_tokens, completion_tokens in costs:
             reserved = await budget.reserve(chars)
             if reserved is None:

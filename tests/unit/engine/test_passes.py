@@ -10,7 +10,17 @@ from typing import Any
 
 import pytest
 
-from batchrun.engine import Budget, DialogueSettings, Engine, RetryPolicy, RowTask, RowWork, SkippedRow, Stop
+from batchrun.engine import (
+    Budget,
+    DialogueSettings,
+    Engine,
+    FixedPurse,
+    RetryPolicy,
+    RowTask,
+    RowWork,
+    SkippedRow,
+    Stop,
+)
 from batchrun.engine.pass_limits import PassLimits
 from batchrun.errors import BatchRefused, PermanentFault, RateLimited, Refused, TransientFault
 from batchrun.journal import Journal
@@ -223,7 +233,9 @@ async def test_many_failed_rows_stop_after_the_pass(journal: Journal) -> None:
 
 
 def budget(limit_usd: float) -> Budget:
-    return Budget(limit_usd, 0.0, lambda usage: (usage.total_tokens or 0) / 1_000, max_completion_tokens=999)
+    return Budget(
+        FixedPurse(limit_usd), 0.0, lambda usage: (usage.total_tokens or 0) / 1_000, max_completion_tokens=999
+    )
 
 
 async def test_money_stays_reserved_for_deferred_rows(journal: Journal) -> None:
