@@ -228,6 +228,33 @@ class Database:
         except sqlite3.Error as exc:
             raise self._error(exc) from exc
 
+    @contextmanager
+    def attached(self, path: Path) -> Iterator[sqlite3.Connection]:
+        """Make the journal at `path` the schema `shard` of this connection; all writes inside are one transaction.
+
+        What `grouped` has not committed is committed before. A file that another process writes stays free for it as
+        long as it is only read here.
+
+        Raises:
+            OutputError: the file does not exist, or one of the two journals cannot be used.
+        """
+        self.flush()
+        if not path.exists():
+            raise OutputError(f"{path}: this journal does not exist")
+        connection = self._connection
+        try:
+            connection.execute("ATTACH ? AS shard", (str(path),))
+            try:
+                connection.execute("PRAGMA shard.synchronous=NORMAL")
+                connection.execute("BEGIN")
+                yield connection
+                connection.execute("COMMIT")
+            finally:
+                rolled_back(connection)
+                connection.execute("DETACH shard")
+        except sqlite3.Error as exc:
+            raise OutputError(f"{path}, while it is copied from or into {self.path.name}: {_reason(exc)}") from exc
+
     def checkpoint(self) -> None:
         """Move the write-ahead log into the file and fsync, on a connection of its own: call it from a thread."""
         try:

@@ -7,6 +7,7 @@ when `committed` returns.
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -157,6 +158,10 @@ class Journal:
     ) -> None:
         self.close()
 
+    def attached(self, path: Path) -> AbstractContextManager[sqlite3.Connection]:
+        """Attach the journal of a shard for one transaction: see `Database.attached`."""
+        return self._db.attached(path)
+
     # -- manifest -----------------------------------------------------------------------------------
 
     def read_manifest(self) -> JsonDict:
@@ -169,6 +174,10 @@ class Journal:
         with self._db.transaction():
             for name, value in entries.items():
                 self._write("INSERT OR REPLACE INTO manifest VALUES (?, ?)", (name, json.dumps(value)))
+
+    def remove_from_manifest(self, name: str) -> None:
+        """Forget what was written under this name."""
+        self._write("DELETE FROM manifest WHERE name = ?", (name,))
 
     # -- one row ------------------------------------------------------------------------------------
 
@@ -298,7 +307,7 @@ class Journal:
         """
         values = outcome_values(outcome, fingerprint, own_ids=with_ids)
         if outcome.extras and not outcome.extras.keys() <= self._carried:
-            self._carried |= outcome.extras.keys()
+            self._carried = self.carried() | outcome.extras.keys()  # shards may have added some
             self.write_manifest({"carried": sorted(self._carried)})
         if is_first and not ends:
             self._db.write_soon(INSERT_FIRST_OUTCOME, values)

@@ -20,7 +20,7 @@ from batchrun.records import Manifest
 from batchrun.tables import has_answers
 from batchrun.wording import rows_text, visible_line
 
-__all__ = ["check_not_lost", "manifest_of", "objection", "open_journal", "read_earlier"]
+__all__ = ["check_not_lost", "create_file", "manifest_of", "objection", "open_journal", "read_earlier"]
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ def open_journal(
         _set_aside(path, clock)
     else:
         check_not_lost(path, output)
-    _create_file(path)
+    create_file(path)
     journal = Journal(path)
     try:
         stored = journal.read_manifest()
@@ -124,7 +124,12 @@ def _log_resumed(path: Path, journal: Journal, changed: Sequence[str]) -> None:
         )  # fmt: skip
 
 
-def _create_file(path: Path) -> None:
+def create_file(path: Path) -> None:
+    """Create the file of a journal, and its folder, unless they exist.
+
+    Raises:
+        OutputError: they cannot be created.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # The journal holds answers and thread ids: only its owner may read it.

@@ -1,0 +1,204 @@
+"""Rows that a worker asks, copied from the main journal into the journal of their shard and back.
+
+The journal of a shard is an ordinary one with the batch id, the row keys and the row numbers of the main journal.
+`seed` makes it, a worker continues it, and `gather` copies what is new in it into the main journal, so that everybody
+else reads one journal. What happens to each table:
+
+- `outcomes`: `seed` copies those of the rows; `gather` those that are new, in the order in which the rows ended, in the
+  place of earlier ones.
+- `attempts`, `exchanges`, `outputs`: `seed` copies those of the rows; `gather` those of the rows that ended, and if
+  `whole` also those of rows in flight.
+- `superseded`, `cool_downs`: `seed` copies none, since no worker reads them; `gather` copies those that are new.
+- `created`: `seed` copies those of the rows, and not those of the whole batch, which no worker may delete; `gather`
+  copies all if `whole`.
+- `manifest`: `seed` copies all entries, and adds `shard`; `gather` unites `assistants`, `carried` and `prices`.
+- `uploads`, `duplicates`, `service_batches`, `request_lines` are not copied: a batch that needs them has no workers.
+
+The main journal records how far each shard is gathered, in the transaction that copies the rows. So nothing is counted
+twice if a process dies between `gather` and `drop`, and `gather` can be repeated at any time. A journal that was seeded
+once has one history: a shard that continues an earlier copy of its journal has to be seeded again.
+
+Outcomes and superseded ones get growing row ids in the main journal, as if the rows had ended there when they are
+gathered. A page that follows the main journal therefore shows a row when it is gathered; until then the row is pending,
+or as it was when its shard was seeded.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from batchrun.errors import OutputError
+from batchrun.journal.database import Database
+from batchrun.journal.journal import Journal
+from batchrun.journal.open import create_file
+
+__all__ = ["drop", "gather", "seed", "ungathered"]
+
+_SHARD: Final = "shard"
+"""The entry of a shard's manifest: the shard's id, and the last row id of the outcomes that it was seeded with."""
+_GATHERED: Final = "gathered/"
+"""With the id of a shard, the entry of the main manifest: the last row ids of outcomes, superseded ones and cool-downs
+that were gathered from it."""
+_OF_ROW: Final = ("attempts", "exchanges", "outputs")
+_KEYS: Final = "CREATE TEMP TABLE IF NOT EXISTS shard_keys (row_key TEXT PRIMARY KEY) WITHOUT ROWID"
+_LAST: Final = (
+    "SELECT (SELECT coalesce(max(rowid), 0) FROM shard.outcomes), (SELECT coalesce(max(rowid), 0) FROM "
+    "shard.superseded), (SELECT coalesce(max(rowid), 0) FROM shard.cool_downs)"
+)
+_OPEN: Final = (
+    "INSERT OR IGNORE INTO temp.shard_keys SELECT a.row_key FROM shard.attempts AS a "
+    "LEFT JOIN shard.outcomes AS o ON o.row_key = a.row_key WHERE o.row_key IS NULL OR a.number > o.attempts"
+)
+"""Adds the rows that a worker had begun, or asked again, when it left the shard."""
+_CREATED: Final = (
+    "INSERT INTO main.created SELECT * FROM shard.created WHERE TRUE "
+    "ON CONFLICT (id) DO UPDATE SET deleted_at = coalesce(excluded.deleted_at, deleted_at)"
+)
+
+
+def seed(main: Journal, path: Path, row_keys: Iterable[str]) -> None:
+    """Create the journal of a shard at `path`, with everything that a worker has to know about these rows.
+
+    A file at `path` is replaced: nothing of it may be missing in the main journal.
+
+    Raises:
+        OutputError: the file cannot be created, or the main journal cannot be used.
+    """
+    _delete(path)
+    create_file(path)
+    Database(path).close()
+    with main.attached(path) as both:
+        both.execute(_KEYS)
+        both.execute("DELETE FROM temp.shard_keys")
+        both.executemany("INSERT OR IGNORE INTO temp.shard_keys VALUES (?)", ((key,) for key in row_keys))
+        for table in (*_OF_ROW, "created"):
+            both.execute(f"INSERT INTO shard.{table} SELECT * FROM main.{table} WHERE row_key IN temp.shard_keys")
+        seeded = both.execute(
+            "INSERT INTO shard.outcomes SELECT * FROM main.outcomes WHERE row_key IN temp.shard_keys ORDER BY rowid"
+        ).rowcount
+        both.execute(
+            "INSERT INTO shard.manifest SELECT name, value FROM main.manifest WHERE name NOT GLOB ?", (f"{_GATHERED}*",)
+        )
+        _write_entry(both, "shard", _SHARD, [secrets.token_hex(8), seeded])
+
+
+def gather(main: Journal, path: Path, *, whole: bool = False) -> int:
+    """Copy what is new in the journal of a shard into the main journal; return the number of rows that ended.
+
+    Args:
+        path: the journal of the shard; a worker may be writing it, unless `whole` is set.
+        whole: copy also what is known about rows that have not ended. No worker has the shard any more.
+
+    Raises:
+        OutputError: a journal cannot be used, or they belong to different batches.
+    """
+    with main.attached(path) as both:
+        found = _entry(both, "shard", _SHARD)
+        if found is None:
+            return 0  # the process died while it seeded the shard
+        shard_id, seeded = found
+        if _entry(both, "shard", "batch_id") != _entry(both, "main", "batch_id"):
+            raise OutputError(f"{path}: belongs to another batch than {main.path}; move it away")
+        marks = _entry(both, "main", _GATHERED + shard_id) or [seeded, 0, 0]
+        last = list(both.execute(_LAST).fetchone())
+        if marks == last and not whole:
+            return 0
+        both.execute(_KEYS)
+        both.execute("DELETE FROM temp.shard_keys")
+        ended = _copy_ended(both, marks)
+        if whole:
+            both.execute(_OPEN)
+            both.execute(_CREATED)
+        for table in _OF_ROW:
+            both.execute(f"DELETE FROM main.{table} WHERE row_key IN temp.shard_keys")
+            both.execute(f"INSERT INTO main.{table} SELECT * FROM shard.{table} WHERE row_key IN temp.shard_keys")
+        _unite_manifests(both)
+        _write_entry(both, "main", _GATHERED + shard_id, last)
+        return ended
+
+
+def _copy_ended(both: sqlite3.Connection, marks: list[int]) -> int:
+    """Copy outcomes and cool-downs since the marks; put the keys of the rows that ended into `shard_keys`."""
+    outcome, superseded, cool_down = marks
+    # SQLite may give an outcome the row id of the one that it replaced: then its row is among the superseded ones.
+    ended = both.execute(
+        "INSERT OR IGNORE INTO temp.shard_keys SELECT row_key FROM shard.outcomes WHERE rowid > ? "
+        "UNION SELECT row_key FROM shard.superseded WHERE rowid > ?",
+        (outcome, superseded),
+    ).rowcount
+    both.execute("DELETE FROM main.outcomes WHERE row_key IN temp.shard_keys")
+    both.execute(
+        "INSERT INTO main.outcomes SELECT * FROM shard.outcomes WHERE rowid <= ? AND row_key IN "
+        "(SELECT row_key FROM shard.superseded WHERE rowid > ?) ORDER BY rowid",
+        (outcome, superseded),
+    )
+    both.execute("INSERT INTO main.outcomes SELECT * FROM shard.outcomes WHERE rowid > ? ORDER BY rowid", (outcome,))
+    for table, mark in (("superseded", superseded), ("cool_downs", cool_down)):
+        both.execute(f"INSERT INTO main.{table} SELECT * FROM shard.{table} WHERE rowid > ? ORDER BY rowid", (mark,))
+    return ended
+
+
+def _unite_manifests(both: sqlite3.Connection) -> None:
+    """Add to the main journal's manifest what the engine of a worker has recorded."""
+    for name in ("prices", "carried", "assistants"):
+        own, new = _entry(both, "main", name), _entry(both, "shard", name)
+        if new is None or new == own:
+            continue
+        if own is None:
+            united = new
+        elif isinstance(new, dict):
+            united = {**new, **own}
+        else:
+            united = [*own, *(each for each in new if each not in own)]
+        if united != own:
+            _write_entry(both, "main", name, sorted(united) if name == "carried" else united)
+
+
+def ungathered(main: Journal, path: Path) -> int:
+    """Return the number of rows that ended in the journal of a shard and are not gathered yet; nothing is written.
+
+    Raises:
+        OutputError: a journal cannot be read.
+    """
+    with Journal(path, read_only=True) as shard:
+        found = shard.read_manifest().get(_SHARD)
+        if found is None:
+            return 0
+        marks = main.read_manifest().get(_GATHERED + found[0], [found[1], 0, 0])
+        return max(int(last - mark) for last, mark in zip(shard.last_outcome(), marks[:2], strict=True))
+
+
+def drop(main: Journal, path: Path) -> None:
+    """Delete the journal of a shard, after `gather` has copied the whole of it.
+
+    Raises:
+        OutputError: it cannot be deleted.
+    """
+    with main.attached(path) as both:
+        found = _entry(both, "shard", _SHARD)
+    _delete(path)
+    if found is not None:
+        main.remove_from_manifest(_GATHERED + found[0])
+
+
+def _delete(path: Path) -> None:
+    try:
+        for ending in ("", "-wal", "-shm"):  # without its log, the journal would look like an earlier one
+            path.with_name(path.name + ending).unlink(missing_ok=True)
+    except OSError as exc:
+        raise OutputError(f"{path}: cannot be deleted ({exc.strerror or exc})") from None
+
+
+def _entry(both: sqlite3.Connection, schema: str, name: str) -> Any:
+    """Return an entry of a manifest, None without one."""
+    found = both.execute(f"SELECT value FROM {schema}.manifest WHERE name = ?", (name,)).fetchone()
+    return None if found is None else json.loads(found[0])
+
+
+def _write_entry(both: sqlite3.Connection, schema: str, name: str, value: object) -> None:
+    both.execute(f"INSERT OR REPLACE INTO {schema}.manifest VALUES (?, ?)", (name, json.dumps(value)))

@@ -1,0 +1,359 @@
+"""Journals of shards: what workers record there is in the main journal as if it had been recorded there."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchrun.errors import OutputError, ServerFault
+from batchrun.journal import Carried, Created, Journal
+from batchrun.journal.live import FollowedJournal
+from batchrun.journal.shard_rows import drop, gather, seed, ungathered
+from batchrun.records import CallKey, Reply, RunEnd, ToolOutput
+from batchrun.token_usage import Usage
+from tests.support.rows import NOON, attempt, completed, failed, prompt
+
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
+"""A folder in memory, where fsync takes no time."""
+ROWS = 5
+BATCH = {"batch_id": "batch_1", "settings": {"embedded": False}, "rows": ROWS, "prices": [{"matched": "m"}]}
+TABLES = ("outcomes", "superseded", "attempts", "exchanges", "outputs", "created", "cool_downs", "manifest")
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> Path:
+    """The place of a shard's journal."""
+    return tmp_path / "out.csv.journal.d" / "00001.journal"
+
+
+def new_journal(path: Path) -> Journal:
+    journal = Journal(path)
+    journal.write_manifest(BATCH)
+    return journal
+
+
+def content(path: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Return the rows of all tables, in an order of their own; without what only the main journal of shards has."""
+    with closing(sqlite3.connect(path)) as db:
+        found = {table: sorted(db.execute(f"SELECT * FROM {table}").fetchall(), key=repr) for table in TABLES}
+    found["manifest"] = [entry for entry in found["manifest"] if not entry[0].startswith("gathered/")]
+    return found
+
+
+# -- any history, any cut, any portions -----------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Model:
+    """What the steps of a history need to know about one row; the same for a journal with shards and for one without."""
+
+    begun: int = 0
+    is_open: bool = False
+    was_sent: bool = False
+    runs: int = 0
+    ended: bool = False
+
+
+@dataclass(slots=True)
+class History:
+    """Steps of rows, each recorded by the journal's own methods.
+
+    Mutable state: `models`, by row; `steps`, the number of steps so far, which makes every moment and every id another.
+    """
+
+    models: dict[int, Model] = field(default_factory=lambda: {row: Model() for row in range(ROWS)})
+    steps: int = 0
+
+    def send(self) -> None:
+        """Send all open attempts: from now on none is withdrawn."""
+        for model in self.models.values():
+            model.was_sent = True
+
+    def record(self, row: int, kind: str, journals: list[Journal]) -> None:
+        """Record a step of a row in each of the journals."""
+        self.steps += 1
+        model, at, name = self.models[row], NOON + timedelta(seconds=self.steps), f"{kind}_{row}_{self.steps}"
+        asked, key = prompt(row, f"question {row}", f"fp{'b' if kind == 'other' else 'a'}"), str(row)
+        if kind in ("begin", "redo", "other") and not model.is_open:
+            redo = 1 if kind == "redo" else None
+            for journal in journals:
+                journal.begin_attempt(asked, attempt(model.begun + 1, 1, name), at, redo_from_turn=redo)
+            model.begun, model.is_open = model.begun + 1, True
+            model.was_sent = False
+        elif kind == "withdraw" and model.is_open and not model.was_sent:
+            for journal in journals:
+                journal.withdraw_attempt(key, model.begun)
+            model.begun, model.is_open = model.begun - 1, False
+        elif kind == "ids" and model.is_open:
+            for journal in journals:
+                journal.set_ids(key, model.begun, f"thread_{name}", f"run_{name}")
+        elif kind == "fault" and model.is_open:
+            fault = ServerFault("it broke", error_type="http_500", run_ended=row % 2 == 0)
+            for journal in journals:
+                journal.record_fault(key, model.begun, fault)
+            model.is_open = False
+        elif kind in ("run", "fallback") and model.is_open:
+            model.runs += 1
+            reply = Reply("completed", name, Usage(1, 1, 2, raw={"step": self.steps}), "m")
+            end = RunEnd(model.runs, 1 + model.runs % 2, model.begun, "asked", reply, f"thread_{name}", name)
+            for journal in journals:
+                if kind == "run":
+                    journal.run_ended(key, "fpa", end, with_ids=True)
+                    output = ToolOutput("call", name, failed=False)
+                    journal.exchanges.add_output(key, "fpa", end.turn, CallKey(name, 0, "call"), output)
+                else:
+                    journal.fall_back(asked, end, ServerFault("no answer", error_type="x"), with_ids=True)
+            model.is_open = kind == "run"
+        elif kind in ("completed", "own_ids", "carried", "extras") and model.is_open:
+            outcome = completed(
+                row,
+                name,
+                attempts=model.begun,
+                completed_at=at,
+                run_id=name,
+                cost_usd=0.25,
+                usage=Usage(5, 3, 8, raw={"step": self.steps}),
+                extras={f"extra_{row}": name} if kind == "extras" else None,
+            )
+            carried = Carried(Usage(1, 1, 2), 0.125) if kind == "carried" and model.ended else None
+            for journal in journals:
+                journal.finish(outcome, "fpa", with_ids=kind == "own_ids", carried=carried)
+            model.is_open, model.ended = False, True
+        elif kind == "failed":
+            for journal in journals:
+                journal.finish(failed(row, attempts=model.begun, completed_at=at), "fpa")
+            model.is_open, model.ended = False, True
+        elif kind == "created":
+            for journal in journals:
+                journal.created.add(Created("thread", name, key), "place")
+                if row % 2:
+                    journal.created.deleted(name, at)
+        elif kind == "cool_down":
+            for journal in journals:
+                journal.cooled_down(at, 1.5, name)
+        elif kind == "price":
+            for journal in journals:
+                known = journal.read_manifest()["prices"]
+                journal.write_manifest({"prices": [*known, {"matched": "new"}] if len(known) == 1 else known})
+
+
+KINDS = (
+    *(
+        "begin",
+        "begin",
+        "begin",
+        "redo",
+        "other",
+        "withdraw",
+        "ids",
+        "fault",
+        "run",
+        "fallback",
+        "completed",
+        "own_ids",
+    ),
+    *("carried", "extras", "failed", "created", "cool_down", "price"),
+)
+STEPS = st.lists(st.tuples(st.integers(0, ROWS - 1), st.sampled_from(KINDS)), max_size=25)
+WORK = st.lists(st.tuples(st.integers(0, ROWS - 1), st.sampled_from((*KINDS, "gather", "gather"))), max_size=40)
+CUT = st.lists(st.integers(0, 1), min_size=ROWS, max_size=ROWS)
+"""The number of the shard of each row."""
+
+
+@given(before=STEPS, rounds=st.lists(st.tuples(CUT, WORK), min_size=1, max_size=2))
+def test_a_journal_with_shards_is_one_without(before: Any, rounds: Any) -> None:
+    """Any history, cut into shards in any way, continued there, and gathered in any portions and more than once, is the
+    same in every table as without shards; who follows the journal sees every outcome."""
+    with TemporaryDirectory(dir=MEMORY) as folder, ExitStack() as stack:
+        place = Path(folder)
+        alone, main = (stack.enter_context(new_journal(place / name)) for name in ("alone", "main"))
+        follower = stack.enter_context(FollowedJournal(place / "main"))
+        alone.look_back()
+        main.look_back()
+        seen: dict[str, Any] = {}
+        history = History()
+        for row, kind in before:
+            history.record(row, kind, [alone, main])
+        look(follower, seen)
+        for cut, work in rounds:
+            history.send()
+            paths = [place / f"shard{number}" for number in range(2)]
+            for number, path in enumerate(paths):
+                seed(main, path, [str(row) for row in range(ROWS) if cut[row] == number])
+            with ExitStack() as workers:
+                shards = [workers.enter_context(Journal(path)) for path in paths]
+                for shard in shards:
+                    shard.look_back()
+                for row, kind in work:
+                    if kind == "gather":
+                        gather(main, paths[cut[row]])
+                        history.send()
+                        look(follower, seen)
+                    else:
+                        history.record(row, kind, [alone, shards[cut[row]]])
+            for path in (*paths, paths[1]):
+                gather(main, path, whole=True)
+            assert content(place / "main") == content(place / "alone")
+            assert (main.spent_usd(), main.counts()) == (alone.spent_usd(), alone.counts())
+            assert main.models.totals() == alone.models.totals()
+            look(follower, seen)
+            assert seen == {str(row): main.outcome(str(row)) for row in range(ROWS) if main.outcome(str(row))}
+            for path in paths:
+                drop(main, path)
+        assert not [name for name in main.read_manifest() if name.startswith("gathered/")]
+
+
+def look(follower: FollowedJournal, seen: dict[str, Any]) -> None:
+    """Bring what a live page knows up to date."""
+    while (changes := follower.changes()) is not None:
+        if changes.is_new_batch:
+            seen.clear()
+        for each in changes.outcomes:
+            seen[each.row_key] = follower.outcome(each.row_key)
+            assert seen[each.row_key][0].response == each.cells["response"]
+        if not changes.has_more:
+            break
+
+
+# -- one thing at a time --------------------------------------------------------------------------------------------
+
+
+def ask(journal: Journal, row: int, cost_usd: float = 0.5) -> None:
+    """Ask a row and finish it, as the engine does over Chat Completions."""
+    asked = prompt(row)
+    journal.begin_attempt(asked, attempt(), NOON)
+    journal.finish(completed(row, cost_usd=cost_usd), asked.fingerprint, with_ids=True)
+
+
+def test_a_shard_knows_its_rows_only(journal: Journal, shard: Path) -> None:
+    """A shard has the batch id and the history of its own rows; nobody else may read its answers."""
+    journal.write_manifest(BATCH)
+    for row in range(3):
+        ask(journal, row)
+    journal.created.add(Created("assistant", "asst_1", None), "place")
+    seed(journal, shard, ["1", "7"])
+    with Journal(shard) as opened:
+        assert opened.read_manifest().items() >= BATCH.items()
+        assert opened.counts().completed == 1
+        journal.look_back()
+        assert opened.history("1") == journal.history("1")
+        assert opened.history("7") is None
+        assert not opened.created.count("place", of_rows=False, followed=True)
+    assert shard.stat().st_mode & 0o077 == 0
+
+
+def test_rows_are_gathered_while_the_worker_is_in_a_transaction(journal: Journal, shard: Path) -> None:
+    """A worker that is just writing keeps nobody waiting, and what it has not committed is not seen."""
+    journal.write_manifest(BATCH)
+    seed(journal, shard, ["0", "1"])
+    with Journal(shard) as worker, closing(sqlite3.connect(shard, isolation_level=None)) as writing:
+        ask(worker, 0)
+        writing.execute("BEGIN IMMEDIATE")
+        writing.execute("UPDATE outcomes SET cost_usd = 8")
+        assert gather(journal, shard) == 1
+        writing.execute("ROLLBACK")
+        ask(worker, 1)
+        assert gather(journal, shard) == 1
+        assert gather(journal, shard) == 0
+    assert journal.counts().completed == 2
+    assert journal.spent_usd() == 1.0
+
+
+@pytest.mark.anyio
+async def test_rows_of_the_leader_itself_are_committed_first(journal: Journal, shard: Path) -> None:
+    """Between two turns of the leader's loop, what it has written is committed before rows are copied."""
+    journal.write_manifest(BATCH)
+    with journal.grouped():
+        ask(journal, 0)
+        seed(journal, shard, ["1"])
+        with Journal(shard) as worker:
+            ask(worker, 1)
+        ask(journal, 2)
+        assert gather(journal, shard, whole=True) == 1
+        ask(journal, 3)
+        await journal.committed()
+    assert journal.counts().completed == 4
+
+
+def test_a_row_in_flight_is_gathered_with_the_whole(journal: Journal, shard: Path) -> None:
+    """A row that a worker left in flight is in flight in the main journal, with its ids and its key."""
+    journal.write_manifest(BATCH)
+    seed(journal, shard, ["0"])
+    with Journal(shard) as worker:
+        worker.begin_attempt(prompt(0), attempt(key="key-of-0"), NOON)
+        worker.set_ids("0", 1, "thread_0", "run_0")
+    assert gather(journal, shard) == 0
+    assert journal.counts().in_flight == 0
+    assert gather(journal, shard, whole=True) == 0
+    assert journal.counts().in_flight == 1
+    journal.look_back()
+    history = journal.history("0")
+    assert history is not None
+    assert history.last == attempt(key="key-of-0", thread_id="thread_0", run_id="run_0", unseen=True)
+
+
+def test_a_whole_gathered_twice_counts_once(journal: Journal, shard: Path) -> None:
+    """A process that dies between gathering a shard and deleting it changes nothing: neither costs nor superseded
+    outcomes nor cool-downs are counted twice."""
+    journal.write_manifest(BATCH)
+    ask(journal, 0)
+    seed(journal, shard, ["0", "1"])
+    with Journal(shard) as worker:
+        ask(worker, 1)
+        worker.begin_attempt(prompt(0), attempt(2, 2), NOON)
+        worker.finish(completed(0, cost_usd=0.25, attempts=2), prompt(0).fingerprint, with_ids=True)
+        worker.cooled_down(NOON, 1.0, "rate limit")
+    assert ungathered(journal, shard) == 2
+    gather(journal, shard, whole=True)
+    once = content(journal.path)
+    assert ungathered(journal, shard) == 0
+    gather(journal, shard, whole=True)
+    assert content(journal.path) == once
+    assert journal.spent_usd() == 1.25
+    drop(journal, shard)
+    assert list(shard.parent.iterdir()) == []
+    assert content(journal.path) == once
+
+
+def test_a_shard_that_was_not_seeded_to_its_end_is_empty(journal: Journal, shard: Path) -> None:
+    """A process that died while it seeded a shard has left nothing to gather."""
+    journal.write_manifest(BATCH)
+    shard.parent.mkdir()
+    Journal(shard).close()
+    assert (ungathered(journal, shard), gather(journal, shard, whole=True)) == (0, 0)
+    drop(journal, shard)
+    assert not shard.exists()
+
+
+def test_a_shard_of_another_batch_is_refused(journal: Journal, shard: Path) -> None:
+    """The rows of another batch are never mixed in; the line names the file."""
+    journal.write_manifest(BATCH)
+    seed(journal, shard, [])
+    with Journal(shard) as worker:
+        worker.write_manifest({"batch_id": "batch_2"})
+        ask(worker, 0)
+    with pytest.raises(OutputError, match=r"00001\.journal: belongs to another batch .* move it away"):
+        gather(journal, shard, whole=True)
+    assert journal.is_empty()
+
+
+def test_a_shard_that_cannot_be_read_is_named(journal: Journal, shard: Path) -> None:
+    """A missing or a broken file is reported by its own name, and the main journal stays usable."""
+    journal.write_manifest(BATCH)
+    with pytest.raises(OutputError, match=r"00001\.journal: this journal does not exist"):
+        gather(journal, shard)
+    shard.parent.mkdir()
+    shard.write_bytes(b"not a database, but long enough to be one" * 100)
+    with pytest.raises(OutputError, match=r"00001\.journal, while it is copied from or into out\.csv\.journal: "):
+        gather(journal, shard)
+    ask(journal, 0)
+    assert journal.counts().completed == 1
