@@ -18,7 +18,7 @@ from batchrun.api.caller import Caller
 from batchrun.api.data import Given, read_data
 from batchrun.api.progress_bar import watch_of
 from batchrun.batch.lock import is_held, refuse_held
-from batchrun.batch.output_path import output_of
+from batchrun.batch.output_path import output_of, with_dates
 from batchrun.batch.paths import paths_for
 from batchrun.batch.ping import apinged
 from batchrun.batch.plan import Plan, make_plan
@@ -45,6 +45,7 @@ _NEEDS_OUTPUT: Final = {
     "batch_api": "its journal names the batches at the service, and has to outlive the call",
     "accept_changes": "without it nothing is kept that could be resumed",
     "code_interpreter": "the files that the model creates are saved next to it",
+    "journal": "it is the journal of an output",
     "max_age": "without it, or cache=..., no answer of an earlier run is kept",
     "retry_failed": "without it nothing is kept that could be resumed",
     "safe_csv": "it is about the cells of an output file",
@@ -99,11 +100,11 @@ def resolve(
     if given.is_path:
         table, folder, settings = table_and_options(str(given.table), settings, os.environ, table_faults)
         given = Given(table)
-    made = make_job(settings)
+    made = with_dates(make_job(settings), utc_now)
     keeps_output = made.output is not None or given.is_path
     caller, watch = Caller.here(), watch_of(progress)
     if keeps_output:
-        output = output_of(made, folder, str(given.table), utc_now)
+        output = output_of(made, folder, str(given.table))
         return Call(given, made, environment, output, keeps_output, caller, watch)
     for name, reason in _NEEDS_OUTPUT.items():
         if getattr(made, name) and not (name == "max_age" and made.cache is not None):

@@ -28,8 +28,12 @@ class JobOptions(TypedDict, total=False):
     """
 
     output: str | Path | None
-    """Output file; its extension (.csv, .tsv, .jsonl, .json, .parquet, .feather, .xlsx) sets the format. Default: the
-    name of the input, in the folder outputs."""
+    """Output file, or its URL (s3://, gs://, abfss://); its extension (.csv, .tsv, .jsonl, .json, .parquet, .feather,
+    .xlsx) sets the format. Default: the name of the input, in the folder outputs."""
+
+    journal: Path | None
+    """Journal of the output on this machine, such as work/answers.csv.journal. The table is written next to it and then
+    put to --output. Default: next to the output; for a URL, outputs/NAME.journal."""
 
     encoding: str | None
     """Encoding of a text input. Default: from the byte order mark, otherwise UTF-8."""

@@ -179,6 +179,7 @@ _TEXTS: Mapping[str, str] = {
 
 _EXAMPLES: Mapping[str, Any] = {
     "output": "outputs/{date}.csv",
+    "journal": "work/answers.csv.journal",
     "encoding": "cp1252",
     "delimiter": ";",
     "skip_rows": 2,

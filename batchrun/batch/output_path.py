@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from batchrun.batch.paths import paths_for
 from batchrun.clock import WallClock
@@ -14,18 +17,34 @@ from batchrun.journal import Journal
 from batchrun.local_paths import is_url, shown_url
 from batchrun.tables import default_name, format_of, is_parts
 from batchrun.tables.place import has_wildcard
-from batchrun.tables.table_options import without_ending
+from batchrun.tables.table_options import check_output_format, without_ending
+from batchrun.tables.target import OutputPlace
 from batchrun.wording import shown_path
 
-__all__ = ["continued_default_notice", "long_cells_notice", "output_of"]
+__all__ = ["continued_default_notice", "long_cells_notice", "output_of", "target_of", "with_dates"]
 
 _MAY_BE_LONG: Final = ("raw", "logprobs")
 """Columns of `--keep` whose cells are longer than a cell of Excel for answers of some pages."""
 
 
-def _with_date(output: Path, clock: WallClock) -> Path:
-    """Replace `{date}` by today's date in this machine's time zone, such as 2026-11-23."""
-    return Path(str(output).replace("{date}", clock().astimezone().strftime("%Y-%m-%d")))
+def with_dates(job: Job, clock: WallClock) -> Job:
+    """Return the job with `{date}` in its output and its journal replaced by today's date in this machine's time zone,
+    such as 2026-11-23, and with `file://` as a path.
+
+    Raises:
+        InputError: a path contains another placeholder.
+    """
+    output = job.output
+    if isinstance(output, str) and output.startswith("file://"):
+        output = url2pathname(urlsplit(output).path)
+    dated = {"--output": output, "--journal": job.journal}
+    for option, path in dated.items():
+        unknown = re.search(r"\{(?!date\})\w+\}", str(path))
+        if unknown is not None:
+            raise InputError(f"{option}: unknown placeholder {unknown[0]} in {path}; only {{date}} can be used")
+    today = clock().astimezone().strftime("%Y-%m-%d")
+    texts = [None if path is None else str(path).replace("{date}", today) for path in dated.values()]
+    return replace(job, output=texts[0], journal=None if texts[1] is None else Path(texts[1]))
 
 
 def _default_output(input_name: str) -> Path:
@@ -65,25 +84,64 @@ def _former_default_output(input_name: str) -> Path:
     return Path("outputs") / f"{name or 'output'}.csv"
 
 
-def output_of(job: Job, folder: Path, input_name: str, clock: WallClock) -> Path:
-    """Return the path of a job's output.
+def output_of(job: Job, folder: Path, input_name: str) -> Path:
+    """Return the path of a job's output on this machine, next to which its journal is.
 
     Args:
+        job: as `with_dates` returns it.
         folder: parent of the default `outputs` folder.
 
     Raises:
-        InputError: the path contains another placeholder than `{date}`.
+        InputError: the output or the journal has no usable name.
         OutputError: an earlier version's journal for this input cannot be read.
     """
+    if job.journal is not None:
+        return _output_of_journal(job.journal, job.output)
     if job.output is not None:
-        unknown = re.search(r"\{(?!date\})\w+\}", str(job.output))
-        if unknown is not None:
-            raise InputError(f"--output: unknown placeholder {unknown[0]} in {job.output}; only {{date}} can be used")
-        return _with_date(job.output, clock)
+        return folder / "outputs" / _name_of_url(_named(str(job.output))) if is_url(job.output) else Path(job.output)
     output, former = folder / _default_output(input_name), folder / _former_default_output(input_name)
     # A batch that an earlier version began under its own default resumes there instead of starting over.
     resumes = not paths_for(output).journal.exists() and not job.fresh and _has_batch_over(former, input_name)
-    return _with_date(former if resumes else output, clock)
+    return former if resumes else output
+
+
+def target_of(job: Job, local: Path) -> OutputPlace | None:
+    """Return the place to which a job's output is put; None if it stays where it is written.
+
+    Args:
+        local: the path of the output on this machine.
+    """
+    if job.output is None:
+        return None
+    is_elsewhere = job.journal is not None and Path(job.output).absolute() != local.absolute()
+    return OutputPlace(str(job.output)) if is_url(job.output) or is_elsewhere else None
+
+
+def _output_of_journal(journal: Path, output: str | Path | None) -> Path:
+    if output is None:
+        raise InputError("--journal: needs --output; without it the journal is next to the output in outputs")
+    name = _named(output) if isinstance(output, str) and is_url(output) else str(output)
+    wanted = check_output_format(Path(name), name)
+    local = journal.with_suffix("")
+    if journal.suffix != ".journal" or not local.suffixes or format_of(local, str(local)) != wanted:
+        ending = Path(name).name.removeprefix(without_ending(Path(name).name))
+        raise InputError(
+            f"--journal: {shown_path(journal)}: expected a name that ends in {ending}.journal, because the table is "
+            f"written next to it before it is put to --output; try {without_ending(local.name)}{ending}.journal"
+        )
+    return local
+
+
+def _named(url: str) -> str:
+    """Return a URL for messages, after checking that it names a table in a bucket.
+
+    Raises:
+        InputError: it names no file.
+    """
+    shown = shown_url(url)
+    if not shown.partition("://")[2].partition("/")[2] or shown.endswith("/"):
+        raise InputError(f"--output: {shown} does not name a file; add a name such as answers.csv")
+    return shown
 
 
 def _has_batch_over(output: Path, input_name: str) -> bool:

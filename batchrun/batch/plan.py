@@ -14,7 +14,7 @@ from batchrun.batch.examples import ExamplePairs, read_examples
 from batchrun.batch.input_checks import check_rows
 from batchrun.batch.input_place import attachments_folder, input_name, recorded_name, with_local_copy
 from batchrun.batch.message_column import answers_notice, default_conversation
-from batchrun.batch.output_path import continued_default_notice, long_cells_notice
+from batchrun.batch.output_path import continued_default_notice, long_cells_notice, target_of
 from batchrun.batch.paths import Paths, paths_for
 from batchrun.batch.protocol_choice import recorded_api
 from batchrun.batch.recorded_input import with_columns
@@ -50,6 +50,7 @@ from batchrun.tables import (
 from batchrun.tables.excel_sink import check_workbook
 from batchrun.tables.parts import PartsSource
 from batchrun.tables.table_options import check_output_format
+from batchrun.tables.target import OutputPlace
 from batchrun.wording import shown_path
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class Plan:
         about_input: lines to show about the copy and the parts of the input; no reason to warn.
         notices: further lines to show before the first row is sent.
         selection: the rows that this run asks; None for all. It is not a setting of the batch.
+        target: the place to which the output is put after it was written; None if it stays at its path.
     """
 
     job: Job
@@ -112,6 +114,7 @@ class Plan:
     notices: tuple[str, ...] = ()
     about_input: tuple[str, ...] = ()
     selection: Selection | None = None
+    target: OutputPlace | None = None
 
     @property
     def asked(self) -> Source:
@@ -137,6 +140,11 @@ class Plan:
     def place(self) -> str:
         """The service, for people."""
         return "the embedded server" if self.destination.is_embedded else self.destination.base_url or "OpenAI"
+
+    @property
+    def output_name(self) -> str:
+        """The place of the output, for people."""
+        return self.target.shown if self.target is not None else shown_path(self.paths.output)
 
     def answered_by(self) -> str:
         """Return the model, the service and the protocol, for people."""
@@ -301,6 +309,7 @@ def _plan_of_table(
         notices=notices if selection is None else (*notices, selection.note),
         about_input=about_input,
         selection=selection,
+        target=target_of(job, paths.output),
     )
 
 

@@ -32,6 +32,7 @@ from batchrun.batch.file_descriptors import connection_limit, import_early, rais
 from batchrun.batch.left_out import LeftOut, selection_record
 from batchrun.batch.lock import hold
 from batchrun.batch.output import write_output
+from batchrun.batch.output_place import check_target, put_output, record_target
 from batchrun.batch.plan import Plan
 from batchrun.batch.progress import BatchView, Watch
 from batchrun.batch.row_numbers import RowNumbers
@@ -118,10 +119,13 @@ async def run_batch(
             stack.enter_context(obey_signals(interrupts, connected.engine, plan.job.grace, leave))
         await _run_rows(plan, journal, connected, input_watch, watch, clock, cache)
         output, totals = write_output(plan, journal, input_watch, earlier)
+        if plan.target is not None and output is not None:
+            await put_output(plan.target, output, journal, clock)
         if interrupts is not None:
             await anyio.lowlevel.checkpoint()  # a signal that came while the output was written takes effect
         return Summary(
             output=output,
+            put_to=plan.target.shown if plan.target is not None and output is not None else None,
             rows=plan.rows - totals.by_status["skipped"],
             totals=totals,
             statistics=connected.statistics(),
@@ -155,6 +159,7 @@ def _open_journal(plan: Plan, stack: AsyncExitStack, clock: WallClock, notify: C
     A journal that opens has accepted the batch, so the copy of standard input replaces that of an earlier run.
     """
     refuse_to_leave_batches(plan)
+    check_target(plan)
     may_change = plan.job.accept_changes or _has_edited_input(plan)
     journal = stack.enter_context(
         open_journal(
@@ -174,6 +179,8 @@ def _open_journal(plan: Plan, stack: AsyncExitStack, clock: WallClock, notify: C
         notify(twice)
     limits = {"rpm": plan.job.rpm, "tpm": plan.job.tpm}
     journal.write_manifest({"limits": limits, "keep": plan.job.keep, **selected})
+    if plan.target is not None:
+        record_target(plan.target, journal)
     if plan.input_name == "-":
         keep_standard_input(plan.paths)
     return journal

@@ -45,6 +45,7 @@ class Summary:
 
     Attributes:
         output: None if no output was written, since the journal knows no row.
+        put_to: the URL or path to which the output was put; None if it stays where it was written.
         rows: rows of the input, times the combinations, without those that are skipped.
         totals: over all rows, with the outcomes of earlier runs.
         statistics: of this run.
@@ -69,6 +70,7 @@ class Summary:
     embedded: bool
     notices: tuple[str, ...] = ()
     kept: int = 0
+    put_to: str | None = None
     cache: CacheReport | None = None
     models: Mapping[str, ModelFacts] = field(default_factory=dict)
     fallbacks: Mapping[str, int] = field(default_factory=dict)
@@ -128,6 +130,7 @@ class SummaryFacts(TypedDict):
 
     event: str
     output: str | None
+    put_to: str | None
     rows: int
     completed: int
     incomplete: int
@@ -172,6 +175,7 @@ def summary_facts(summary: Summary) -> SummaryFacts:
     return {
         "event": "summary",
         "output": str(summary.output) if summary.output else None,
+        "put_to": summary.put_to,
         "rows": summary.rows,
         "completed": totals.by_status["completed"],
         "incomplete": totals.by_status["incomplete"],
@@ -363,7 +367,8 @@ def _next_lines(summary: Summary) -> Iterator[str]:
         begins = "1 answer begins" if formulas == 1 else f"{formulas:,} answers begin"
         yield f"{begins} with =, which a spreadsheet runs as a formula: --safe-csv or an .xlsx output keeps the text"
     if summary.output is not None:
-        yield f"written: {shown_path(summary.output)}"
+        put = f"{summary.put_to}, and " if summary.put_to is not None else ""
+        yield f"written: {put}{shown_path(summary.output)}"
 
 
 def _kept_batches_text(summary: Summary) -> str:

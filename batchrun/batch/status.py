@@ -8,6 +8,7 @@ from typing import TypedDict
 
 from batchrun.batch.left_out import LeftOut
 from batchrun.batch.lock import is_held
+from batchrun.batch.output_place import put_text
 from batchrun.batch.paths import paths_of_output
 from batchrun.batch.row_models import fallback_lines, model_lines
 from batchrun.batch.service_batch_text import ServiceBatchFacts, service_batch_facts, service_batch_lines
@@ -27,6 +28,8 @@ class StatusFacts(TypedDict):
     """
 
     output: str
+    put_to: str | None
+    put_at: str | None
     batch_id: str
     created_at: str
     running: bool
@@ -74,8 +77,11 @@ def status_facts(output: Path, journal: Journal, *, running: bool) -> StatusFact
     counts, failures = left_out.less_counts(counts), left_out.less_failures(failures)
     failed = sum(failures.values())
     ended = counts.completed + counts.incomplete + failed
+    put = manifest.get("put_to") or {}
     return {
         "output": str(output),
+        "put_to": put.get("place"),
+        "put_at": put.get("at"),
         "batch_id": manifest["batch_id"],
         "created_at": manifest["created_at"],
         "running": running,
@@ -128,6 +134,8 @@ def status_lines(facts: StatusFacts) -> list[str]:
         f"{facts['pending']:,} pending" + (f" · {facts['skipped']:,} skipped" if facts["skipped"] else "") + cached,
         f"{facts['prompt_tokens']:,} tokens in, {facts['completion_tokens']:,} out · {cost} · model {facts['model']}",
     ]
+    if facts["put_to"] is not None:
+        lines.append(put_text(facts["put_to"], facts["put_at"]))
     lines += model_lines(facts["models"], embedded=facts["embedded"])
     lines += fallback_lines(facts["fallbacks"])
     lines += [f"  {number:,} × {kind}" for kind, number in facts["failures"].items()]

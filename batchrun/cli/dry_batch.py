@@ -43,10 +43,8 @@ def dry_run_of(
 
 def batch_text(plan: Plan, input_name: str) -> str:
     """Return the rows, the service and the output of a batch in one text."""
-    from batchrun.wording import shown_path
-
     rows = rows_of_table(plan, input_name)
-    return f"{rows} · answered by {plan.answered_by()} · output: {shown_path(plan.paths.output)}"
+    return f"{rows} · answered by {plan.answered_by()} · output: {plan.output_name}"
 
 
 def rows_of_table(plan: Plan, input_name: str) -> str:

@@ -77,14 +77,14 @@ class JobArguments:
             raise
 
     def job_and_output(self) -> tuple[Job, Path]:
-        """Return the validated job and the path of its output."""
-        from batchrun.batch.output_path import output_of
+        """Return the validated job and the path of its output on this machine."""
+        from batchrun.batch.output_path import output_of, with_dates
         from batchrun.clock import utc_now
         from batchrun.job.validation import make_job
 
         with self.located():
-            job = make_job(self.options)
-            return job, output_of(job, self.folder, self.input_name, utc_now)
+            job = with_dates(make_job(self.options), utc_now)
+            return job, output_of(job, self.folder, self.input_name)
 
 
 def _table_faults(input_name: str | None, options: JsonDict) -> tuple[str, ...]:

@@ -73,13 +73,12 @@ def check(job: str) -> int:
     """
     from batchrun.estimate.dry_run import check_lines
     from batchrun.local_paths import shown_table
-    from batchrun.wording import shown_path
 
     arguments = JobArguments.read(job, {})
     scoring = run_score_options(job, {})
     with dry_run_of(arguments, read_environment(job), scoring) as (plan, estimate):
         rows = f"{job}: {rows_of_table(plan, shown_table(arguments.input_name))}"
-        print_result(*check_lines(estimate, rows, shown_path(plan.paths.output)))
+        print_result(*check_lines(estimate, rows, plan.output_name))
     for problem in estimate.problems:
         warn(problem)
     return 2 if estimate.problems else 0

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from batchrun.batch.output_path import target_of
+from batchrun.batch.output_place import check_target
 from batchrun.batch.paths import paths_for
 from batchrun.batch.plan import Plan, make_plan
 from batchrun.errors import InputError
@@ -47,13 +49,17 @@ def dry_plan(job: Job, table: Table, environment: Environment, output: Path) -> 
     folders = [folder for folder in output.absolute().parents if not folder.exists()]
     try:
         if not is_copied:
-            yield make_plan(job, table, environment, output, will_send=False)
+            plan = make_plan(job, table, environment, output, will_send=False)
+            check_target(plan)
+            yield plan
             return
         with tempfile.TemporaryDirectory(prefix="batchrun-") as spool:
             # An earlier run of this batch resumes from its own copy, which must stay.
             plan = make_plan(job, table, environment, Path(spool) / output.name, will_send=False)
             check_output(output, plan.source, plan.write_options)
-            yield replace(plan, paths=paths_for(output))
+            plan = replace(plan, paths=paths_for(output), target=target_of(plan.job, output))
+            check_target(plan)
+            yield plan
     finally:
         for folder in folders:
             try:

@@ -28,7 +28,8 @@ from batchrun.wording import plain_path, shortened, shown_path
 
 __all__ = ["JobFile", "is_job_file", "job_toml", "load_job_file", "read_job_file", "table_and_options"]
 
-PATHS = ("input", "output", "examples", "tools", "store", "script", "cache")
+PATHS = ("input", "output", "journal", "examples", "tools", "store", "script", "cache")
+TABLES = ("input", "output")
 SCORE_PATHS = ("output", "no_worse_than", "grader", "junit", "markdown")
 TEXT_FILES = ("prompt", "instructions")
 FROM_ENVIRONMENT = ("base_url", "header", "query", "ping")
@@ -255,7 +256,7 @@ def _resolved(key: str, value: Any, path: Path, environ: Mapping[str, str] | Non
         return _resolved_texts(value, path)
     if not isinstance(value, str):
         return value
-    if key in PATHS and value != "-" and not is_url(value):
+    if key in PATHS and value != "-" and not (key in TABLES and is_url(value)):
         return _absolute(value, path)
     if key in TEXT_FILES:
         return _text_file(value, path)
@@ -264,18 +265,18 @@ def _resolved(key: str, value: Any, path: Path, environ: Mapping[str, str] | Non
     return value
 
 
-def _check_local(key: str, value: Any) -> None:
+def _check_local(key: str, value: Any, may_be_url: Sequence[str] = TABLES) -> None:
     """Raise InputError if a key for a local path has a URL, also inside lists and tables."""
     if isinstance(value, list):
         for each in value:
-            _check_local(key, each)
+            _check_local(key, each, may_be_url)
     elif isinstance(value, dict) and key in ("score", "turns", "matrix"):
         for name, each in value.items():
-            _check_local(name, each)
+            _check_local(name, each, ())
     elif isinstance(value, str):
         if key in TEXT_FILES and value.startswith("@"):
             check_local(value[1:], key)
-        elif key == "input":
+        elif key in may_be_url:
             check_table(value, key)
         elif key in (*PATHS, *SCORE_PATHS, "file_search", "schema"):
             check_local(value, key)

@@ -20,13 +20,21 @@ class RowOptions:
     """The first half of the options of `Job`, in the order of the help. The sections are marked by comments."""
 
     # Tables
-    output: Path | None = job_option(
+    output: str | Path | None = job_option(
         None,
         "Tables",
-        "Output file; its extension (.csv, .tsv, .jsonl, .json, .parquet, .feather, .xlsx) sets the format. "
-        "Default: the name of the input, in the folder outputs",
+        "Output file, or its URL (s3://, gs://, abfss://); its extension (.csv, .tsv, .jsonl, .json, .parquet, "
+        ".feather, .xlsx) sets the format. Default: the name of the input, in the folder outputs",
         metavar="PATH",
         flags=("-o", "--output"),
+        path=True,
+    )
+    journal: Path | None = job_option(
+        None,
+        "Tables",
+        "Journal of the output on this machine, such as work/answers.csv.journal. The table is written next to it and "
+        "then put to --output. Default: next to the output; for a URL, outputs/NAME.journal",
+        metavar="PATH",
         path=True,
     )
     encoding: str | None = job_option(

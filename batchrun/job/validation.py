@@ -19,7 +19,7 @@ from batchrun.job.options import Job, job_options
 from batchrun.job.parameter_types import PARAMETER_TYPES
 from batchrun.job.python_values import read_python_values
 from batchrun.job.templated import has_template, is_template
-from batchrun.local_paths import check_local
+from batchrun.local_paths import check_local, check_table
 from batchrun.records import JsonDict, Settings
 from batchrun.wording import shortened
 
@@ -82,7 +82,8 @@ def _validator() -> TypeAdapter[Job]:
 def _check_paths(name: str, value: Any) -> None:
     for path in value if isinstance(value, (list, tuple)) else (value,):
         if isinstance(path, (str, os.PathLike)):
-            check_local(path, f"--{name.replace('_', '-')}")
+            check = check_table if name == "output" else check_local
+            check(path, f"--{name.replace('_', '-')}")
 
 
 def _with_turns_and_matrix(options: Settings) -> JsonDict:

@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from batchrun.errors import InputError, OutputError
 from batchrun.local_paths import shown_url
 from batchrun.wording import shortened
 
-__all__ = ["Place", "copy_in", "has_wildcard"]
+__all__ = ["Place", "asking", "copy_in", "has_wildcard"]
 
 _RECORD: Final = "_copied.json"
 """What a copy is of. The name is not that of a part."""
@@ -68,7 +68,7 @@ class Place:
         shown = shown_url(url)
         if has_wildcard(folder):
             raise InputError(f"{shown}: a wildcard is allowed in the last part of a URL only")
-        with _asking(shown):
+        with asking(shown):
             system, path = fs.FileSystem.from_uri(folder + mark + query)
             info = system.get_file_info(path)
             if info.type == fs.FileType.NotFound:
@@ -123,14 +123,14 @@ class Place:
 
     def _copy_file(self, path: str, size: int, new: Path, folder: Path) -> None:
         copied = 0
-        with _asking(self.url):
+        with asking(self.url):
             stream = self.system.open_input_stream(path)
         with stream:
             with _writing(folder):
                 file = (new / os.path.basename(path)).open("xb")  # noqa: PTH119 - a path of the store
             with file:
                 while True:
-                    with _asking(self.url):
+                    with asking(self.url):
                         chunk = stream.read(_CHUNK_BYTES)
                     if not chunk:
                         break
@@ -181,18 +181,28 @@ def _write(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def _asking(url: str) -> Iterator[None]:
-    """Turn what Arrow and the service say into an InputError of one line."""
+def asking(url: str, verb: Literal["read", "written"] = "read", advice: str = "") -> Iterator[None]:
+    """Turn what Arrow and the service say into one line, an InputError or an OutputError.
+
+    Args:
+        verb: what cannot be done.
+        advice: text after the reason.
+    """
     import pyarrow as pa
 
+    error = InputError if verb == "read" else OutputError
     try:
         yield
-    except FileNotFoundError:
-        raise InputError(f"{url}: no such file or folder") from None
+    except FileNotFoundError as exc:
+        reason = "no such file or folder" if verb == "read" else f"cannot be written ({_meaning(exc)})"
+        raise error(f"{url}: {reason}{advice}") from None
     except (OSError, pa.ArrowException) as exc:
-        text = str(exc).partition("\n")[0]
-        meaning = next((meaning for words, meaning in _PROBLEMS if words in text), None)
-        raise InputError(f"{url}: cannot be read ({meaning or shortened(text)})") from None
+        raise error(f"{url}: cannot be {verb} ({_meaning(exc)}){advice}") from None
+
+
+def _meaning(exc: Exception) -> str:
+    text = str(exc).partition("\n")[0]
+    return next((meaning for words, meaning in _PROBLEMS if words in text), shortened(text))
 
 
 @contextmanager

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from moto.server import ThreadedMotoServer
-from pyarrow import fs
 
 import batchrun
 from batchrun.batch.lock import held
@@ -17,33 +15,20 @@ from batchrun.errors import InputError
 from batchrun.local_paths import is_url, shown_url
 from batchrun.tables.place import Place
 from tests.support.command import batchrun as command
+from tests.support.object_store import ObjectStore, bucket_of, serving
 
 
 @pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    """The address of a server of S3."""
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+def server() -> Iterator[ObjectStore]:
+    """A server of S3."""
+    with serving() as server:
+        yield server
 
 
 @pytest.fixture
-def store(endpoint: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
-    """A bucket of this test as a file system, with the usual variables of the environment."""
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_ENDPOINT_URL": endpoint,
-    }.items():
-        monkeypatch.setenv(name, value)
-    system = fs.S3FileSystem(allow_bucket_creation=True, endpoint_override=endpoint)
-    bucket = f"bkt-{abs(hash(request.node.nodeid))}"
-    system.create_dir(bucket)
-    return fs.SubTreeFileSystem(bucket, system)
+def store(server: ObjectStore, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
+    """A bucket of this test as a file system."""
+    return bucket_of(server, monkeypatch, request.node.nodeid)
 
 
 def put(store: Any, **files: str) -> str:

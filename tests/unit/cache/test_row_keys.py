@@ -77,6 +77,7 @@ ELSEWHERE = {
 
 SAME: dict[str, Any] = {
     "output": Path("other.csv"),
+    "journal": Path("work/other.csv.journal"),
     "output_delimiter": ";",
     "bom": True,
     "output_prefix": "x_",

@@ -64,7 +64,7 @@ def test_text_from_flags_becomes_values() -> None:
         8,
         60.0,
         0.5,
-        Path("x.csv"),
+        "x.csv",
         True,
     )
 

@@ -1,0 +1,96 @@
+"""The place to which the output of a batch is put, checked before a row is paid for."""
+
+from __future__ import annotations
+
+import fnmatch
+from pathlib import Path
+from typing import Final
+
+import anyio.to_thread
+
+from batchrun.batch.plan import Plan
+from batchrun.clock import WallClock
+from batchrun.errors import InputError, JournalMismatch, OutputError
+from batchrun.journal import Journal
+from batchrun.journal.open import read_earlier
+from batchrun.local_paths import is_url
+from batchrun.tables.place import has_wildcard
+from batchrun.tables.sink import check_not_input
+from batchrun.tables.target import OutputPlace
+from batchrun.wording import local_time
+
+__all__ = ["check_target", "put_output", "put_text", "record_target"]
+
+_ENTRY: Final = "put_to"
+_IS_INPUT: Final = "the output is the input; choose another name"
+
+
+def check_target(plan: Plan) -> None:
+    """Check that the output can be put to its place, and that nothing of others is replaced.
+
+    Raises:
+        InputError: the output would replace the input, or become a part of it.
+        JournalMismatch: the journal belongs to an output at another place.
+        OutputError: something is there that this batch has not put, or the place cannot be written.
+    """
+    target = plan.target
+    if target is None:
+        return
+    if is_url(target.address):
+        _check_not_remote_input(target, plan.input_name)
+    else:
+        check_not_input(Path(target.address), plan.source, _IS_INPUT)
+    if not plan.job.fresh:
+        before = read_earlier(plan.paths.journal, lambda journal: journal.read_manifest().get(_ENTRY))
+        if before is not None and before["place"] != target.shown:
+            raise JournalMismatch(
+                f"{plan.paths.journal} belongs to the output {before['place']}, not to {target.shown}; give another "
+                "--journal, or start over with --fresh (the old journal is kept)"
+            )
+        own = Path(f"{target.address}.journal")
+        if not is_url(target.address) and own.exists():
+            raise JournalMismatch(
+                f"{own}: is the journal of this output, and --journal names another one; leave --journal out, or name "
+                "another output"
+            )
+        if before is None and target.exists():
+            raise OutputError(
+                f"{target.shown}: exists, and {plan.paths.journal} is not the journal of it; name another output "
+                "(--output), or give --fresh to replace it"
+            )
+    target.check()
+
+
+def _check_not_remote_input(target: OutputPlace, table: str | None) -> None:
+    if table is None or not is_url(table):
+        return
+    folder, _, name = target.shown.rpartition("/")
+    inputs, _, pattern = table.rpartition("/")
+    if target.shown == table:
+        raise InputError(f"{target.shown}: {_IS_INPUT}")
+    is_part = fnmatch.fnmatchcase(name, pattern) and folder == inputs if has_wildcard(pattern) else False
+    if is_part or folder == table.rstrip("/"):
+        raise InputError(f"{target.shown}: the output would be a part of the input {table}; choose another folder")
+
+
+def record_target(target: OutputPlace, journal: Journal) -> None:
+    """Record in the journal where its output belongs."""
+    if (journal.read_manifest().get(_ENTRY) or {}).get("place") != target.shown:
+        journal.write_manifest({_ENTRY: {"place": target.shown, "at": None}})
+
+
+async def put_output(target: OutputPlace, output: Path, journal: Journal, clock: WallClock) -> None:
+    """Put an output that has been written, beside the event loop, and record when.
+
+    Raises:
+        OutputError: it cannot be put.
+    """
+    await anyio.to_thread.run_sync(target.put, output)
+    journal.write_manifest({_ENTRY: {"place": target.shown, "at": clock().isoformat()}})
+
+
+def put_text(place: str, at: str | None) -> str:
+    """Return where the output of a batch was put, and when, for people; `at` is None if it was not put yet."""
+    if at is None:
+        return f"not put to {place} yet: the same command puts it"
+    return f"put to {place} at {local_time(at)}"

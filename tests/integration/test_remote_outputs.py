@@ -1,0 +1,216 @@
+"""Outputs that are put into object storage or to another place, in a real S3 server on this machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from pyarrow import fs
+
+import batchrun
+from batchrun.errors import OutputError
+from batchrun.tables.target import OutputPlace, put_object
+from tests.integration.reliability.processes import batchrun as process
+from tests.support.command import batchrun as command
+from tests.support.object_store import ObjectStore, bucket_of, serving
+
+ROWS = "question\n1 + 1\n2 + 1\n"
+
+
+@pytest.fixture
+def server() -> Iterator[ObjectStore]:
+    """A server of S3."""
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def store(server: ObjectStore, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
+    """A bucket of this test as a file system."""
+    return bucket_of(server, monkeypatch, request.node.nodeid)
+
+
+def url_of(store: Any) -> str:
+    """Return the URL of the bucket."""
+    return f"s3://{store.base_path.rstrip('/')}"
+
+
+def content(store: Any, name: str) -> str:
+    """Return the text of an object."""
+    with store.open_input_stream(name) as file:
+        return bytes(file.read()).decode()
+
+
+def names(store: Any) -> list[str]:
+    """Return the names of all objects."""
+    return sorted(each.path for each in store.get_file_info(fs.FileSelector("", recursive=True)) if each.is_file)
+
+
+def test_an_output_is_put_to_its_url(store: Any, tmp_path: Path) -> None:
+    """The table is put whole; the journal and the table stay on this machine, and other commands take them."""
+    (tmp_path / "q.csv").write_text(ROWS)
+    url = f"{url_of(store)}/deep/answers.csv"
+    dry = command(tmp_path, "run", "q.csv", "-o", url, "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert (names(store), sorted(path.name for path in tmp_path.iterdir())) == ([], ["q.csv"])
+    first = command(tmp_path, "run", "q.csv", "-o", f"{url}?region=us-east-1")
+    assert first.returncode == 0, first.stderr
+    assert f"written: {url}, and outputs/answers.csv" in first.stderr
+    local = tmp_path / "outputs" / "answers.csv"
+    assert content(store, "deep/answers.csv") == local.read_text()
+    assert names(store) == ["deep/answers.csv"]
+    store.delete_file("deep/answers.csv")
+    facts = command(tmp_path, "run", "q.csv", "-o", url, "--json").facts()
+    assert (facts["put_to"], facts["output"], facts["this_run"]["asked"]) == (url, "outputs/answers.csv", 0)
+    assert content(store, "deep/answers.csv") == local.read_text()
+    for name in ("outputs/answers.csv", "outputs/answers.csv.journal"):
+        assert f"put to {url} at 2" in command(tmp_path, "status", name).stdout
+    assert json.loads(command(tmp_path, "status", str(local), "--json").stdout)["put_to"] == url
+    assert command(tmp_path, "report", str(local), "-o", "x.html").returncode == 0
+
+
+def test_a_journal_elsewhere(store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--journal names the journal of a URL and of a local output; the job file and Python take both options."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "q.csv").write_text(ROWS)
+    url = f"{url_of(store)}/a-{{date}}.parquet"
+    job = f'input = "q.csv"\noutput = "{url}"\njournal = "work/run7.parquet.journal"\n'
+    (tmp_path / "job.toml").write_text(job)
+    assert f"output: {url_of(store)}/a-2" in command(tmp_path, "check", "job.toml").stdout
+    assert command(tmp_path, "run", "job.toml").returncode == 0
+    assert pq.read_table(tmp_path / "work" / "run7.parquet").num_rows == 2
+    with store.open_input_file(names(store)[0]) as file:
+        assert pq.read_table(file).num_rows == 2
+    batchrun.run("q.csv", output=f"{url_of(store)}/b.csv", journal="work/b.csv.journal")
+    batchrun.run("q.csv", output="far/c.csv", journal="work/c.csv.journal")
+    assert content(store, "b.csv") == (tmp_path / "work" / "b.csv").read_text()
+    assert (tmp_path / "far" / "c.csv").read_text() == (tmp_path / "work" / "c.csv").read_text()
+    done = command(tmp_path, "run", "q.csv", "-o", "far/d.csv", "--journal", "work/c.csv.journal")
+    assert done.returncode == 2
+    assert "belongs to the output" in done.stderr
+    (tmp_path / "far" / "c.csv.journal").touch()
+    done = command(tmp_path, "run", "q.csv", "-o", "far/c.csv", "--journal", "work/c.csv.journal")
+    assert "is the journal of this output, and --journal names another one" in done.stderr
+
+
+def test_a_journal_of_another_output_is_not_continued(store: Any, tmp_path: Path) -> None:
+    """Two URLs with one name have one default journal: the second is refused, and so is an object of somebody else."""
+    (tmp_path / "q.csv").write_text(ROWS)
+    bucket = url_of(store)
+    assert command(tmp_path, "run", "q.csv", "-o", f"{bucket}/a/q.csv").returncode == 0
+    other = command(tmp_path, "run", "q.csv", "-o", f"{bucket}/b/q.csv")
+    assert other.returncode == 2
+    assert f"belongs to the output {bucket}/a/q.csv, not to {bucket}/b/q.csv; give another --journal" in other.stderr
+    with store.open_output_stream("b/x.csv") as file:
+        file.write(b"theirs")
+    foreign = command(tmp_path, "run", "q.csv", "-o", f"{bucket}/b/x.csv")
+    assert foreign.returncode == 2
+    assert f"{bucket}/b/x.csv: exists, and outputs/x.csv.journal is not the journal of it" in foreign.stderr
+    assert content(store, "b/x.csv") == "theirs"
+    assert command(tmp_path, "run", "q.csv", "-o", f"{bucket}/b/x.csv", "--fresh").returncode == 0
+    assert content(store, "b/x.csv").startswith("question,")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("-o", "s3://no-such-bucket/a.csv"), "s3://no-such-bucket/a.csv: cannot be written (the bucket does not exist)"),
+        (("-o", "BUCKET/a.csv", "--refused"), "BUCKET/a.csv: cannot be written (access is denied; check"),
+        (("-o", "BUCKET/in/q.csv"), "BUCKET/in/q.csv: the output is the input"),
+        (("-o", "BUCKET/in/a.csv"), "the output would be a part of the input BUCKET/in/"),
+        (("-o", "BUCKET"), "BUCKET does not name a file; add a name such as answers.csv"),
+        (("-o", "BUCKET/a"), "no file extension"),
+        (("-o", "BUCKET/a.csv", "--journal", "w.journal"), "w.journal: expected a name that ends in .csv.journal, because"),
+        (("-o", "BUCKET/a.csv", "--journal", "w.tsv.journal"), "put to --output; try w.csv.journal"),
+        (("--journal", "w.csv.journal"), "--journal: needs --output"),
+        (("-o", "BUCKET/{day}.csv"), "--output: unknown placeholder {day}"),
+        (("-o", "https://example.org/a.csv"), "https://… is not a local file"),
+    ],
+)  # fmt: skip
+def test_a_place_that_cannot_be_written(
+    server: ObjectStore, store: Any, tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
+    """What is wrong is one line before anything is sent, and no object is left behind."""
+    bucket = url_of(store)
+    with store.open_output_stream("in/q.csv") as file:
+        file.write(ROWS.encode())
+    if "--refused" in options:
+        server.refused = r"POST .*\?uploads"
+    given = [each.replace("BUCKET", bucket) for each in options if each != "--refused"]
+    table = f"{bucket}/in/" if "in/a.csv" in options[1] else f"{bucket}/in/q.csv"
+    for dry in ((), ("--dry-run",)):
+        done = command(tmp_path, "run", table, *given, *dry)
+        assert done.returncode == 2, done.stderr
+        assert message.replace("BUCKET", bucket) in done.stderr
+        assert "Traceback" not in done.stderr
+        assert sum("batchrun: " in line for line in done.stderr.splitlines()) == 1
+    assert names(store) == ["in/q.csv"]
+    assert not list(tmp_path.rglob("*.journal"))
+
+
+def test_a_put_that_fails_leaves_the_old_object(server: ObjectStore, store: Any, tmp_path: Path) -> None:
+    """The answers are in the journal, the old object stays, and the same command puts them."""
+    (tmp_path / "q.csv").write_text(ROWS)
+    url = f"{url_of(store)}/a.csv"
+    assert command(tmp_path, "run", "q.csv", "-o", url, "--limit", "1").returncode == 0
+    old = content(store, "a.csv")
+    server.refused = "PUT .*partNumber"
+    failed = command(tmp_path, "run", "q.csv", "-o", url)
+    assert failed.returncode == 2
+    assert f"{url}: cannot be written (access is denied" in failed.stderr
+    assert "; the answers are kept in outputs/a.csv, and the same command puts them" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    server.refused = None
+    assert content(store, "a.csv") == old
+    facts = command(tmp_path, "run", "q.csv", "-o", url, "--json").facts()
+    assert (facts["completed"], facts["this_run"]["asked"]) == (2, 0)
+    assert content(store, "a.csv") == (tmp_path / "outputs/a.csv").read_text() != old
+
+
+def test_a_process_that_is_killed_while_it_puts(server: ObjectStore, store: Any, tmp_path: Path) -> None:
+    """SIGKILL with a part on its way leaves the old object; the same command puts the new one."""
+    with (tmp_path / "q.csv").open("w") as table:
+        table.write("question,note\n")
+        table.writelines(f"{number} + 1,{'long ' * 100_000}\n" for number in range(30))  # more than one part of S3
+    url = f"{url_of(store)}/a.csv"
+    with store.open_output_stream("a.csv") as file:
+        file.write(b"old")
+    server.held = "PUT .*partNumber=2"
+    with process(tmp_path, "run", "q.csv", "-o", url, "--fresh", environ=server.environ) as killed:
+        assert server.reached.wait(60), killed.stderr
+        assert killed.kill()
+    server.held = None
+    server.released.set()
+    assert content(store, "a.csv") == "old"
+    assert f"not put to {url} yet" in command(tmp_path, "status", "outputs/a.csv").stdout
+    done = command(tmp_path, "run", "q.csv", "-o", url, "--json")
+    assert (done.returncode, done.facts()["this_run"]["asked"]) == (0, 0)
+    assert content(store, "a.csv") == (tmp_path / "outputs" / "a.csv").read_text()
+
+
+def test_stores_that_empty_an_object_when_it_is_opened(tmp_path: Path) -> None:
+    """There the new object gets another name until it is whole. The file system of this machine is such a store."""
+    system = fs.LocalFileSystem()
+    (tmp_path / "new.csv").write_text("new")
+    (tmp_path / "a.csv").write_text("old")
+    with pytest.raises(OSError, match="directory"):
+        put_object(system, str(tmp_path / "a.csv"), tmp_path)
+    assert (tmp_path / "a.csv").read_text() == "old"
+    put_object(system, str(tmp_path / "a.csv"), tmp_path / "new.csv")
+    assert (tmp_path / "a.csv").read_text() == "new"
+    (tmp_path / "b").mkdir()
+    OutputPlace((tmp_path / "b" / "a.csv").as_uri()).check()
+    assert list((tmp_path / "b").iterdir()) == []
+    with pytest.raises(OutputError, match=r"c/a\.csv: cannot be written"):
+        OutputPlace((tmp_path / "c" / "a.csv").as_uri()).check()
+
+
+def test_a_file_url_is_a_path(tmp_path: Path) -> None:
+    """An output by `file://` is written in place, with its journal next to it."""
+    (tmp_path / "q.csv").write_text(ROWS)
+    assert command(tmp_path, "run", "q.csv", "-o", (tmp_path / "a b.csv").as_uri()).returncode == 0
+    assert {"a b.csv", "a b.csv.journal"} <= {path.name for path in tmp_path.iterdir()}
