@@ -12,6 +12,7 @@ import anyio
 
 from batchrun.batch.batch_api import collecting_engine, desk_of
 from batchrun.batch.cleanup import service_endpoint
+from batchrun.batch.left_shards import gather_left
 from batchrun.batch.lock import hold
 from batchrun.batch.output import write_output
 from batchrun.batch.paths import Paths, paths_of_output
@@ -99,6 +100,7 @@ async def cancel_batch(
         raise no_journal(paths.journal)
     async with AsyncExitStack() as stack:
         await hold(paths.lock, stack, wait=job.wait)
+        gather_left(paths.journal)
         journal = stack.enter_context(Journal(paths.journal))
         manifest = journal.read_manifest()
         if "batch_id" not in manifest:

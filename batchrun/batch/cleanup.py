@@ -21,6 +21,7 @@ import anyio.abc
 
 from batchrun.batch.cleanup_summary import CleanupSummary
 from batchrun.batch.endpoint import endpoint_of, open_embedded
+from batchrun.batch.left_shards import gather_left
 from batchrun.batch.lock import hold
 from batchrun.batch.paths import Paths, paths_for
 from batchrun.batch.run import keep_checkpoints
@@ -83,6 +84,7 @@ async def clean_up(
         raise no_journal(journal_path)
     async with AsyncExitStack() as stack:
         await hold(paths.lock, stack, wait=job.wait)
+        gather_left(journal_path)
         journal = stack.enter_context(Journal(journal_path))
         place, store = _place(journal, paths, job)
         summary = objects_to_delete(journal, place, in_flight=in_flight)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from batchrun.batch.added_columns import recorded_columns
+from batchrun.batch.left_shards import take_in
 from batchrun.batch.paths import paths_of_output
 from batchrun.batch.recorded_input import existing_source
 from batchrun.batch.results import result_cells
@@ -25,6 +26,7 @@ def export_table(output: Path, target: Path) -> int:
         InputError: the input is missing.
     """
     paths = paths_of_output(output)
+    take_in(paths)
     with Journal(paths.journal, read_only=True) as journal:
         manifest = manifest_of(journal)
         source, options = existing_source(manifest, paths)

@@ -13,6 +13,7 @@ from batchrun.batch.paths import paths_for
 from batchrun.batch.status import StatusFacts, status_facts
 from batchrun.errors import OutputError
 from batchrun.journal import Journal
+from batchrun.shell_hint import command
 
 __all__ = ["ListedBatch", "UnreadableJournal", "list_batches"]
 
@@ -84,7 +85,12 @@ def _journals(folders: Sequence[Path], *, recursive: bool) -> Iterator[Path]:
                 if (real := os.path.realpath(entry.path)) not in seen:
                     seen.add(real)
                     yield folder / entry.name
-            elif recursive and not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
+            elif (
+                recursive
+                and not entry.name.startswith(".")
+                and not entry.name.endswith(".d")
+                and entry.is_dir(follow_symlinks=False)
+            ):
                 pending.append(folder / entry.name)
 
 
@@ -92,8 +98,14 @@ def _listed(journal: Path, flocked: frozenset[tuple[int, int]]) -> ListedBatch:
     paths = paths_for(Path(str(journal).removesuffix(".journal")))
     if not journal.stat().st_size:
         raise OutputError(f"{journal}: is empty, so it holds no batch")
+    running = is_held_now(paths.lock, flocked)
+    if paths.shards.is_dir() and not running:
+        raise OutputError(
+            f"{paths.shards}: workers have left answers here that are not counted yet; "
+            f"{command('status', paths.output)} takes them in"
+        )
     with Journal(journal, read_only=True, untouched=True, patience_s=_PATIENCE_S) as opened:
-        facts = status_facts(paths.output, opened, running=is_held_now(paths.lock, flocked))
+        facts = status_facts(paths.output, opened, running=running)
         # Answers from a cache may be older than the batch.
         last_at = max(opened.last_at() or "", facts["created_at"])
     if datetime.fromisoformat(last_at).tzinfo is None or not isinstance(facts["model"], str | None):

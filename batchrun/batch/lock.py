@@ -88,23 +88,21 @@ def refuse_held(path: Path) -> None:
             pass  # raised again when the output is locked
 
 
-def is_held(path: Path) -> bool:
+def is_held(path: Path, patience_s: float = 0.0) -> bool:
     """Return whether a process, this one included, holds the lock now.
 
     Args:
         path: the lock file.
+        patience_s: how long to wait for the end of a process that holds it.
     """
-    if _is_claimed(path):
-        return True
-    if not path.exists():
-        return False
-    probe = FileLock(path)
-    try:
-        probe.acquire(timeout=0)
-    except (Timeout, OSError):
-        return True
-    probe.release()
-    return False
+    if path.exists():
+        probe = FileLock(path)
+        try:
+            probe.acquire(timeout=patience_s)
+        except (Timeout, OSError):
+            return True
+        probe.release()
+    return _is_claimed(path)
 
 
 def flocked_files() -> frozenset[tuple[int, int]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from batchrun.errors import InputError
 
-__all__ = ["Paths", "paths_for", "paths_of_output"]
+__all__ = ["Paths", "paths_for", "paths_of_output", "shards_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,7 @@ class Paths:
     Attributes:
         output: the table of answers.
         journal: the record of each row, from which a batch resumes.
+        shards: folder with the rows and the journals of workers, while they run.
         lock: held while a process is writing the output.
         store: the threads of the embedded server.
         spool: a copy of the input, if it came through standard input.
@@ -30,6 +31,7 @@ class Paths:
 
     output: Path
     journal: Path
+    shards: Path
     lock: Path
     store: Path
     spool: Path
@@ -75,6 +77,7 @@ def paths_for(output: Path) -> Paths:
     return Paths(
         output=output,
         journal=beside(".journal"),
+        shards=shards_of(beside(".journal")),
         lock=beside(".lock"),
         store=beside(".store"),
         spool=beside(".input.csv"),
@@ -83,6 +86,11 @@ def paths_for(output: Path) -> Paths:
         files=beside(".files"),
         notes=beside(".notes.csv"),
     )
+
+
+def shards_of(journal: Path) -> Path:
+    """Return the folder with the shards of a journal, which may be one that `--fresh` set aside."""
+    return journal.with_name(journal.name + ".d")
 
 
 def paths_of_output(output: Path) -> Paths:

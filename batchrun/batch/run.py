@@ -30,6 +30,7 @@ from batchrun.batch.cached_answers import CachedAnswers, open_answers
 from batchrun.batch.endpoint import endpoint_for
 from batchrun.batch.file_descriptors import connection_limit, import_early, raise_limit
 from batchrun.batch.left_out import LeftOut, selection_record
+from batchrun.batch.left_shards import gather_left, wait_for_workers
 from batchrun.batch.lock import hold
 from batchrun.batch.output import write_output
 from batchrun.batch.output_place import check_target, put_output, record_target
@@ -160,6 +161,10 @@ def _open_journal(plan: Plan, stack: AsyncExitStack, clock: WallClock, notify: C
     """
     refuse_to_leave_batches(plan)
     check_target(plan)
+    if plan.job.fresh:
+        wait_for_workers(plan.paths.shards)  # the shards are set aside with the journal
+    else:
+        gather_left(plan.paths.journal)
     may_change = plan.job.accept_changes or _has_edited_input(plan)
     journal = stack.enter_context(
         open_journal(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NotRequired, TypedDict
 
 from batchrun.batch.cached_answers import CACHED_FROM
+from batchrun.batch.left_shards import take_in
 from batchrun.batch.paths import paths_of_output
 from batchrun.batch.recorded_input import existing_source
 from batchrun.batch.results import UNASKED, prompts_of
@@ -87,6 +88,7 @@ async def row_facts(output: Path, row_key: str, environment: Environment) -> Row
         OutputError: there is no journal, or it holds no batch.
     """
     paths = paths_of_output(output)
+    take_in(paths)
     with Journal(paths.journal, read_only=True) as journal:
         manifest = manifest_of(journal)
         source, _ = existing_source(manifest, paths)

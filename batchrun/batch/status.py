@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from batchrun.batch.left_out import LeftOut
+from batchrun.batch.left_shards import take_in
 from batchrun.batch.lock import is_held
 from batchrun.batch.output_place import put_text
 from batchrun.batch.paths import paths_of_output
@@ -61,6 +62,7 @@ def batch_status(output: Path) -> StatusFacts:
         OutputError: there is no journal, or it cannot be read.
     """
     paths = paths_of_output(output)
+    take_in(paths)
     with Journal(paths.journal, read_only=True) as journal:
         return status_facts(paths.output, journal, running=is_held(paths.lock))
 

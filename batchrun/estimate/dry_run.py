@@ -13,6 +13,7 @@ from typing import TypedDict
 
 from batchrun.batch.assembly import price_list
 from batchrun.batch.cached_answers import CacheReader, is_continued
+from batchrun.batch.left_shards import take_in
 from batchrun.batch.plan import Plan
 from batchrun.batch.results import prompts_of
 from batchrun.batch.row_numbers import RowNumbers
@@ -257,6 +258,7 @@ def _journal(plan: Plan, stack: ExitStack, estimate: DryRun) -> Journal | None:
     """Return the journal that a run would resume from, None without one; add the problem if a run would refuse it."""
     if plan.job.fresh or not plan.paths.journal.exists():
         return None
+    take_in(plan.paths)
     journal = stack.enter_context(Journal(plan.paths.journal, read_only=True))
     refusal = objection(
         journal,

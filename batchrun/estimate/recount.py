@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TypedDict
 
+from batchrun.batch.left_shards import take_in
 from batchrun.batch.lock import held
 from batchrun.batch.paths import paths_for
 from batchrun.clock import WallClock, utc_now
@@ -127,6 +128,7 @@ def batch_costs(
         OutputHeld: `write` is set and the batch is running.
     """
     paths = paths_for(output.with_name(output.name.removesuffix(".journal")))
+    take_in(paths)
     with ExitStack() as stack:
         with Journal(paths.journal, read_only=True) as journal:
             manifest = manifest_of(journal)

@@ -26,8 +26,8 @@ T = TypeVar("T")
 
 logger = logging.getLogger("batchrun.journal")
 
-_PARTS = ("-wal", "-shm", "")
-"""Suffixes of the files of a journal."""
+_PARTS = (".d", "-wal", "-shm", "")
+"""Suffixes of the files of a journal; the first is the folder of shards that workers have left."""
 
 CountStrange: TypeAlias = Callable[[Journal], int]
 
@@ -244,12 +244,15 @@ def check_not_lost(path: Path, output: Path | None) -> None:
     try:
         state = "is gone" if not path.exists() else "is empty" if path.is_file() and not path.stat().st_size else None
         logged = log.exists() and log.stat().st_size > 0
+        has_shards = path.with_name(path.name + ".d").exists()
     except OSError:
         return  # opening the journal reports the problem
     if state is None:
         return
     if logged:
         raise _lost(path, state, "the log next to it shows that the batch had begun")
+    if has_shards:
+        raise _lost(path, state, f"the answers in {path.name}.d show that the batch had begun")
     _check_output_is_free(path, output, state)
 
 

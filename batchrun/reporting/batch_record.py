@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from batchrun.batch.added_columns import recorded_columns
+from batchrun.batch.left_shards import take_in
 from batchrun.batch.lock import is_held
 from batchrun.batch.paths import Paths
 from batchrun.batch.recorded_input import recorded_source
@@ -62,6 +63,7 @@ class BatchRecord:
             record.notes = ["There is no journal next to the table: attempts, prompts and refusals are unknown."]
             yield record
             return
+        take_in(paths)
         with FollowedJournal(paths.journal) as journal:
             manifest = manifest_of(journal)
             record.facts = batch_facts(manifest, paths, journal)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from batchrun.batch.added_columns import AddedColumns, recorded_columns
+from batchrun.batch.left_shards import take_in
 from batchrun.batch.lock import is_held
 from batchrun.batch.paths import paths_for
 from batchrun.batch.recorded_input import recorded_source
@@ -147,6 +148,7 @@ class FollowedBatch:
         self._paths = paths_for(Path(str(output).removesuffix(".journal")))
         self._notes = NotedRows(self._paths.notes)
         self._live = _LiveRows()
+        take_in(self._paths)
         self._journal = FollowedJournal(self._paths.journal)
         self._file = self._file_identity()
         self._facts: tuple[tuple[int, int, bool], PageFacts] | None = None
