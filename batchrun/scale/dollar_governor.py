@@ -1,0 +1,192 @@
+"""The governor of dollars: one budget, lent to the workers of a batch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+__all__ = ["DollarAnswer", "DollarGovernor", "DollarReport"]
+
+
+@dataclass(frozen=True, slots=True)
+class DollarReport:
+    """What a worker has done with its money. With a report it gives back all money that is not spent or held.
+
+    Attributes:
+        number: of the report, counted from 1 for each worker.
+        answered: number of the report whose answer the worker counted last, 0 for none. It will count no earlier one.
+        spent_usd: US dollars of rows that have ended, at most; a row of unknown cost counts with its reservation.
+        unknown_usd: the part of it for rows of unknown cost.
+        held_usd: US dollars reserved for rows in flight.
+        needed_usd: US dollars of the row that waits for money, 0 if none waits.
+        wanted_usd: US dollars that the worker will need soon besides.
+    """
+
+    number: int
+    answered: int
+    spent_usd: float
+    unknown_usd: float
+    held_usd: float
+    needed_usd: float
+    wanted_usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class DollarAnswer:
+    """The governor's answer to a report.
+
+    Attributes:
+        number: of the report.
+        added_usd: US dollars that the worker may use in addition.
+        never_usd: a row that needs as many US dollars or more can never be paid; infinite while that is not known.
+        spent_elsewhere_usd: US dollars that earlier runs and other workers have spent, as far as is known.
+    """
+
+    number: int
+    added_usd: float
+    never_usd: float
+    spent_elsewhere_usd: float
+
+
+@dataclass(slots=True)
+class _Account:
+    """What a worker has.
+
+    Attributes:
+        report: its last one.
+        answer: to that.
+        lent_usd: US dollars of answers that the worker may still count, by number.
+    """
+
+    report: DollarReport = DollarReport(0, 0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    answer: DollarAnswer = DollarAnswer(0, 0.0, math.inf, 0.0)
+    lent_usd: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def taken_usd(self) -> float:
+        """US dollars that the worker has spent or may use."""
+        return self.report.spent_usd + self.report.held_usd + sum(self.lent_usd.values())
+
+    @property
+    def may_return(self) -> bool:
+        """Whether money may come back from the worker."""
+        return self.report.held_usd > 0 or bool(self.lent_usd)
+
+
+class DollarGovernor:
+    """Lends the money of one budget to workers. What all of them have spent or may use never exceeds the limit.
+
+    Money that is lent is taken until the worker reports what became of it. A worker whose row waits for money stands
+    in a line: it gets the money when enough is left for all before it too, so that no row is overtaken for ever by
+    cheaper ones. While others wait, a worker gets no more than its waiting row needs; else also a share of what is
+    left for its next rows. When the first of the line needs more than is left, and no worker has money that could
+    come back, such rows can never be paid: all are told so, and the next is the first.
+
+    A worker has to report as long as it lives, also when it has nothing to do. One that was lost keeps its money until
+    it is buried, and others may wait for that. The cost of rows that exceeds their reservations is spent nevertheless:
+    it reduces what is left.
+
+    Mutable state: `_accounts` by worker; `_buried`, workers that are no more; `_line`, workers whose row waits, in
+    order, and the US dollars that it needs; `_never_usd`, the least that cannot be paid; `_gone_usd`, spent by earlier
+    runs and buried workers; and sums over the accounts: `_taken_usd`, `_spent_usd`, and `_debtors`, the number of
+    those from which money may come back.
+    """
+
+    def __init__(self, limit_usd: float, spent_usd: float) -> None:
+        """
+        Args:
+            spent_usd: cost of earlier runs of the batch.
+        """
+        self.limit_usd = limit_usd
+        self._gone_usd = spent_usd
+        self._taken_usd = 0.0
+        self._spent_usd = 0.0
+        self._debtors = 0
+        self._never_usd = math.inf
+        self._accounts: dict[str, _Account] = {}
+        self._buried: set[str] = set()
+        self._line: dict[str, float] = {}
+
+    @property
+    def spent_usd(self) -> float:
+        """US dollars that earlier runs and all workers have spent, as far as is known."""
+        return self._gone_usd + self._spent_usd
+
+    def reported(self, worker: str, report: DollarReport) -> DollarAnswer:
+        """Take a worker's report, and return the answer to it.
+
+        A report that comes again gets the same answer; one that comes after a later one, or after the burial, gets
+        no money.
+
+        Args:
+            worker: a name that no other worker of this batch has, nor had.
+        """
+        if worker in self._buried:
+            return self._answer(report)
+        account = self._accounts.setdefault(worker, _Account())
+        if report.number < account.report.number:
+            return self._answer(report)
+        if report.number > account.report.number:
+            self._count(account, -1)
+            account.report = report
+            account.lent_usd = {number: usd for number, usd in account.lent_usd.items() if number > report.answered}
+            self._count(account, 1)
+            added_usd = self._share(worker, report)
+            if added_usd > 0:
+                self._count(account, -1)
+                account.lent_usd[report.number] = added_usd
+                self._count(account, 1)
+            account.answer = self._answer(report, added_usd)
+        return account.answer
+
+    def buried(self, worker: str, spent_usd: float) -> None:
+        """Take back the money of a worker that has ended, or was lost. Its last reports may be lost too.
+
+        Rows of unknown cost count as in its last report. The money of rows in flight is free: whoever continues them
+        reserves it again.
+
+        Args:
+            spent_usd: cost of the rows that ended in its journals while the worker had them.
+        """
+        if worker in self._buried:
+            return
+        self._buried.add(worker)
+        self._line.pop(worker, None)
+        self._gone_usd += spent_usd
+        account = self._accounts.pop(worker, None)
+        if account is not None:
+            self._count(account, -1)
+            self._gone_usd += account.report.unknown_usd
+
+    def _count(self, account: _Account, sign: int) -> None:
+        """Add an account to the sums, or subtract it."""
+        self._taken_usd += sign * account.taken_usd
+        self._spent_usd += sign * account.report.spent_usd
+        self._debtors += sign * account.may_return
+
+    def _share(self, worker: str, report: DollarReport) -> float:
+        """Return the US dollars that a worker gets; put it into the line, or take it out."""
+        needed_usd = report.needed_usd
+        left_usd = self.limit_usd - self._gone_usd - self._taken_usd
+        if 0 < needed_usd < self._never_usd:
+            self._line[worker] = needed_usd  # a worker that is in the line keeps its place
+            for other, other_usd in self._line.items():
+                left_usd -= other_usd
+                if left_usd < 0 or other == worker:
+                    break
+            if left_usd < 0:
+                if self._debtors or worker != next(iter(self._line)):
+                    return 0.0
+                self._never_usd = needed_usd
+        self._line.pop(worker, None)
+        if needed_usd >= self._never_usd:
+            return 0.0
+        spare_usd = 0.0 if self._line else max(0.0, left_usd) / len(self._accounts)
+        return needed_usd + min(report.wanted_usd, spare_usd)
+
+    def _answer(self, report: DollarReport, added_usd: float = 0.0) -> DollarAnswer:
+        return DollarAnswer(report.number, added_usd, self._never_usd, self.spent_usd - report.spent_usd)
+
+    def __repr__(self) -> str:
+        lent_usd = self._taken_usd - self._spent_usd
+        return f"<DollarGovernor ${self.spent_usd:.4f} spent, ${lent_usd:.4f} lent, of ${self.limit_usd:.2f}>"

@@ -1,0 +1,326 @@
+"""The governor of dollars: what workers may use and what is spent never exceeds the budget, and no row waits for ever."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import anyio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batchrun.engine import Budget
+from batchrun.scale.dollar_governor import DollarAnswer, DollarGovernor, DollarReport
+from batchrun.scale.leased_purse import LeasedPurse
+from batchrun.token_usage import Usage
+
+LIMIT_USD = 8.0
+
+
+def report(
+    number: int,
+    *,
+    answered: int | None = None,
+    spent: float = 0.0,
+    unknown: float = 0.0,
+    held: float = 0.0,
+    needed: float = 0.0,
+    wanted: float = 0.0,
+) -> DollarReport:
+    """A report of a worker that has counted the answer to its last one, unless `answered` says otherwise."""
+    answered = number - 1 if answered is None else answered
+    return DollarReport(number, answered, spent, unknown, held, needed, wanted)
+
+
+def test_a_need_is_paid_with_a_share_of_the_rest() -> None:
+    """A worker gets what its row needs, and of what it wants besides no more than its share of the rest."""
+    governor = DollarGovernor(10.0, spent_usd=1.0)
+    governor.reported("b", report(1))
+    assert governor.reported("a", report(1, needed=1.0, wanted=2.0)) == DollarAnswer(1, 3.0, math.inf, 1.0)
+    assert governor.reported("b", report(2, needed=1.0, wanted=100.0)).added_usd == 1.0 + 5.0 / 2
+
+
+def test_what_is_not_held_comes_back_with_the_report() -> None:
+    """A report frees all that is neither spent nor held, and the next worker can use it."""
+    governor = DollarGovernor(10.0, 0.0)
+    assert governor.reported("a", report(1, needed=9.0)).added_usd == 9.0
+    assert governor.reported("b", report(1, needed=8.0)).added_usd == 0.0
+    governor.reported("a", report(2, spent=0.5, held=1.5))
+    assert governor.reported("b", report(2, needed=8.0)).added_usd == 8.0
+    assert governor.spent_usd == 0.5
+
+
+def test_money_of_an_answer_that_may_be_on_its_way_stays_lent() -> None:
+    """Until a report says which answers were counted, their money is taken; a later answer replaces an earlier one."""
+    governor = DollarGovernor(10.0, 0.0)
+    governor.reported("a", report(1, needed=4.0))
+    governor.reported("a", report(2, answered=0, needed=3.0))
+    assert governor.reported("b", report(1, needed=4.0)).added_usd == 0.0
+    governor.reported("a", report(3, answered=2, held=3.0))  # then the worker ignores the answer 1
+    assert governor.reported("b", report(2, needed=4.0)).added_usd == 4.0
+
+
+def test_a_report_that_comes_twice_adds_money_once() -> None:
+    """The same report has the same answer; one that is older than the last gets no money and changes nothing."""
+    governor = DollarGovernor(10.0, 0.0)
+    late = report(1, needed=4.0)
+    second = report(2, answered=0, needed=5.0)
+    first = governor.reported("a", second)
+    assert governor.reported("a", second) == first
+    assert governor.reported("a", late) == DollarAnswer(1, 0.0, math.inf, 0.0)
+    assert governor.reported("b", report(1, needed=5.0)).added_usd == 5.0
+
+
+def test_a_cheap_row_does_not_overtake_a_dear_one() -> None:
+    """Money that comes back is kept for the first of the line; a row behind it is paid if both can be."""
+    governor = DollarGovernor(10.0, 0.0)
+    governor.reported("a", report(1, needed=10.0))
+    assert governor.reported("dear", report(1, needed=6.0)).added_usd == 0.0
+    assert governor.reported("cheap", report(1, needed=1.0)).added_usd == 0.0
+    governor.reported("a", report(2, spent=1.0, held=5.0))
+    assert governor.reported("cheap", report(2, needed=1.0, wanted=1.0)).added_usd == 0.0
+    governor.reported("a", report(3, spent=2.0))
+    assert governor.reported("cheap", report(3, needed=1.0, wanted=1.0)).added_usd == 1.0
+    assert governor.reported("dear", report(2, needed=6.0)).added_usd == 6.0
+
+
+def test_a_worker_that_needs_nothing_any_more_leaves_the_line() -> None:
+    """A row that was cancelled keeps no money from the others."""
+    governor = DollarGovernor(10.0, 0.0)
+    governor.reported("a", report(1, needed=6.0))
+    governor.reported("dear", report(1, needed=6.0))
+    assert governor.reported("cheap", report(1, needed=1.0)).added_usd == 0.0
+    governor.reported("dear", report(2))
+    assert governor.reported("cheap", report(2, needed=1.0)).added_usd == 1.0
+
+
+def test_exhausted_is_said_when_nothing_can_come_back() -> None:
+    """While a row is in flight or an answer on its way, a dear row waits; then it is told, and a cheaper one is paid."""
+    governor = DollarGovernor(10.0, spent_usd=1.0)
+    governor.reported("a", report(1, needed=5.0))
+    waits = DollarAnswer(1, 0.0, math.inf, 1.0)
+    assert governor.reported("dear", report(1, needed=7.0)) == waits
+    governor.reported("a", report(2, held=5.0))
+    assert governor.reported("dear", report(2, needed=7.0)).never_usd == math.inf
+    governor.reported("a", report(3, spent=4.0, needed=2.0))
+    assert governor.reported("dear", report(3, needed=7.0)) == DollarAnswer(3, 0.0, 7.0, 5.0)
+    assert governor.reported("a", report(4, spent=4.0, needed=2.0)) == DollarAnswer(4, 2.0, 7.0, 1.0)
+    assert governor.reported("other", report(1, needed=7.5)) == DollarAnswer(1, 0.0, 7.0, 5.0)
+
+
+def test_a_lost_worker_keeps_its_money_until_it_is_buried() -> None:
+    """The figure of the burial comes from the journals: the last report, lost with the worker, cannot be missed.
+
+    The worker reported 1 dollar spent and 3 held. Before it was lost it spent them, and its report of that was lost.
+    """
+    governor = DollarGovernor(10.0, 0.0)
+    governor.reported("a", report(1, needed=4.0))
+    governor.reported("a", report(2, spent=1.0, held=3.0))
+    assert governor.reported("b", report(1, needed=7.0)).never_usd == math.inf
+    governor.buried("a", spent_usd=4.0)
+    assert governor.spent_usd == 4.0
+    assert governor.reported("b", report(2, needed=7.0)).never_usd == 7.0
+    assert governor.reported("c", report(1, needed=6.0)).added_usd == 6.0
+
+
+def test_rows_in_flight_of_a_lost_worker_are_paid_again_by_another() -> None:
+    """At the burial only what has ended counts: whoever continues the other rows reserves their money again."""
+    governor = DollarGovernor(10.0, 0.0)
+    governor.reported("a", report(1, needed=9.0))
+    governor.reported("a", report(2, spent=1.0, held=8.0))
+    governor.buried("a", spent_usd=1.0)
+    assert governor.reported("b", report(1, needed=8.0)).added_usd == 8.0
+
+
+def test_rows_of_unknown_cost_count_after_a_burial() -> None:
+    """Journals do not know what such rows have cost: their reservations still count, as in the last report."""
+    governor = DollarGovernor(10.0, 0.0)
+    governor.reported("a", report(1, needed=9.0))
+    governor.reported("a", report(2, spent=5.0, unknown=3.0, held=2.0))
+    governor.buried("a", spent_usd=4.0)  # 2 known when it reported, and 2 of the row that was in flight
+    assert governor.spent_usd == 7.0
+
+
+def test_a_report_after_the_burial_changes_nothing() -> None:
+    """A message that comes late gets no money, and a second burial counts nothing."""
+    governor = DollarGovernor(10.0, 0.0)
+    governor.buried("a", 1.0)
+    governor.buried("a", 1.0)
+    assert governor.reported("a", report(1, spent=3.0, needed=1.0)).added_usd == 0.0
+    assert governor.reported("b", report(1, needed=9.0)).added_usd == 9.0
+
+
+def test_a_lost_worker_leaves_the_line() -> None:
+    """Nobody waits behind a worker that is buried."""
+    governor = DollarGovernor(10.0, 0.0)
+    governor.reported("a", report(1, needed=6.0))
+    governor.reported("dear", report(1, needed=6.0))
+    governor.buried("dear", 0.0)
+    assert governor.reported("cheap", report(1, needed=4.0)).added_usd == 4.0
+
+
+def test_costs_above_their_reservations_reduce_what_is_left() -> None:
+    """Without a bound on completions rows may cost more than was reserved: then less than nothing may be left."""
+    governor = DollarGovernor(10.0, 0.0)
+    governor.reported("a", report(1, needed=10.0))
+    governor.reported("a", report(2, spent=11.0))
+    assert governor.reported("a", report(3, spent=11.0, wanted=1.0)).added_usd == 0.0
+    assert governor.reported("a", report(4, spent=11.0, needed=0.1)) == DollarAnswer(4, 0.0, 0.1, 0.0)
+
+
+# -- all orders of events -----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Worker:
+    """A worker with the parts of a real one. A row of 160 characters takes a dollar, one of 10 a sixteenth."""
+
+    name: str
+    purse: LeasedPurse = field(default_factory=lambda: LeasedPurse(LIMIT_USD))
+    rows: list[float] = field(default_factory=list)
+    journal_usd: float = 0.0
+    need: int = 0
+
+    def __post_init__(self) -> None:
+        self.budget = Budget(self.purse, 0.0, sixty_fourths, max_completion_tokens=1)
+
+    @property
+    def may_use_usd(self) -> float:
+        return max(self.purse.usable_usd, self.budget.spent_usd + self.budget.reserved_usd)
+
+    async def start(self, chars: int) -> bool:
+        """Reserve money for a row, or let it wait for some: then `needed_usd` is set, as `Budget.reserve` does."""
+        wanted_usd = self.budget.estimate(chars)
+        if self.budget.spent_usd + self.budget.reserved_usd + wanted_usd <= self.purse.usable_usd:
+            reserved_usd = await self.budget.reserve(chars)
+            assert reserved_usd == wanted_usd
+            self.rows.append(reserved_usd)
+            self.need, self.budget.needed_usd = 0, 0.0
+            return True
+        if self.purse.ask(wanted_usd, lambda: None):
+            self.need, self.budget.needed_usd = chars, wanted_usd
+            return False
+        self.need, self.budget.needed_usd = 0, 0.0
+        return True
+
+    def end(self, amount: int) -> None:
+        """End a row: its cost is a part of its reservation, or unknown."""
+        if self.rows:
+            reserved_usd = self.rows.pop(amount % len(self.rows))
+            cost_usd = None if amount % 5 == 4 else reserved_usd * (amount % 5) / 4
+            self.budget.settle(reserved_usd, 10, Usage(), cost_usd)
+            self.journal_usd += cost_usd or 0.0
+
+
+def sixty_fourths(usage: Usage) -> float:
+    return (usage.prompt_tokens or 0) / 64
+
+
+@dataclass
+class World:
+    """Workers, the governor, and the messages on their way."""
+
+    governor: DollarGovernor = field(default_factory=lambda: DollarGovernor(LIMIT_USD, 0.0))
+    workers: list[Worker] = field(default_factory=lambda: [Worker(name) for name in "abc"])
+    dead: list[Worker] = field(default_factory=list)
+    reports: list[tuple[Worker, DollarReport]] = field(default_factory=list)
+    answers: list[tuple[Worker, DollarAnswer]] = field(default_factory=list)
+    buried_usd: float = 0.0
+
+    async def do(self, event: str, amount: int) -> None:
+        worker = self.workers[amount % 3]
+        match event:
+            case "start":
+                await worker.start(amount)
+            case "end":
+                worker.end(amount)
+            case "report":
+                self.reports.append((worker, worker.purse.report(worker.budget)))
+            case "take report" | "take report and keep it" if self.reports:
+                to, message = self.reports[amount % len(self.reports)]
+                if event == "take report":
+                    self.reports.remove((to, message))
+                self.answers.append((to, self.governor.reported(to.name, message)))
+            case "take answer" | "take answer and keep it" if self.answers:
+                to, answer = self.answers[amount % len(self.answers)]
+                if event == "take answer":
+                    self.answers.remove((to, answer))
+                to.purse.answer(answer)
+            case "lose" if self.reports and amount % 2:
+                self.reports.pop(amount % len(self.reports))
+            case "lose" if self.answers:
+                self.answers.pop(amount % len(self.answers))
+            case "kill":
+                self.dead.append(worker)
+                self.workers[amount % 3] = Worker(f"{worker.name}'")
+            case "bury" if self.dead:
+                self.bury(self.dead.pop(amount % len(self.dead)))
+            case _:
+                pass
+
+    def bury(self, worker: Worker) -> None:
+        self.governor.buried(worker.name, worker.journal_usd)
+        self.buried_usd += worker.journal_usd
+
+    def check(self) -> None:
+        may_use_usd = sum(worker.may_use_usd for worker in (*self.workers, *self.dead))
+        assert self.buried_usd + may_use_usd <= LIMIT_USD + 1e-9
+
+    def exchange(self, worker: Worker) -> None:
+        """A report and its answer, without delay."""
+        worker.purse.answer(self.governor.reported(worker.name, worker.purse.report(worker.budget)))
+
+
+EVENTS = (
+    "start", "end", "report", "take report", "take answer", "take report and keep it", "take answer and keep it",
+    "lose", "kill", "bury",
+)  # fmt: skip
+events = st.lists(st.tuples(st.sampled_from(EVENTS), st.integers(0, 600)), max_size=120)
+
+
+@settings(max_examples=200)
+@given(happened=events)
+def test_no_order_of_events_passes_the_budget(happened: list[tuple[str, int]]) -> None:
+    """Whatever is late, lost, doubled, killed or of unknown cost: Σ what may be used + what is spent ≤ the budget."""
+
+    async def play() -> None:
+        world = World()
+        for event, amount in happened:
+            await world.do(event, amount)
+            world.check()
+
+    anyio.run(play)
+
+
+@settings(max_examples=200)
+@given(happened=events, needs=st.lists(st.integers(10, 1_500), min_size=3, max_size=12))
+def test_nobody_waits_for_ever(happened: list[tuple[str, int]], needs: list[int]) -> None:
+    """Once rows end, messages arrive and the dead are buried, every row that waits is paid or told that it cannot be.
+
+    Each round, a worker reports and its rows end. A row is paid after one round for each that was before it.
+    """
+
+    async def play() -> None:
+        world = World()
+        for event, amount in happened:
+            await world.do(event, amount)
+        for worker in world.dead:
+            world.bury(worker)
+        rest = list(needs)
+        refused: list[float] = []
+        rounds_left = 4 * (len(needs) + 5)
+        while rest or any(worker.need for worker in world.workers):
+            rounds_left -= 1
+            assert rounds_left > 0
+            for worker in world.workers:
+                world.exchange(worker)
+                need = worker.need or (rest.pop() if rest else 0)
+                if need and await worker.start(need) and not worker.rows:
+                    refused.append(worker.budget.estimate(need))
+                while worker.rows:
+                    worker.end(1)
+        for worker in world.workers:
+            world.exchange(worker)
+        assert not refused or LIMIT_USD - world.governor.spent_usd < min(refused)
+
+    anyio.run(play)
