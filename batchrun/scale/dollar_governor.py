@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from batchrun.engine.budget import NOTHING_USD
+
 __all__ = ["DollarAnswer", "DollarGovernor", "DollarReport"]
 
 
@@ -70,26 +72,26 @@ class _Account:
     @property
     def may_return(self) -> bool:
         """Whether money may come back from the worker."""
-        return self.report.held_usd > 0 or bool(self.lent_usd)
+        return self.report.held_usd > NOTHING_USD or bool(self.lent_usd)
 
 
 class DollarGovernor:
     """Lends the money of one budget to workers. What all of them have spent or may use never exceeds the limit.
 
-    Money that is lent is taken until the worker reports what became of it. A worker whose row waits for money stands
-    in a line: it gets the money when enough is left for all before it too, so that no row is overtaken for ever by
-    cheaper ones. While others wait, a worker gets no more than its waiting row needs; else also a share of what is
-    left for its next rows. When the first of the line needs more than is left, and no worker has money that could
-    come back, such rows can never be paid: all are told so, and the next is the first.
+    Money that is lent is taken until the worker reports what became of it. Workers whose row waits for money are
+    served in order: a worker gets the money if enough is left for all before it too, so that no row is overtaken for
+    ever by cheaper ones. While others wait, a worker gets no more than its waiting row needs; else also a share of the
+    rest for its next rows. If the first of them needs more than is left, and no worker has money that could come back,
+    such rows can never be paid: all answers say so from then on, and the next is the first.
 
     A worker has to report as long as it lives, also when it has nothing to do. One that was lost keeps its money until
     it is buried, and others may wait for that. The cost of rows that exceeds their reservations is spent nevertheless:
-    it reduces what is left.
+    it reduces the rest.
 
-    Mutable state: `_accounts` by worker; `_buried`, workers that are no more; `_line`, workers whose row waits, in
-    order, and the US dollars that it needs; `_never_usd`, the least that cannot be paid; `_gone_usd`, spent by earlier
-    runs and buried workers; and sums over the accounts: `_taken_usd`, `_spent_usd`, and `_debtors`, the number of
-    those from which money may come back.
+    Mutable state: `_accounts` by worker; `_buried`, the workers that have ended; `_line`, the US dollars that waiting
+    rows need, by worker, in order; `_never_usd`, the least that cannot be paid; `_gone_usd`, spent by earlier runs and
+    buried workers; and sums over the accounts: `_taken_usd`, `_spent_usd`, and `_debtors`, the number of those from
+    which money may come back.
     """
 
     def __init__(self, limit_usd: float, spent_usd: float) -> None:

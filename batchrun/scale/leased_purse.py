@@ -8,7 +8,7 @@ from collections.abc import Callable
 import anyio
 
 from batchrun.clock import loop_time
-from batchrun.engine.budget import NOTHING_USD, Budget
+from batchrun.engine.budget import Budget
 from batchrun.scale.dollar_governor import DollarAnswer, DollarReport
 
 __all__ = ["LeasedPurse"]
@@ -70,8 +70,7 @@ class LeasedPurse:
         Args:
             budget: the one that takes its money from this purse.
         """
-        held_usd = budget.reserved_usd if budget.reserved_usd > NOTHING_USD else 0.0
-        self.usable_usd = budget.spent_usd + held_usd
+        self.usable_usd = budget.spent_usd + budget.reserved_usd
         self._number += 1
         self._asked_usd = self._told_usd = budget.needed_usd
         return DollarReport(
@@ -79,7 +78,7 @@ class LeasedPurse:
             self._answered,
             budget.spent_usd,
             budget.unknown_usd,
-            held_usd,
+            budget.reserved_usd,
             budget.needed_usd,
             WANTED_AHEAD_S * self._speed_usd_per_s(),
         )

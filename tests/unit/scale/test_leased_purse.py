@@ -95,7 +95,7 @@ async def test_each_answer_counts_once_and_in_order() -> None:
     assert purse.report(budget).answered == 2
 
 
-async def test_a_need_is_told_once() -> None:
+async def test_a_report_says_a_need_once() -> None:
     """After an answer without money the next report is due at the usual time, unless the need has grown."""
     purse = LeasedPurse(10.0)
     budget = budget_of(purse)
