@@ -10,7 +10,7 @@ from typing import Final
 from batchrun.errors import InputError
 from batchrun.wording import shortened, shown_path
 
-__all__ = ["check_local", "check_table", "is_url", "shown_table", "shown_url"]
+__all__ = ["check_local", "check_output_path", "check_table", "is_url", "shown_table", "shown_url"]
 
 _REMOTE: Final = ("s3", "gs", "abfss", "file")
 """Schemes that `pyarrow.fs` reads: https://arrow.apache.org/docs/python/filesystems.html."""
@@ -60,6 +60,16 @@ def check_local(value: str | os.PathLike[str], where: str) -> None:
 def is_url(value: object) -> bool:
     """Return whether a table is in object storage: a text that begins with `s3://`, `gs://`, `abfss://` or `file://`."""
     return isinstance(value, str) and value.partition("://")[0] in _REMOTE and "://" in value
+
+
+def check_output_path(value: str, where: str) -> None:
+    """Raise InputError for the URL of an output where a command works on the batch, which is on this machine."""
+    if is_url(value):
+        name = shown_url(value).rstrip("/").rpartition("/")[2]
+        raise InputError(
+            f"{where}: a batch is next to its journal, not at a URL; give the journal's path, which is "
+            f"outputs/{name}.journal unless --journal named another one"
+        )
 
 
 def shown_url(url: str) -> str:

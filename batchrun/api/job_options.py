@@ -29,7 +29,8 @@ class JobOptions(TypedDict, total=False):
 
     output: str | Path | None
     """Output file, or its URL (s3://, gs://, abfss://); its extension (.csv, .tsv, .jsonl, .json, .parquet, .feather,
-    .xlsx) sets the format. Default: the name of the input, in the folder outputs."""
+    .xlsx) sets the format. A name that ends with / is a folder of parts. Default: the name of the input, in the folder
+    outputs."""
 
     journal: Path | None
     """Journal of the output on this machine, such as work/answers.csv.journal. The table is written next to it and then

@@ -13,7 +13,6 @@ from batchrun.batch.selection import recorded_selection
 from batchrun.journal import Journal, manifest_of
 from batchrun.prompts.rendering_version import prompter_of
 from batchrun.tables import check_output, write_table
-from batchrun.tables.table_options import check_output_format
 
 __all__ = ["export_table"]
 
@@ -31,7 +30,8 @@ def export_table(output: Path, target: Path) -> int:
         manifest = manifest_of(journal)
         source, options = existing_source(manifest, paths)
         # The options of a CSV were given for the output of the batch, and the target may be of another format.
-        options = options.of_format(check_output_format(target, str(target)).kind)
+        if target != paths.output:
+            options = options.of_file(target)
         check_output(target, source, options)
         prompter = prompter_of(manifest, source.columns)
         added, selection = recorded_columns(manifest, source.columns), recorded_selection(manifest, source)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchrun.services.client import MAX_CONNECTIONS
-from batchrun.tables import format_of
+from batchrun.tables.table_options import Format
 
 __all__ = ["ConnectionLimit", "connection_limit", "import_early", "raise_limit"]
 
@@ -92,17 +92,16 @@ def _in_use() -> int:
     return 32
 
 
-def import_early(output: Path | None, *, structured: bool) -> None:
+def import_early(form: Format | None, *, structured: bool) -> None:
     """Import modules that would otherwise be imported in the middle of a batch, possibly without a free descriptor.
 
     They are not imported with batchrun itself, since that takes seconds.
 
     Args:
-        output: the output that is written in the end, None for none.
+        form: the format of the output that is written in the end, None for none.
         structured: the answers are compared with a schema, which may have patterns.
     """
     names = ["email.utils", "encodings.idna", "traceback"]
-    form = None if output is None else format_of(output, str(output))
     arrow = form is not None and (form.kind in ("parquet", "feather") or form.compression == "zstd")
     if arrow:
         names += ["batchrun.tables.arrow", "pyarrow.parquet"]

@@ -14,7 +14,6 @@ from batchrun.errors import InputError
 from batchrun.journal import Journal
 from batchrun.prompts.templates import Prompter, prompter_for
 from batchrun.tables import InputWatch, Source, check_output, write_table
-from batchrun.tables.table_options import check_output_format
 
 __all__ = ["write_output"]
 
@@ -60,10 +59,6 @@ def _prompter_of(plan: Plan, source: Source) -> Prompter | None:
         return None
 
 
-def _is_delimited(path: Path) -> bool:
-    return check_output_format(path, str(path)).kind in ("csv", "tsv")
-
-
 def _write_table(
     plan: Plan, journal: Journal, source: Source, prompter: Prompter | None, selection: Selection | None
 ) -> tuple[Path | None, Totals]:
@@ -81,7 +76,11 @@ def _write_table(
         else result_cells(source, prompter, journal, added, selection)
     )
     cells = count_cells(found, totals)
-    if plan.write_output and not plan.write_options.safe_csv and _is_delimited(plan.paths.output):
+    if (
+        plan.write_output
+        and not plan.write_options.safe_csv
+        and plan.write_options.output_format(plan.paths.output).kind in ("csv", "tsv")
+    ):
         cells = count_formulas(cells, totals)
     if plan.write_output and (not journal.is_empty() or plan.rows_to_ask == 0):
         # The answers of an output must be in the journal, even after a power failure: otherwise they are sent again.

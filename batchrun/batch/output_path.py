@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +17,13 @@ from batchrun.job.options import Job
 from batchrun.journal import Journal
 from batchrun.local_paths import is_url, shown_url
 from batchrun.tables import default_name, format_of, is_parts
+from batchrun.tables.part_folder import is_written
 from batchrun.tables.place import has_wildcard
 from batchrun.tables.table_options import check_output_format, without_ending
 from batchrun.tables.target import OutputPlace
 from batchrun.wording import shown_path
 
-__all__ = ["continued_default_notice", "long_cells_notice", "output_of", "target_of", "with_dates"]
+__all__ = ["continued_default_notice", "long_cells_notice", "output_of", "parts_ending", "target_of", "with_dates"]
 
 _MAY_BE_LONG: Final = ("raw", "logprobs")
 """Columns of `--keep` whose cells are longer than a cell of Excel for answers of some pages."""
@@ -98,7 +100,7 @@ def output_of(job: Job, folder: Path, input_name: str) -> Path:
     if job.journal is not None:
         return _output_of_journal(job.journal, job.output)
     if job.output is not None:
-        return folder / "outputs" / _name_of_url(_named(str(job.output))) if is_url(job.output) else Path(job.output)
+        return folder / "outputs" / Path(_named(job.output)).name if is_url(job.output) else Path(job.output)
     output, former = folder / _default_output(input_name), folder / _former_default_output(input_name)
     # A batch that an earlier version began under its own default resumes there instead of starting over.
     resumes = not paths_for(output).journal.exists() and not job.fresh and _has_batch_over(former, input_name)
@@ -117,14 +119,43 @@ def target_of(job: Job, local: Path) -> OutputPlace | None:
     return OutputPlace(str(job.output)) if is_url(job.output) or is_elsewhere else None
 
 
+def parts_ending(job: Job, input_name: str | None) -> str | None:
+    """Return the ending of the parts, such as `.csv.gz`, if a job's output is a folder; None if it is a file.
+
+    The name of the folder may have the ending, as `answers.parquet/`; otherwise it is that of the input.
+
+    Raises:
+        InputError: parts cannot have the format that the folder's name ends with.
+    """
+    if job.output is None or not _is_folder(job.output):
+        return None
+    name = _named(job.output).rstrip("/")
+    try:
+        format_of(Path(name), name)
+    except InputError:
+        default = _default_output(input_name or "-").name
+        ending = default.removeprefix(without_ending(default))
+        return ".csv" if ending == ".xlsx" else ending
+    if check_output_format(Path(name), name).kind == "xlsx":
+        raise InputError(f"--output: {name}/ would be a folder of workbooks; parts have another format")
+    return Path(name).name.removeprefix(without_ending(Path(name).name))
+
+
+def _is_folder(output: str | Path) -> bool:
+    """Return whether an output is a folder of parts: its name ends with a slash, or batchrun wrote such a folder."""
+    return str(output).endswith(("/", os.sep)) or (not is_url(output) and is_written(Path(output)))
+
+
 def _output_of_journal(journal: Path, output: str | Path | None) -> Path:
     if output is None:
         raise InputError("--journal: needs --output; without it the journal is next to the output in outputs")
-    name = _named(output) if isinstance(output, str) and is_url(output) else str(output)
-    wanted = check_output_format(Path(name), name)
-    local = journal.with_suffix("")
-    if journal.suffix != ".journal" or not local.suffixes or format_of(local, str(local)) != wanted:
-        ending = Path(name).name.removeprefix(without_ending(Path(name).name))
+    name, local = Path(_named(output)), journal.with_suffix("")
+    ending = ""
+    if not _is_folder(output):
+        wanted = check_output_format(name, str(output))
+        if not local.suffixes or format_of(local, str(local)) != wanted:
+            ending = name.name.removeprefix(without_ending(name.name))
+    if ending or journal.suffix != ".journal":
         raise InputError(
             f"--journal: {shown_path(journal)}: expected a name that ends in {ending}.journal, because the table is "
             f"written next to it before it is put to --output; try {without_ending(local.name)}{ending}.journal"
@@ -132,15 +163,17 @@ def _output_of_journal(journal: Path, output: str | Path | None) -> Path:
     return local
 
 
-def _named(url: str) -> str:
-    """Return a URL for messages, after checking that it names a table in a bucket.
+def _named(output: str | Path) -> str:
+    """Return an output for messages, after checking that a URL names something in a bucket.
 
     Raises:
-        InputError: it names no file.
+        InputError: it does not.
     """
-    shown = shown_url(url)
-    if not shown.partition("://")[2].partition("/")[2] or shown.endswith("/"):
-        raise InputError(f"--output: {shown} does not name a file; add a name such as answers.csv")
+    if not is_url(output):
+        return str(output)
+    shown = shown_url(str(output))
+    if not shown.partition("://")[2].partition("/")[2].strip("/"):
+        raise InputError(f"--output: {shown} names no file or folder in the bucket; add a name such as answers.csv")
     return shown
 
 

@@ -40,6 +40,7 @@ def check_target(plan: Plan) -> None:
         _check_not_remote_input(target, plan.input_name)
     else:
         check_not_input(Path(target.address), plan.source, _IS_INPUT)
+    before = None
     if not plan.job.fresh:
         before = read_earlier(plan.paths.journal, lambda journal: journal.read_manifest().get(_ENTRY))
         if before is not None and before["place"] != target.shown:
@@ -47,7 +48,7 @@ def check_target(plan: Plan) -> None:
                 f"{plan.paths.journal} belongs to the output {before['place']}, not to {target.shown}; give another "
                 "--journal, or start over with --fresh (the old journal is kept)"
             )
-        own = Path(f"{target.address}.journal")
+        own = Path(f"{Path(target.address)}.journal")
         if not is_url(target.address) and own.exists():
             raise JournalMismatch(
                 f"{own}: is the journal of this output, and --journal names another one; leave --journal out, or name "
@@ -58,18 +59,19 @@ def check_target(plan: Plan) -> None:
                 f"{target.shown}: exists, and {plan.paths.journal} is not the journal of it; name another output "
                 "(--output), or give --fresh to replace it"
             )
-    target.check()
+    target.check(is_own=before is not None)
 
 
 def _check_not_remote_input(target: OutputPlace, table: str | None) -> None:
     if table is None or not is_url(table):
         return
-    folder, _, name = target.shown.rpartition("/")
-    inputs, _, pattern = table.rpartition("/")
-    if target.shown == table:
+    output, given = target.shown.rstrip("/"), table.rstrip("/")
+    folder, _, name = output.rpartition("/")
+    inputs, _, pattern = given.rpartition("/")
+    if output == given or (target.is_folder and output == inputs):
         raise InputError(f"{target.shown}: {_IS_INPUT}")
-    is_part = fnmatch.fnmatchcase(name, pattern) and folder == inputs if has_wildcard(pattern) else False
-    if is_part or folder == table.rstrip("/"):
+    is_part = folder == inputs and has_wildcard(pattern) and fnmatch.fnmatchcase(name, pattern)
+    if is_part or folder == given:
         raise InputError(f"{target.shown}: the output would be a part of the input {table}; choose another folder")
 
 

@@ -14,7 +14,7 @@ from batchrun.batch.examples import ExamplePairs, read_examples
 from batchrun.batch.input_checks import check_rows
 from batchrun.batch.input_place import attachments_folder, input_name, recorded_name, with_local_copy
 from batchrun.batch.message_column import answers_notice, default_conversation
-from batchrun.batch.output_path import continued_default_notice, long_cells_notice, target_of
+from batchrun.batch.output_path import continued_default_notice, long_cells_notice, parts_ending, target_of
 from batchrun.batch.paths import Paths, paths_for
 from batchrun.batch.protocol_choice import recorded_api
 from batchrun.batch.recorded_input import with_columns
@@ -49,7 +49,6 @@ from batchrun.tables import (
 )
 from batchrun.tables.excel_sink import check_workbook
 from batchrun.tables.parts import PartsSource
-from batchrun.tables.table_options import check_output_format
 from batchrun.tables.target import OutputPlace
 from batchrun.wording import shown_path
 
@@ -179,6 +178,7 @@ class Plan:
                 "safe_csv": self.job.safe_csv,
                 "delimiter": self.job.output_delimiter,
                 "bom": self.job.bom,
+                "parts": self.write_options.parts,
             },
         }
 
@@ -276,10 +276,11 @@ def _plan_of_table(
         safe_csv=job.safe_csv,
         delimiter=job.output_delimiter,
         bom=job.bom,
+        parts=parts_ending(job, input_name(table)),
         extra_columns=added.types,
     )
     check_output(paths.output, source, write_options)
-    if write_output and check_output_format(paths.output, str(paths.output)).kind == "xlsx":
+    if write_output and write_options.output_format(paths.output).kind == "xlsx":
         check_workbook(paths.output, source, write_options)
         notices += long_cells_notice(job, paths.output)
     prompter = _prompter(settings, source, job.key)

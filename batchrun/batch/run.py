@@ -151,7 +151,8 @@ def _prepare_process(plan: Plan) -> None:
     """
     price_list(plan).matched(next(iter(plan.models), None) or "any")
     raise_limit()
-    import_early(plan.paths.output if plan.write_output else None, structured=plan.structure is not None)
+    form = plan.write_options.output_format(plan.paths.output) if plan.write_output else None
+    import_early(form, structured=plan.structure is not None)
 
 
 def _open_journal(plan: Plan, stack: AsyncExitStack, clock: WallClock, notify: Callable[[str], None]) -> Journal:

@@ -102,6 +102,13 @@ def _stamped(output: Path) -> list[int] | None:
 
 def _file(output: Path) -> list[int]:
     """Return what changes if the file does, except for its content."""
+    if output.is_dir():
+        parts = [path.stat() for path in sorted(output.iterdir())]
+        return [*(number for part in parts for number in (part.st_size, part.st_mtime_ns)), *_own(output)]
+    return _own(output)
+
+
+def _own(output: Path) -> list[int]:
     found = output.stat()
     return [found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns]
 

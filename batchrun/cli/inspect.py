@@ -27,6 +27,7 @@ from batchrun.cli.options import (
     CleanupCommand,
     CleanupOption,
     LocalPath,
+    OutputPath,
     SectionedOption,
     job_parameters,
 )
@@ -57,11 +58,11 @@ CLEANUP_OPTIONS = frozenset(
 
 
 def _output_path(name: str) -> Path:
-    from batchrun.batch.paths import paths_for
+    from batchrun.batch.paths import paths_of_output
     from batchrun.local_paths import check_local
 
     check_local(name, "OUTPUT")
-    return paths_for(Path(name)).output
+    return paths_of_output(Path(name)).output
 
 
 def _named_output(context: click.Context, _parameter: click.Parameter, name: str) -> Path:
@@ -75,7 +76,7 @@ def _named_output(context: click.Context, _parameter: click.Parameter, name: str
 
 
 output_argument: Callable[[Callable[..., Any]], Callable[..., Any]] = click.argument(
-    "output", type=LocalPath(), metavar="OUTPUT|JOB.toml", callback=_named_output
+    "output", type=OutputPath(), metavar="OUTPUT|JOB.toml", callback=_named_output
 )
 """The argument that names a batch: its output, or a job file with that output."""
 
@@ -181,7 +182,7 @@ def show(output: Path, row: str, *, as_json: bool) -> None:
 
 
 @cli.command(cls=CleanupCommand)
-@click.argument("target", type=LocalPath(), metavar="OUTPUT|JOB.toml")
+@click.argument("target", type=OutputPath(), metavar="OUTPUT|JOB.toml")
 @partial(job_parameters, only=CLEANUP_OPTIONS)
 @env_file_option
 @click.option("--in-flight", is_flag=True, help="Also delete objects that rows in flight need", cls=CleanupOption)
@@ -221,7 +222,7 @@ def cleanup(target: str, *, in_flight: bool, dry_run: bool, quiet: bool, as_json
 
 
 @cli.command(cls=CancelCommand)
-@click.argument("target", type=LocalPath(), metavar="OUTPUT|JOB.toml")
+@click.argument("target", type=OutputPath(), metavar="OUTPUT|JOB.toml")
 @partial(job_parameters, only=CLEANUP_OPTIONS - {"concurrency", "rpm", "max_attempts"})
 @env_file_option
 @click.option("--quiet", is_flag=True, help="Print only errors", cls=SectionedOption)

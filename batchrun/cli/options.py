@@ -12,7 +12,7 @@ import click
 from batchrun.cli.completion import completion_of
 from batchrun.cli.exit_codes import CANCEL, CLEANUP, EXIT_CODES, ExitCode
 from batchrun.job.options import job_options
-from batchrun.local_paths import check_local, check_table, is_url
+from batchrun.local_paths import check_local, check_output_path, check_table, is_url
 
 __all__ = [
     "CleanupCommand",
@@ -20,6 +20,7 @@ __all__ = [
     "CostOption",
     "FiniteRange",
     "LocalPath",
+    "OutputPath",
     "SectionedCommand",
     "SectionedOption",
     "TablePath",
@@ -121,6 +122,15 @@ class LocalPath(click.Path):
             check_local(value, param.opts[-1])
         else:
             check_local(value, param.metavar or param.human_readable_name if param is not None else "the path")
+        return super().convert(value, param, ctx)
+
+
+class OutputPath(LocalPath):
+    """The path of an output or of its journal, or the path of a job file."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path after checking it."""
+        check_output_path(value, "OUTPUT")
         return super().convert(value, param, ctx)
 
 

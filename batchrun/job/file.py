@@ -257,7 +257,8 @@ def _resolved(key: str, value: Any, path: Path, environ: Mapping[str, str] | Non
     if not isinstance(value, str):
         return value
     if key in PATHS and value != "-" and not (key in TABLES and is_url(value)):
-        return _absolute(value, path)
+        slash = "/" if key == "output" and value.endswith("/") else ""  # a folder of parts
+        return f"{_absolute(value, path)}{slash}"
     if key in TEXT_FILES:
         return _text_file(value, path)
     if key == "schema":

@@ -24,7 +24,8 @@ class RowOptions:
         None,
         "Tables",
         "Output file, or its URL (s3://, gs://, abfss://); its extension (.csv, .tsv, .jsonl, .json, .parquet, "
-        ".feather, .xlsx) sets the format. Default: the name of the input, in the folder outputs",
+        ".feather, .xlsx) sets the format. A name that ends with / is a folder of parts. Default: the name of the "
+        "input, in the folder outputs",
         metavar="PATH",
         flags=("-o", "--output"),
         path=True,

@@ -260,6 +260,8 @@ def _check_output_is_free(path: Path, output: Path | None, state: str) -> None:
     """Refuse if there is an output: its journal is lost, or it is a file of the user's own. An empty file is free."""
     if output is None or not output.exists() or not output.stat().st_size:
         return
+    if output.is_dir() and not any(output.iterdir()):
+        return
     if has_answers(output):
         raise _lost(path, state, f"{output.name} next to it holds answers of a batch")
     raise OutputError(

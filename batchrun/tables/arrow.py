@@ -32,26 +32,22 @@ from batchrun.tables.table_options import WriteOptions, check_added_columns
 from batchrun.tables.text import TextSource
 from batchrun.tables.values import AddedKind, ColumnKind, KindOf, added_kind, json_text, kind_of, plain
 
-__all__ = ["to_arrow", "write_columnar"]
+__all__ = ["joined", "portions", "to_arrow", "write_columnar"]
 
 _GROUP_ROWS: Final = 1 << 16
 _GROUP_BYTES: Final = 1 << 26
 _BATCH_CHARS: Final = 1 << 26
 
 
-def write_columnar(
-    file: IO[bytes], kind: ColumnarKind, source: Source, cells: Iterator[Cells], options: WriteOptions
-) -> int:
-    """Write input and outcomes in row groups of at most 65,536 rows or about 64 MiB, and return the number of rows.
+def write_columnar(file: IO[bytes], *, kind: ColumnarKind, schema: Any, batches: Iterator[Any]) -> int:
+    """Write batches in row groups of at most 65,536 rows or about 64 MiB, and return the number of rows.
 
     Raises:
-        ValueError: `cells` and `source` have different numbers of rows.
-        KeyError: a mapping lacks a key.
+        ValueError, KeyError: see `joined`.
         OSError: the file cannot be written.
     """
     import pyarrow as pa
 
-    schema, batches = _joined(source, cells, options)
     rows = 0
     writer = _writer(file, kind, schema)
     try:
@@ -86,12 +82,35 @@ def to_arrow(source: Source, cells: Iterator[Cells], options: WriteOptions) -> A
     import pyarrow as pa
 
     check_added_columns(options, source.columns, source.name)
-    schema, batches = _joined(source, cells, options)
+    schema, batches = joined(source, cells, options)
     return pa.Table.from_batches(batches, schema=schema)
 
 
-def _joined(source: Source, cells: Iterator[Cells], options: WriteOptions) -> tuple[Any, Iterator[Any]]:
-    """Return schema and batches of the input with the columns of the outcomes after its own."""
+def portions(batches: Iterator[Any], most: int) -> Iterator[Iterator[Any]]:
+    """Yield the batches in portions of at most `most` rows, each to be consumed before the next; at least one, even if
+    there are no rows."""
+    following = (batch for batch in batches if batch.num_rows)
+    rest: Any = None
+
+    def portion() -> Iterator[Any]:
+        nonlocal rest
+        left = most
+        while left and (batch := rest if rest is not None else next(following, None)) is not None:
+            rest = batch.slice(left) if batch.num_rows > left else None
+            yield batch.slice(0, left)
+            left -= min(left, batch.num_rows)
+
+    yield portion()
+    while rest is not None or (rest := next(following, None)) is not None:
+        yield portion()
+
+
+def joined(source: Source, cells: Iterator[Cells], options: WriteOptions) -> tuple[Any, Iterator[Any]]:
+    """Return schema and batches of the input with the columns of the outcomes after its own.
+
+    The batches raise ValueError if `cells` and `source` have different numbers of rows, and KeyError if a mapping lacks
+    a key.
+    """
     import pyarrow as pa
 
     schema, batches = _input(source)
@@ -99,7 +118,7 @@ def _joined(source: Source, cells: Iterator[Cells], options: WriteOptions) -> tu
     for key, name in zip(kinds, options.added_columns, strict=True):
         schema = schema.append(pa.field(_utf8(name), _arrow_type(kinds[key])))
 
-    def joined() -> Iterator[Any]:
+    def both() -> Iterator[Any]:
         rows = 0
         for batch in batches:
             outcomes = list(islice(cells, batch.num_rows))
@@ -111,7 +130,7 @@ def _joined(source: Source, cells: Iterator[Cells], options: WriteOptions) -> tu
         if next(cells, None) is not None:
             raise ValueError(f"there are more outcomes than rows in the input ({rows})")
 
-    return schema, joined()
+    return schema, both()
 
 
 def _writer(file: IO[bytes], kind: ColumnarKind, schema: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import stat
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from batchrun.errors import OutputError
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["check_writable", "remove_stale", "replacing"]
+__all__ = ["check_folder_writable", "check_writable", "replacing", "replacing_folder"]
 
 _BUFFER_BYTES: Final = 1 << 18
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -54,8 +55,51 @@ def replacing(path: Path, *, mode: int = 0o666, advice: str = "") -> Iterator[IO
             temporary.replace(target)
         _sync_folder(target.parent)
     except OSError as exc:
-        reason = "the disk is full" if exc.errno in _FULL else exc.strerror or str(exc)
-        raise OutputError(f"{path}: cannot be written ({reason}){advice}") from exc
+        raise _unwritable(path, exc, advice) from exc
+
+
+@contextmanager
+def replacing_folder(path: Path, *, advice: str = "") -> Iterator[Path]:
+    """Make a temporary folder that replaces `path` at the end of the block.
+
+    It has a hidden name in the same folder. The old folder is renamed, then the new one, then the old one is removed:
+    between the two renames a reader finds no folder. A symbolic link is kept and its target replaced. If anything
+    fails, or the process is killed, see `replacing`. The block syncs the files that it writes.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    try:
+        target = _target_folder(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        remove_stale(target)
+        with _created_folder(target) as new:
+            yield new
+            _sync_folder(new)
+            old = new.with_suffix(".old")
+            if target.exists():
+                target.rename(old)
+            new.rename(target)
+            shutil.rmtree(old, ignore_errors=True)
+        _sync_folder(target.parent)
+    except OSError as exc:
+        raise _unwritable(path, exc, advice) from exc
+
+
+def check_folder_writable(path: Path) -> None:
+    """Check that `replacing_folder` can replace `path`. The folder above it is created if it is missing.
+
+    Raises:
+        OutputError: that folder is not writable, or `path` exists and is not a folder.
+    """
+    try:
+        target = _target_folder(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.exists()
+        with _created_folder(target) as new:
+            new.rmdir()
+    except OSError as exc:
+        raise _unwritable(path, exc, "") from exc
 
 
 def check_writable(path: Path) -> None:
@@ -75,7 +119,19 @@ def check_writable(path: Path) -> None:
             file.close()
             temporary.unlink()
     except OSError as exc:
-        raise OutputError(f"{path}: cannot be written ({exc.strerror or exc})") from exc
+        raise _unwritable(path, exc, "") from exc
+
+
+def _unwritable(path: Path, exc: OSError, advice: str) -> OutputError:
+    reason = "the disk is full" if exc.errno in _FULL else exc.strerror or str(exc)
+    return OutputError(f"{path}: cannot be written ({reason}){advice}")
+
+
+def _target_folder(path: Path) -> Path:
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_dir():
+        raise OutputError(f"{path}: is a file; expected a folder, because the output ends with /")
+    return target
 
 
 def _target(path: Path) -> Path:
@@ -96,21 +152,28 @@ def remove_stale(path: Path) -> None:
     such locks, but does not remove open files either.
     """
     try:
-        target = _target(path)
+        target = Path(os.path.realpath(path))
         temporaries = [each for each in target.parent.iterdir() if each.name.startswith(_hidden(target))]
     except OSError:
         return
     for each in temporaries:
         with suppress(OSError):
             if sys.platform == "win32":
-                each.unlink()
+                _remove(each)
                 continue
-            descriptor = os.open(each, os.O_RDWR)
+            descriptor = os.open(each, os.O_RDONLY if each.is_dir() else os.O_RDWR)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                each.unlink()
+                _remove(each)
             finally:
                 os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _hidden(target: Path) -> str:
@@ -139,6 +202,36 @@ def _created(target: Path, mode: int) -> Iterator[tuple[Path, IO[bytes]]]:
         raise
     finally:
         _unlock(lock)
+
+
+@contextmanager
+def _created_folder(target: Path) -> Iterator[Path]:
+    """Create a hidden folder next to `target`, locked against `remove_stale`; remove it on an error."""
+    while True:
+        new = target.parent / f"{_hidden(target)}{os.urandom(8).hex()}.tmp"
+        new.mkdir()
+        lock = _locked_folder(new)
+        if new.exists():
+            break
+        _unlock(lock)
+    try:
+        yield new
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    finally:
+        _unlock(lock)
+
+
+def _locked_folder(folder: Path) -> int | None:
+    if sys.platform == "win32":
+        return None
+    with suppress(FileNotFoundError):  # `remove_stale` of another process removed it before it was locked
+        descriptor = os.open(folder, os.O_RDONLY)
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return descriptor
+    return None
 
 
 def _locked(descriptor: int) -> int | None:

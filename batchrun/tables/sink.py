@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import codecs
 import csv
+import os
 import re
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain, islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import IO, Any, Final, Protocol
 
 from batchrun.errors import InputError
-from batchrun.records import Cells, Value
-from batchrun.tables.atomic import check_writable, replacing
+from batchrun.records import Cells, Row, Value
+from batchrun.tables.atomic import replacing, replacing_folder
 from batchrun.tables.compression import Sink, compressed
 from batchrun.tables.dialect import CANDIDATES
 from batchrun.tables.excel import need_openpyxl
 from batchrun.tables.expanded import ExpandedSource
 from batchrun.tables.jsonl import JSON_SPACE, JsonlSource
+from batchrun.tables.part_folder import check_place, mark, part_name
 from batchrun.tables.part_names import would_be_part
 from batchrun.tables.parts import PartsSource
 from batchrun.tables.source import Source, files_of
-from batchrun.tables.table_options import Kind, WriteOptions, check_added_columns, check_output_format, delimiter_named
+from batchrun.tables.table_options import Format, Kind, WriteOptions, check_added_columns, delimiter_named
 from batchrun.tables.text import TextSource
 from batchrun.tables.values import json_text, plain
 
 __all__ = ["CsvLines", "check_not_input", "check_output", "disarmed", "write_table"]
+
+PART_ROWS: Final = 100_000
+"""Maximum rows of a part of an output that is a folder."""
 
 _ADVICE: Final = "; the answers are safe in the journal; fix the problem and run the same command again"
 
@@ -48,7 +56,7 @@ def check_output(path: Path, source: Source, options: WriteOptions) -> None:
         InputError: the extension is unknown, two columns would have the same name, or the output is the input.
         OutputError: the folder is not writable, or `path` is not a regular file.
     """
-    form = check_output_format(path, str(path))
+    form = options.output_format(path)
     if form.kind == "xlsx":
         need_openpyxl(str(path))
     if form.kind != "csv" and options.delimiter is not None:
@@ -61,7 +69,9 @@ def check_output(path: Path, source: Source, options: WriteOptions) -> None:
     if options.delimiter is not None:
         delimiter_named(options.delimiter, "output-delimiter")
     check_added_columns(options, source.columns, source.name)
-    check_writable(path)
+    if options.parts is not None and any(_is_same(path, each.parent) for each in files_of(source)):
+        raise InputError(f"{path}: the output is the folder of the input; choose another name")
+    check_place(path, is_folder=options.parts is not None)
     check_not_input(path, source, "the output is the input file; choose another name")
 
 
@@ -81,6 +91,7 @@ def check_not_input(path: Path, source: Source, problem: str) -> None:
 def write_table(path: Path, source: Source, cells: Iterator[Cells], options: WriteOptions) -> int:
     """Write the input's columns, unchanged and in order, followed by the columns of `options.keys`.
 
+    With `options.parts` the output is a folder of parts of at most `PART_ROWS` rows and `MARKER`.
     The old file is replaced when the new one is complete and on the disk; after any failure the old file is kept (see
     `batchrun.tables.atomic.replacing`). CSV and TSV are UTF-8; delimiter, byte order mark and line ends are those
     of a CSV input, otherwise the comma, no mark and `\\n`.
@@ -104,20 +115,54 @@ def write_table(path: Path, source: Source, cells: Iterator[Cells], options: Wri
         ValueError: `cells` and `source` have different numbers of rows.
         KeyError: a mapping lacks a key.
     """
-    form = check_output_format(path, str(path))
-    with replacing(path, advice=_ADVICE) as file:
-        if form.kind in ("parquet", "feather"):
-            from batchrun.tables.arrow import write_columnar
+    form = options.output_format(path)
+    if options.parts is None:
+        with replacing(path, advice=_ADVICE) as file:
+            return sum(write(file) for write in _writers(form, path, source, cells, options, sys.maxsize))
+    with replacing_folder(path, advice=_ADVICE) as folder:
+        counts: list[int] = []
+        for write in _writers(form, path, source, cells, options, PART_ROWS):
+            with (folder / part_name(len(counts), options.parts)).open("xb") as file:
+                counts.append(write(file))
+                file.flush()
+                os.fsync(file.fileno())
+        mark(folder, len(counts), sum(counts))
+    return sum(counts)
 
-            return write_columnar(file, form.kind, source, cells, options)
-        if form.kind == "xlsx":
-            from batchrun.tables.excel_sink import write_excel
 
-            return write_excel(file, str(path), source, cells, options)
+def _writers(
+    form: Format, path: Path, source: Source, cells: Iterator[Cells], options: WriteOptions, most: int
+) -> Iterator[Callable[[IO[bytes]], int]]:
+    """Yield, for each portion of at most `most` rows, the function that writes it to a file and returns its rows. Each
+    must be called before the next is taken. There is one portion at least."""
+    if form.kind in ("parquet", "feather"):
+        from batchrun.tables.arrow import joined, portions, write_columnar
+
+        schema, batches = joined(source, cells, options)
+        for portion in portions(batches, most):
+            yield partial(write_columnar, kind=form.kind, schema=schema, batches=portion)
+        return
+    if form.kind == "xlsx":
+        from batchrun.tables.excel_sink import write_excel
+
+        yield partial(write_excel, name=str(path), source=source, cells=cells, options=options)
+        return
+    write: Callable[[Sink, Any], int]
+    pairs: Iterator[tuple[Any, Cells]]
+    if form.kind in ("jsonl", "json"):
+        pairs = zip(_openings(source), cells, strict=True)
+        write = partial(_write_json, as_array=form.kind == "json", options=options)
+    else:
+        pairs = zip(source.rows(), cells, strict=True)
+        write = partial(_write_delimited, dialect=_dialect(form.kind, source, options), options=options)
+
+    def write_text(portion: Iterator[tuple[Any, Cells]], file: IO[bytes]) -> int:
         with compressed(file, form.compression) as stream:
-            if form.kind in ("jsonl", "json"):
-                return _write_json(stream, form.kind == "json", source, cells, options)
-            return _write_delimited(stream, _dialect(form.kind, source, options), source, cells, options)
+            return write(stream, portion)
+
+    yield partial(write_text, islice(pairs, most))
+    for pair in pairs:
+        yield partial(write_text, chain((pair,), islice(pairs, most - 1)))
 
 
 def disarmed(text: str) -> str:
@@ -202,11 +247,7 @@ class CsvLines:
 
 
 def _write_delimited(
-    stream: Sink,
-    dialect: _Dialect,
-    source: Source,
-    cells: Iterator[Cells],
-    options: WriteOptions,
+    stream: Sink, pairs: Iterable[tuple[Row, Cells]], *, dialect: _Dialect, options: WriteOptions
 ) -> int:
     if dialect.bom:
         stream.write(codecs.BOM_UTF8)
@@ -214,7 +255,7 @@ def _write_delimited(
     writer.writerow([*dialect.header, *options.added_columns])
     take = itemgetter(*options.keys)
     rows = 0
-    for row, outcome in zip(source.rows(), cells, strict=True):
+    for row, outcome in pairs:
         values = [
             value if type(value) in _CSV_ATOMS else _csv_cell(value) for value in (*row.values.values(), *take(outcome))
         ]
@@ -230,11 +271,11 @@ def _csv_cell(value: Any) -> Value:
     return json_text(value) if isinstance(value, bool | dict | list) else value
 
 
-def _write_json(stream: Sink, as_array: bool, source: Source, cells: Iterator[Cells], options: WriteOptions) -> int:
+def _write_json(stream: Sink, pairs: Iterable[tuple[str, Cells]], *, as_array: bool, options: WriteOptions) -> int:
     """Write JSON Lines, or one array with an object on each line."""
     names = dict(zip(options.keys, options.added_columns, strict=True))
     rows = 0
-    for start, outcome in zip(_openings(source), cells, strict=True):
+    for start, outcome in pairs:
         added = json_text({name: plain(outcome[key]) for key, name in names.items()})
         before = "" if not as_array else ",\n" if rows else "[\n"
         line = f"{before}{start}{'' if start == '{' else ','}{added[1:]}{'' if as_array else chr(10)}"

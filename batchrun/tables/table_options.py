@@ -91,6 +91,7 @@ class WriteOptions:
         safe_csv: disarm cells that a spreadsheet would run as a formula (`--safe-csv`); CSV and TSV only.
         delimiter: one character, or `tab`. None: that of a CSV input, otherwise the comma. CSV only.
         bom: begin with a byte order mark, which is also done if a CSV input has one. CSV and TSV only.
+        parts: the ending of the parts, such as `.csv.gz`, if the output is a folder of parts; None if it is a file.
         extra_columns: name → type of the columns after `OUTPUT_COLUMNS`. The types are those of `OUTPUT_COLUMNS` or
             `bool`; cells of any other type are written as JSON text.
     """
@@ -99,16 +100,31 @@ class WriteOptions:
     safe_csv: bool = False
     delimiter: str | None = None
     bom: bool = False
+    parts: str | None = None
     extra_columns: Mapping[str, type] = field(default_factory=dict)
 
-    def of_format(self, kind: Kind) -> WriteOptions:
-        """Return the options without those that a format does not have."""
+    def output_format(self, path: Path) -> Format:
+        """Return the format of an output at `path`, or of its parts.
+
+        Raises:
+            InputError: the extension is unknown, or names a format that is only read.
+        """
+        return check_output_format(path if self.parts is None else Path(f"part{self.parts}"), str(path))
+
+    def of_file(self, path: Path) -> WriteOptions:
+        """Return the options for another output, which is a file, without those that its format does not have.
+
+        Raises:
+            InputError: as for `output_format`.
+        """
+        kind = check_output_format(path, str(path)).kind
         is_delimited = kind in ("csv", "tsv")
         return replace(
             self,
             safe_csv=self.safe_csv and is_delimited,
             delimiter=self.delimiter if kind == "csv" else None,
             bom=self.bom and is_delimited,
+            parts=None,
         )
 
     @property

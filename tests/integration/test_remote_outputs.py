@@ -122,7 +122,7 @@ def test_a_journal_of_another_output_is_not_continued(store: Any, tmp_path: Path
         (("-o", "BUCKET/a.csv", "--refused"), "BUCKET/a.csv: cannot be written (access is denied; check"),
         (("-o", "BUCKET/in/q.csv"), "BUCKET/in/q.csv: the output is the input"),
         (("-o", "BUCKET/in/a.csv"), "the output would be a part of the input BUCKET/in/"),
-        (("-o", "BUCKET"), "BUCKET does not name a file; add a name such as answers.csv"),
+        (("-o", "BUCKET"), "BUCKET names no file or folder in the bucket; add a name such as answers.csv"),
         (("-o", "BUCKET/a"), "no file extension"),
         (("-o", "BUCKET/a.csv", "--journal", "w.journal"), "w.journal: expected a name that ends in .csv.journal, because"),
         (("-o", "BUCKET/a.csv", "--journal", "w.tsv.journal"), "put to --output; try w.csv.journal"),
@@ -203,10 +203,10 @@ def test_stores_that_empty_an_object_when_it_is_opened(tmp_path: Path) -> None:
     put_object(system, str(tmp_path / "a.csv"), tmp_path / "new.csv")
     assert (tmp_path / "a.csv").read_text() == "new"
     (tmp_path / "b").mkdir()
-    OutputPlace((tmp_path / "b" / "a.csv").as_uri()).check()
+    OutputPlace((tmp_path / "b" / "a.csv").as_uri()).check(is_own=False)
     assert list((tmp_path / "b").iterdir()) == []
     with pytest.raises(OutputError, match=r"c/a\.csv: cannot be written"):
-        OutputPlace((tmp_path / "c" / "a.csv").as_uri()).check()
+        OutputPlace((tmp_path / "c" / "a.csv").as_uri()).check(is_own=False)
 
 
 def test_a_file_url_is_a_path(tmp_path: Path) -> None:
@@ -214,3 +214,82 @@ def test_a_file_url_is_a_path(tmp_path: Path) -> None:
     (tmp_path / "q.csv").write_text(ROWS)
     assert command(tmp_path, "run", "q.csv", "-o", (tmp_path / "a b.csv").as_uri()).returncode == 0
     assert {"a b.csv", "a b.csv.journal"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_folder_of_parts(tmp_path: Path) -> None:
+    """`-o answers/` writes parts in the input's format, and every command takes the folder or its journal."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jsonl").write_text('{"question": "1 + 1"}\n')
+    (tmp_path / "in" / "b.jsonl").write_text('{"question": "2 + 1"}\n')
+    (tmp_path / "job.toml").write_text('input = "in"\noutput = "answers/"\n')
+    assert "output: answers" in command(tmp_path, "check", "job.toml").stdout
+    assert not (tmp_path / "answers").exists()
+    first = command(tmp_path, "run", "job.toml")
+    assert first.returncode == 0, first.stderr
+    assert "written: answers" in first.stderr
+    files = ["_SUCCESS", "part-00000.jsonl"]
+    assert sorted(path.name for path in (tmp_path / "answers").iterdir()) == files
+    assert {"answers.journal", "answers.lock"} <= {path.name for path in tmp_path.iterdir()}
+    before = (tmp_path / "answers" / files[1]).stat().st_ino
+    assert command(tmp_path, "run", "in/", "-o", "answers", "--json").facts()["finished_before"] == 2
+    assert (tmp_path / "answers" / files[1]).stat().st_ino == before
+    text = (tmp_path / "answers" / files[1]).read_text()
+    (tmp_path / "answers" / files[1]).write_text("{}")
+    assert command(tmp_path, "run", "in/", "-o", "answers/").returncode == 0
+    assert (tmp_path / "answers" / files[1]).read_text() == text
+    for name in ("answers", "answers/", "answers.journal"):
+        assert "finished" in command(tmp_path, "status", name).stdout
+        assert command(tmp_path, "export", name).returncode == 0
+        assert command(tmp_path, "export", name, "-o", "one.csv").returncode == 0
+        assert "1 + 1 = 2." in command(tmp_path, "show", name, "0").stdout
+    assert (tmp_path / "answers" / files[1]).read_text() == text
+    assert command(tmp_path, "report", "answers/", "-o", "x.html").returncode == 0
+    scored = command(tmp_path, "score", "answers/", "--scorer", "regex:[0-9]")
+    assert scored.returncode == 0, scored.stderr
+    for given, message in {
+        "in/": "the output is the folder of the input",
+        "in/x/": "the output would be a part of the input",
+        "a.xlsx/": "a.xlsx/ would be a folder of workbooks; parts have another format",
+        "a.txt/": "batchrun only reads .txt",
+    }.items():
+        refused = command(tmp_path, "run", "in/", "-o", given)
+        assert refused.returncode == 2, given
+        assert message in refused.stderr
+
+
+def test_a_folder_of_parts_by_url(server: ObjectStore, store: Any, tmp_path: Path) -> None:
+    """Parts are put, surplus parts are removed, and the marker is there only while the folder is whole."""
+    (tmp_path / "q.csv").write_text(ROWS)
+    url = f"{url_of(store)}/deep/answers.parquet/"
+    first = command(tmp_path, "run", "q.csv", "-o", url)
+    assert first.returncode == 0, first.stderr
+    whole = ["deep/answers.parquet/_SUCCESS", "deep/answers.parquet/part-00000.parquet"]
+    assert names(store) == whole
+    with store.open_output_stream("deep/answers.parquet/part-00001.parquet") as file:
+        file.write(b"surplus")
+    server.refused = "PUT .*part-00000.*partNumber"
+    failed = command(tmp_path, "run", "q.csv", "-o", url)
+    assert failed.returncode == 2
+    assert names(store) == ["deep/answers.parquet/part-00000.parquet", "deep/answers.parquet/part-00001.parquet"]
+    server.refused = None
+    done = command(tmp_path, "run", "q.csv", "-o", url, "--json")
+    assert (done.returncode, done.facts()["put_to"]) == (0, url)
+    assert names(store) == whole
+    with store.open_input_file(whole[1]) as file:
+        assert pq.read_table(file)["response"].to_pylist() == ["1 + 1 = 2.", "2 + 1 = 3."]
+    with store.open_output_stream("deep/answers.parquet/theirs.csv") as file:
+        file.write(b"x")
+    refused = command(tmp_path, "run", "q.csv", "-o", url)
+    assert refused.returncode == 2
+    assert "such as theirs.csv, and an output replaces all of it; name another one" in refused.stderr
+    local = command(tmp_path, "run", "q.csv", "-o", "far/x/", "--journal", "work/x.journal")
+    assert local.returncode == 0, local.stderr
+    assert sorted(path.name for path in (tmp_path / "far" / "x").iterdir()) == ["_SUCCESS", "part-00000.csv"]
+
+
+def test_commands_for_a_batch_say_what_to_give(tmp_path: Path) -> None:
+    """A URL is where the table was put; a command that needs the journal names it."""
+    for name in ("status", "export", "costs", "cancel", "cleanup", "show", "view"):
+        done = command(tmp_path, name, "s3://bucket/a/answers.csv/?x=1", *(["0"] if name == "show" else []))
+        assert done.returncode == 2
+        assert "which is outputs/answers.csv.journal unless --journal named another one" in done.stderr, name

@@ -198,10 +198,10 @@ def test_safe_csv_is_refused_elsewhere(tmp_path: Path, table: Open, name: str, w
 
 def test_the_options_that_a_format_has() -> None:
     """A table that is exported in another format leaves out the options of CSV."""
-    options = WriteOptions(prefix="o_", safe_csv=True, delimiter=";", bom=True)
-    assert options.of_format("csv") == options
-    assert options.of_format("tsv") == WriteOptions(prefix="o_", safe_csv=True, bom=True)
-    assert options.of_format("xlsx") == WriteOptions(prefix="o_")
+    options = WriteOptions(prefix="o_", safe_csv=True, delimiter=";", bom=True, parts=".csv")
+    assert options.of_file(Path("a.csv")) == WriteOptions(prefix="o_", safe_csv=True, delimiter=";", bom=True)
+    assert options.of_file(Path("a.tsv")) == WriteOptions(prefix="o_", safe_csv=True, bom=True)
+    assert options.of_file(Path("a.xlsx")) == WriteOptions(prefix="o_")
 
 
 def test_unsafe_without_the_option(tmp_path: Path, table: Open, outcomes: Outcomes) -> None:
