@@ -126,7 +126,7 @@ class RayLink:
 class _Heart:
     """The beats that show workers that the process of their leader is running, also while its event loop is busy.
 
-    Mutable state: `_actors`, those that are to hear it; `_stopped`, set when the thread has to end.
+    Mutable state: `_actors`, the workers of the leader; `_stopped`, set when the thread has to end.
     """
 
     def __init__(self) -> None:
