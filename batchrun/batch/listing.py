@@ -88,7 +88,7 @@ def _journals(folders: Sequence[Path], *, recursive: bool) -> Iterator[Path]:
             elif (
                 recursive
                 and not entry.name.startswith(".")
-                and not entry.name.endswith(".d")
+                and not (".journal." in entry.name and entry.name.endswith(".d"))
                 and entry.is_dir(follow_symlinks=False)
             ):
                 pending.append(folder / entry.name)

@@ -148,7 +148,6 @@ class FollowedBatch:
         self._paths = paths_for(Path(str(output).removesuffix(".journal")))
         self._notes = NotedRows(self._paths.notes)
         self._live = _LiveRows()
-        take_in(self._paths)
         self._journal = FollowedJournal(self._paths.journal)
         self._file = self._file_identity()
         self._facts: tuple[tuple[int, int, bool], PageFacts] | None = None
@@ -171,6 +170,7 @@ class FollowedBatch:
             OutputError: the journal cannot be read.
             InputError: the input is missing.
         """
+        take_in(self._paths)
         self._reopen_if_replaced()
         changes = self._journal.changes()
         while changes is not None:

@@ -6,7 +6,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ import pytest
 
 from batchrun.batch.lock import flocked_files, held, is_held_now
 from batchrun.batch.paths import paths_for
+from batchrun.clock import utc_now
+from batchrun.reporting.live_batch import FollowedBatch
 from tests.integration.reliability.batches import Table, assert_each_row_once, command, write_table
 from tests.integration.reliability.processes import Batchrun, Served, batchrun
 from tests.integration.reliability.test_disks import Disk, disk
@@ -168,6 +170,26 @@ def test_a_running_batch_is_left_to_its_leader(tmp_path: Path) -> None:
             facts = status(table)
         assert (facts["completed"], facts["running"]) == (ended_in(table.journal), True)
         assert paths_for(table.output).shards.exists()
+
+
+def test_a_page_follows_a_leader_that_dies(tmp_path: Path) -> None:
+    """A page that was opened while the batch ran shows the rows of its shards as soon as nobody else will gather them."""
+
+    def ended(batch: FollowedBatch) -> int:
+        batch.look()
+        facts = batch.news(0, 0)["facts"]
+        assert facts is not None
+        return facts["headline"]["by_status"]["completed"]
+
+    with left_shards(tmp_path) as (table, _):
+        paths = paths_for(table.output)
+        gathered, all_ended = ended_in(paths.journal), ended_in(paths.shards / "00001.journal")
+        with ExitStack() as leader:
+            leader.enter_context(held(paths.lock))
+            batch = FollowedBatch(table.output, utc_now)
+            assert ended(batch) == gathered
+        assert ended(batch) == all_ended
+        batch.close()
 
 
 HOLDER = """
