@@ -5,8 +5,9 @@
 With Chat Completions a row is written twice: the attempt, and the outcome with the ids. With the other protocols the
 ids are written when they are known. As in a batch, rows are in flight while others begin and end, and all that is
 written in a turn of the event loop is one transaction; `alone` is a transaction for each write. Bytes are those of the
-write-ahead log without checkpoints. The last line is a run at full speed with checkpoints beside it. Elapsed times hold
-only for the measured disk: `--folder` chooses where to write.
+write-ahead log without checkpoints. The last lines are a run at full speed with checkpoints beside it, and what it costs
+in addition if workers ask the rows: to seed the journals of their shards, and to gather their rows from there. Elapsed
+times hold only for the measured disk: `--folder` chooses where to write.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from measuring import table
 
 from batchrun.batch.run import CHECKPOINT_EVERY_S, CHECKPOINT_LOOKS
 from batchrun.journal import Journal
+from batchrun.journal.shard_rows import drop, gather, seed
 from batchrun.journal.write_ahead_log import LOG_BYTES, REST_PAGES
 from batchrun.records import Attempt, Completed, Prompt, Turn
 from batchrun.token_usage import Usage
@@ -140,6 +142,37 @@ async def at_full_speed(folder: Path, rows: int, in_flight: int) -> tuple[int, l
         return max(largest, journal.log_bytes), rests
 
 
+SHARDS, SHARD_ROWS, PORTIONS = 4, 10_000, 5
+
+
+async def through_shards(folder: Path) -> tuple[float, float]:
+    """Return the CPU of a row, in microseconds, to seed it and to gather it in portions, once the main journal has rows
+    of other shards."""
+    seeded_s = gathered_s = 0.0  # of the last shard
+    with tempfile.TemporaryDirectory(dir=folder) as place, Journal(Path(place) / "journal") as main:
+        main.write_manifest({"batch_id": "batch_1"})
+        for shard in range(SHARDS):
+            rows, path = range(shard * SHARD_ROWS, (shard + 1) * SHARD_ROWS), Path(place) / f"{shard}.journal"
+            began_s = time.process_time()
+            seed(main, path, map(str, rows))
+            seeded_s, gathered_s = time.process_time() - began_s, 0.0
+            with Journal(path) as worker, worker.grouped():
+                for portion in range(PORTIONS):
+                    for row in rows[portion::PORTIONS]:
+                        begin(worker, row)
+                        finish(worker, row, with_ids=True)
+                    await worker.committed()
+                    began_s = time.process_time()
+                    gather(main, path)
+                    gathered_s += time.process_time() - began_s
+            began_s = time.process_time()
+            gather(main, path, whole=True)
+            drop(main, path)
+            gathered_s += time.process_time() - began_s
+            main.checkpoint()
+    return seeded_s / SHARD_ROWS * 1e6, gathered_s / SHARD_ROWS * 1e6
+
+
 async def measure(options: argparse.Namespace) -> None:
     kinds = {
         "chat": (begin, partial(finish, with_ids=True)),
@@ -167,6 +200,11 @@ async def measure(options: argparse.Namespace) -> None:
         f"\nat full speed: largest log {largest / 2**20:.0f} MiB; {len(rests)} rests of checkpoints held the loop, the "
         f"longest for {held_s * 1e3:.1f} ms and {pages} pages, the largest of {max((n for _, n in rests), default=0)} pages   "
         f"(figures to reach: at most 64 MiB, 20 ms and {REST_PAGES} pages)"
+    )
+    seed_us, gather_us = await through_shards(options.folder)
+    print(
+        f"with workers: {seed_us:.1f} us of CPU to seed a row, {gather_us:.1f} us to gather it, for shards of "
+        f"{SHARD_ROWS:,} rows   (figures to reach: at most 5 and 30 us)"
     )
 
 

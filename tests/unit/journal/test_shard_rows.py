@@ -239,7 +239,9 @@ def test_a_shard_knows_its_rows_only(journal: Journal, shard: Path) -> None:
     journal.write_manifest(BATCH)
     for row in range(3):
         ask(journal, row)
-    journal.created.add(Created("assistant", "asst_1", None), "place")
+    thread = Created("thread", "thread_1", "1")
+    for made in (thread, Created("thread", "thread_2", "2"), Created("assistant", "asst_1", None)):
+        journal.created.add(made, "place")
     seed(journal, shard, ["1", "7"])
     with Journal(shard) as opened:
         assert opened.read_manifest().items() >= BATCH.items()
@@ -247,8 +249,25 @@ def test_a_shard_knows_its_rows_only(journal: Journal, shard: Path) -> None:
         journal.look_back()
         assert opened.history("1") == journal.history("1")
         assert opened.history("7") is None
+        assert list(opened.created.left("place", of_rows=True, followed=True)) == [thread]
         assert not opened.created.count("place", of_rows=False, followed=True)
     assert shard.stat().st_mode & 0o077 == 0
+
+
+def test_a_page_gets_rows_in_the_order_in_which_they_ended(journal: Journal, shard: Path) -> None:
+    """Rows of a shard come to those who follow the main journal as they ended, and only the new ones."""
+    journal.write_manifest(BATCH)
+    seed(journal, shard, map(str, range(ROWS)))
+    with Journal(shard) as worker, FollowedJournal(journal.path) as follower:
+        assert follower.changes() is not None
+        for ended in ([3, 0], [4, 1, 2]):
+            for row in ended:
+                ask(worker, row)
+            gather(journal, shard)
+            changes = follower.changes()
+            assert changes is not None
+            assert [each.row_key for each in changes.outcomes] == [str(row) for row in ended]
+            assert {key: len(attempts) for key, attempts in changes.attempts.items()} == {str(row): 1 for row in ended}
 
 
 def test_rows_are_gathered_while_the_worker_is_in_a_transaction(journal: Journal, shard: Path) -> None:
