@@ -46,10 +46,10 @@ class LeasedRate:
     has come, the bucket is emptied, so that nothing is used that the governor has meanwhile leased to others.
 
     Mutable state: `lease`, the one in force; `_units` in the bucket at `_filled_at_s`; `_debt`, as in `Pacer`; what was
-    used since the last ask, its means, and the times of that ask, of the last use and of the
-    last confirmation; `_missing`, units that somebody
-    waits for; `_told_missing`, the last ask said so; `_wanted_per_minute`, what it said; `_asks` that are
-    later than that of the lease in force; `_growth` of what is wanted; `_news`, set when a lease comes.
+    used since the last ask, its means, and the times of that ask, of the last use and of the last confirmation;
+    `_missing`, units that somebody waits for; `_told_missing`, the last ask said so; `_wanted_per_minute`, what it
+    said; `_asks` that are later than that of the lease in force; `_growth`, what a waiting worker wants as a multiple
+    of what it holds; `_news`, set when a lease comes.
     """
 
     def __init__(self, on_short: Callable[[], None]) -> None:

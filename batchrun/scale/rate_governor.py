@@ -23,7 +23,7 @@ LEVEL_S: Final = 0.02
 GRAIN: Final = 2.0**-20
 """Leased rates are multiples of this, so that their sums are exact."""
 SAME_HOLD_S: Final = 1.0
-"""A wait that ends less than this after the known one is the same: it comes from a worker that was told of it."""
+"""A wait that ends less than this after the known one is the same: it comes from a worker that knows it."""
 
 
 @dataclass(frozen=True, slots=True)

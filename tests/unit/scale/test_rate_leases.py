@@ -168,7 +168,7 @@ async def test_an_older_lease_does_not_replace_a_newer_one() -> None:
     assert rate.per_minute == 60.0
 
 
-async def test_a_late_lease_is_cut_to_what_was_wanted_since() -> None:
+async def test_a_late_lease_is_cut_to_the_later_asks() -> None:
     """What a worker has given up with later asks is not used when the answer to an earlier one arrives."""
     rate = rate_with(leased(1, 600.0, 4.0))
     await anyio.sleep(10)
@@ -214,7 +214,7 @@ async def test_a_worker_that_is_short_asks_at_once() -> None:
             assert loop_time() - first_s < 0.01
             for _ in range(10):
                 await idle.rates.requests.acquire()
-            assert loop_time() - first_s < 1.2
+            assert loop_time() - first_s < 2.0
             tasks.cancel_scope.cancel()
         since = [at_s for at_s in idle.asked_at_s if at_s >= first_s]
         assert since[0] - first_s < ASK_APART_S
