@@ -239,6 +239,10 @@ class JobOptions(TypedDict, total=False):
     concurrency: int | None
     """Maximum concurrent rows. Default: adaptive, 20 to 1,000 (4 to 1,000 for a chat server on this machine)."""
 
+    workers: int
+    """Number of processes that run the rows, under one rate limit and one budget; they help if a single process takes
+    all of a processor."""
+
     rpm: float | None
     """Maximum requests per minute, including polls and retries."""
 

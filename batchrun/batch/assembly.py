@@ -12,7 +12,9 @@ from batchrun.batch.plan import Plan
 from batchrun.batch.service_notices import ServiceNotices
 from batchrun.clock import WallClock, utc_now
 from batchrun.engine import Budget, DialogueSettings, Engine, FixedPurse, Limits, Price, Purse, RetryPolicy
+from batchrun.engine.limits import CoolDown
 from batchrun.engine.pacer import Pacers
+from batchrun.engine.rate import RatesPerMinute
 from batchrun.engine.service import Service
 from batchrun.engine.slots import START, START_ON_THIS_MACHINE
 from batchrun.errors import InputError
@@ -61,23 +63,27 @@ def price_list(
     )
 
 
-def limits_of(plan: Plan, journal: Journal, clock: WallClock, max_connections: int | None) -> Limits:
+def limits_of(
+    plan: Plan, on_cool_down: CoolDown, max_connections: int | None, rates: RatesPerMinute | None = None
+) -> Limits:
     """Return the limits of a batch: those of the job, and those of this machine.
 
     Args:
+        on_cool_down: as of `Limits`.
         max_connections: connections that this process can open, None if the system sets no limit.
+        rates: None for those of the job.
     """
     job = plan.job
     return Limits(
         concurrency=job.concurrency,
-        rates=Pacers(requests_per_minute=job.rpm, tokens_per_minute=job.tpm),
+        rates=rates or Pacers(requests_per_minute=job.rpm, tokens_per_minute=job.tpm),
         max_completion_tokens=job.max_completion_tokens,
         row_timeout_s=job.row_timeout_s,
         start=_first_slots(plan),
         max_slots=max_connections,
         max_outage_s=job.max_outage,
         fixed_chars=_instructions_chars(plan),
-        on_cool_down=lambda wait_s, reason: journal.cooled_down(clock(), wait_s, reason),
+        on_cool_down=on_cool_down,
     )
 
 

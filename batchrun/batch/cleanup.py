@@ -19,12 +19,12 @@ from typing import Any, TypeAlias
 import anyio
 import anyio.abc
 
+from batchrun.batch.checkpoints import keep_checkpoints
 from batchrun.batch.cleanup_summary import CleanupSummary
 from batchrun.batch.endpoint import endpoint_of, open_embedded
 from batchrun.batch.left_shards import gather_left
 from batchrun.batch.lock import hold
 from batchrun.batch.paths import Paths, paths_for
-from batchrun.batch.run import keep_checkpoints
 from batchrun.clock import WallClock, utc_now
 from batchrun.engine import Limits, RetryPolicy, Stop
 from batchrun.engine.limits import Lease

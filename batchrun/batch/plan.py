@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow
 
-__all__ = ["Plan", "make_plan", "read_options", "with_texts"]
+__all__ = ["Plan", "make_plan", "read_options", "structure_of", "toolbox_of", "with_texts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +218,7 @@ def make_plan(
     if any(variant.model is None and variant.assistant is None for variant in variants_of(job)):
         raise InputError("no model given: give --model NAME or set BATCHRUN_MODEL")
     searched = matching_files(job.file_search, Path()) if job.file_search else ()
-    files = _JobFiles(_toolbox(job), _structure(job), searched)
+    files = _JobFiles(toolbox_of(job), structure_of(job), searched)
     if files.toolbox is not None:
         job = replace(job, functions=list(files.toolbox.declarations))
     if not _is_standard_input(table):
@@ -424,7 +424,8 @@ def _settings(job: Job, destination: Destination, files: _JobFiles, examples: Ex
     return settings
 
 
-def _toolbox(job: Job) -> Toolbox | None:
+def toolbox_of(job: Job) -> Toolbox | None:
+    """Return the user's functions, None without --tools."""
     if job.tools is None:
         return None
     if job.functions:
@@ -434,7 +435,8 @@ def _toolbox(job: Job) -> Toolbox | None:
     return Toolbox.of(job.tools, timeout_s=job.tool_timeout)
 
 
-def _structure(job: Job) -> Structure | None:
+def structure_of(job: Job) -> Structure | None:
+    """Return the schema of the answers, None without --schema."""
     if job.schema is None:
         return None
     if job.response_format is not None or "response_format" in job.matrix:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
-from typing import Protocol
 
 import anyio
 import anyio.lowlevel
@@ -27,8 +24,11 @@ from batchrun.batch.batch_api import (
 )
 from batchrun.batch.cache_plan import kept_on_request
 from batchrun.batch.cached_answers import CachedAnswers, open_answers
+from batchrun.batch.checkpoints import keep_checkpoints
 from batchrun.batch.endpoint import endpoint_for
 from batchrun.batch.file_descriptors import connection_limit, import_early, raise_limit
+from batchrun.batch.garbage import lazy_garbage_collector
+from batchrun.batch.leader import Leader, rows_left
 from batchrun.batch.left_out import LeftOut, selection_record
 from batchrun.batch.left_shards import gather_left, wait_for_workers
 from batchrun.batch.lock import hold
@@ -42,33 +42,29 @@ from batchrun.batch.service_batch_text import service_batch_facts
 from batchrun.batch.service_notices import ServiceNotices, shutdown_lookup
 from batchrun.batch.signals import obey_signals
 from batchrun.batch.standard_input import keep_standard_input
+from batchrun.batch.unchanged_input import pass_while_unchanged, while_unchanged
 from batchrun.batch.work import count_changed_rows, oldest_valid_answer, paid_twice_notice, work_of
 from batchrun.batch.written_output import WrittenOutput
 from batchrun.clock import WallClock, utc_now
-from batchrun.engine import Engine, EngineStatistics, RowTask, RowWork, SkippedRow, Stop
+from batchrun.engine import Engine, EngineStatistics, RowTask, RowWork, Stop
 from batchrun.engine.slots import CEILING
-from batchrun.errors import InputError, unwrapped
+from batchrun.errors import unwrapped
 from batchrun.interrupts import Interrupts
 from batchrun.job.environment import Environment
 from batchrun.job.fingerprint import digest
 from batchrun.journal import Journal, open_journal
 from batchrun.journal.open import read_earlier
 from batchrun.journal.service_batches import ServiceBatch
-from batchrun.journal.write_ahead_log import LOG_BYTES
 from batchrun.records import Outcome
 from batchrun.services.kept import ON_REQUEST
 from batchrun.services.shutdown_dates import ShutdownLookup
 from batchrun.tables import InputWatch
 from batchrun.wording import rows_text, visible_line
 
-__all__ = ["INPUT_CHANGED", "keep_checkpoints", "run_batch"]
+__all__ = ["INPUT_CHANGED", "run_batch"]
 
 log = logging.getLogger("batchrun")
 
-CHECKPOINT_EVERY_S = 2.0
-SKIPPED_ROWS_A_CHECK = 256
-CHECKPOINT_LOOKS = 8
-"""How often in that time the size of the log is looked at: a large log is moved at once."""
 INPUT_CHANGED = Stop(
     "the input changed while the batch ran; new and changed rows are pending: run the same command again, which "
     "reports what to do",
@@ -265,16 +261,17 @@ def _note_new_columns(plan: Plan, journal: Journal, notify: Callable[[str], None
 
 @dataclass(frozen=True, slots=True)
 class _Connected:
-    """The engine of a batch, connected to its service.
+    """What runs the rows of a batch, connected to its service.
 
     Attributes:
+        engine: runs the rows, or leads the workers that run them.
         lookup: the look-up beside it; None if there is none.
         batch_api: None if the requests are ordinary ones.
     """
 
-    engine: Engine
+    engine: Engine | Leader
     lookup: ShutdownLookup | None
-    batch_api: BatchApi | None
+    batch_api: BatchApi | None = None
 
     def statistics(self) -> EngineStatistics:
         """Return a snapshot."""
@@ -304,7 +301,11 @@ def _connected(
         notice = available.notice(min(plan.rows_to_ask, plan.job.concurrency or CEILING))
         if notice is not None:
             notify(notice)
-    limits = limits_of(plan, journal, clock, None if available is None else available.connections)
+    limits = limits_of(
+        plan,
+        lambda wait_s, reason: journal.cooled_down(clock(), wait_s, reason),
+        None if available is None else available.connections,
+    )
     wire = wire_of(plan, endpoint, limits)
     stack.push_async_callback(wire.aclose)
     lookup = shutdown_lookup(plan, wire, notices, clock)
@@ -312,7 +313,10 @@ def _connected(
         opened = open_batch_api(plan, journal, endpoint, wire, limits, stack, clock, on_outcome, notices)
         return _Connected(opened.engine, lookup, opened)
     wrap = reading_results(wire, journal)
-    return _Connected(engine_of(plan, journal, wire, limits, clock, on_outcome, notices, wrap=wrap), lookup, None)
+    if plan.job.workers > 1:
+        engine = engine_of(plan, journal, wire, limits, clock, None, notices, wrap=wrap)
+        return _Connected(Leader(plan, journal, engine, endpoint, notices, notify, on_outcome), lookup)
+    return _Connected(engine_of(plan, journal, wire, limits, clock, on_outcome, notices, wrap=wrap), lookup)
 
 
 async def _run_rows(
@@ -326,7 +330,7 @@ async def _run_rows(
 ) -> None:
     """Run all rows; the progress display, the checkpoints and a look-up run beside them and end with them."""
     engine, lookup = connected.engine, connected.lookup
-    with unwrapped(), _lazy_garbage_collector():
+    with unwrapped(), lazy_garbage_collector():
         async with anyio.create_task_group() as beside:
             if watch is not None:
                 view = BatchView(
@@ -349,33 +353,20 @@ async def _run_rows(
             if not plan.rows:
                 pass  # there is nothing to prepare at the service
             elif connected.batch_api is not None:
-                unchanged = partial(_while_unchanged, input_watch=input_watch)
-                unchanged_pass = partial(_pass_while_unchanged, input_watch=input_watch)
+                unchanged = partial(while_unchanged, input_watch=input_watch)
+                unchanged_pass = partial(pass_while_unchanged, input_watch=input_watch)
                 await connected.batch_api.waves.run(all_work, unchanged, unchanged_pass)
+            elif isinstance(engine, Leader):
+                await engine.run(
+                    while_unchanged(rows_left(plan, journal, all_work, looks_up=cache is not None), input_watch)
+                )
             else:
-                await engine.run(_while_unchanged(all_work(), input_watch))
+                await engine.run(while_unchanged(all_work(), input_watch))
             if lookup is not None and engine.stop is None:
                 await lookup.wait()
             beside.cancel_scope.cancel()
     if plan.job.dedupe:
         journal.duplicates.share()
-
-
-@contextmanager
-def _lazy_garbage_collector() -> Iterator[None]:
-    """Collect garbage less often, and skip what exists already.
-
-    Reference counts free most of a row. To scan the imported libraries again and again would take as long as the
-    journal does.
-    """
-    before = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
 
 
 def _with_first_task(work: Iterator[RowWork], begin: Callable[[], object]) -> Iterator[RowWork]:
@@ -387,60 +378,3 @@ def _with_first_task(work: Iterator[RowWork], begin: Callable[[], object]) -> It
             break
         yield item
     yield from work
-
-
-def _pass_while_unchanged(work: Iterator[RowWork], input_watch: InputWatch) -> Iterator[RowWork]:
-    """Yield the work of a pass of the Batch API until the input changes. It sends nothing before its end, so many rows
-    share a check: they are read before it."""
-    try:
-        while items := list(islice(work, SKIPPED_ROWS_A_CHECK)):
-            if input_watch.changed():
-                return
-            yield from items
-    except InputError:
-        if not input_watch.changed():
-            raise
-
-
-def _while_unchanged(work: Iterator[RowWork], input_watch: InputWatch) -> Iterator[RowWork]:
-    """Yield the work until the input changes: rows that no check has seen are not sent, and of rows that send nothing
-    one in `SKIPPED_ROWS_A_CHECK` is checked."""
-    try:
-        for number, item in enumerate(work):
-            is_checked = number % SKIPPED_ROWS_A_CHECK == 0 or not isinstance(item, SkippedRow)
-            if is_checked and input_watch.changed_before_row():
-                return
-            yield item
-    except InputError:
-        if not input_watch.changed():
-            raise
-
-
-class _Checkpointed(Protocol):
-    """A file whose log is moved into it from time to time."""
-
-    @property
-    def log_bytes(self) -> int: ...
-
-    def checkpoint(self) -> None: ...
-
-    def reuse_log(self) -> object: ...
-
-
-async def keep_checkpoints(journal: _Checkpointed) -> None:
-    """Bound what a power failure can lose to the last `CHECKPOINT_EVERY_S` seconds, and the log's size.
-
-    Runs until cancelled.
-    """
-    while True:
-        for _ in range(CHECKPOINT_LOOKS):
-            await anyio.sleep(CHECKPOINT_EVERY_S / CHECKPOINT_LOOKS)
-            if journal.log_bytes > LOG_BYTES:
-                break
-        began_s = time.monotonic()
-        await anyio.to_thread.run_sync(journal.checkpoint)
-        moved_s = time.monotonic()
-        journal.reuse_log()
-        logging.getLogger("batchrun.journal").debug(
-            "checkpoint after %.3f s, and %.3f s for the rest", moved_s - began_s, time.monotonic() - moved_s
-        )

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from batchrun.batch.leader import Leader
 from batchrun.engine import Engine, Stop
 from batchrun.interrupts import SAME_KEY_S, Interrupts
 
@@ -16,7 +17,7 @@ __all__ = ["obey_signals"]
 
 @contextmanager
 def obey_signals(
-    interrupts: Interrupts, engine: Engine, grace_s: float, leave: Callable[[int], None] | None
+    interrupts: Interrupts, engine: Engine | Leader, grace_s: float, leave: Callable[[int], None] | None
 ) -> Iterator[None]:
     """Stop the engine at the first signal while the context lasts.
 

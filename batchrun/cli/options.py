@@ -47,7 +47,6 @@ _INSTEAD = {
     "--column": "Name the column in the prompt: --prompt '{{ COLUMN }}'.",
     "--system": "Use --instructions TEXT.",
     "--max-tokens": "Use --max-completion-tokens N.",
-    "--workers": "Use --concurrency N.",
     "--resume": "Run the same command again: it resumes.",
     "--overwrite": "Use --fresh to start over; the old journal is kept.",
     "--force": "Use --fresh to start over; the old journal is kept.",

@@ -173,7 +173,7 @@ class Engine:
             beside.start_soon(self._ended.keep_reporting)
             async with anyio.create_task_group() as tasks:
                 with self._admission:
-                    if await self._prepare():
+                    if await self.prepare():
                         if self._defers and self._reservations.budget is None:
                             stopped = self._context.stopped
                             pending = PassWork(iter(work), self._plain, asks=self._asks, stopped=stopped)
@@ -220,7 +220,7 @@ class Engine:
             self._context.limits.statistics(), self.stop.reason if self.stop is not None else None
         )
 
-    async def _prepare(self) -> bool:
+    async def prepare(self) -> bool:
         """Prepare the service for the whole batch; return False and stop the batch if the service cannot be used.
 
         There is no deadline, since the upload of a thousand files takes minutes. Each request has its own time limit.

@@ -190,6 +190,15 @@ class Job(RowOptions):
         at_least=1,
         at_most=100_000,
     )
+    workers: int = job_option(
+        1,
+        "Limits",
+        "Number of processes that run the rows, under one rate limit and one budget; they help if a single process "
+        "takes all of a processor",
+        metavar="N",
+        at_least=1,
+        at_most=256,
+    )
     rpm: float | None = job_option(
         None, "Limits", "Maximum requests per minute, including polls and retries", metavar="N", above=0, at_most=1e9
     )

@@ -19,6 +19,7 @@ from batchrun.job.options import Job, job_options
 from batchrun.job.parameter_types import PARAMETER_TYPES
 from batchrun.job.python_values import read_python_values
 from batchrun.job.templated import has_template, is_template
+from batchrun.job.worker_rules import check_workers
 from batchrun.local_paths import check_local, check_table
 from batchrun.records import JsonDict, Settings
 from batchrun.wording import shortened
@@ -69,6 +70,7 @@ def make_job(options: Settings) -> Job:
     _check_messages(job)
     _check_turns(job)
     check_batch_api(job)
+    check_workers(job)
     return replace(job, matrix=_checked_matrix(job)) if job.matrix else job
 
 

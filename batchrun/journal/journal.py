@@ -355,6 +355,15 @@ class Journal:
         found = self._one(f"SELECT {OUTCOME_COLUMNS} FROM outcomes WHERE row_key = ?", (row_key,))
         return None if found is None else (outcome_of(found), found[1])
 
+    def outcomes_after(self, mark: int) -> tuple[int, list[Outcome]]:
+        """Return the outcomes that were recorded after another one, in this order, and the row id of the last.
+
+        Args:
+            mark: the row id of that other one, as in `last_outcome`.
+        """
+        rows = self._all(f"SELECT rowid, {OUTCOME_COLUMNS} FROM outcomes WHERE rowid > ? ORDER BY rowid", (mark,))
+        return rows[-1][0] if rows else mark, [outcome_of(row[1:]) for row in rows]
+
     def cells(self, row_key: str, fingerprint: str) -> JsonDict:
         """Return the row as cells of the output: see `RowCells`."""
         return next(self.row_cells.of_rows([(row_key, fingerprint)]))

@@ -6,7 +6,6 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Final
 
@@ -130,7 +129,7 @@ class ProcessLink:
             self._log.unlink(missing_ok=True)
 
 
-async def start_process(name: str, module: str, arguments: Sequence[str], log: Path) -> ProcessLink:
+async def start_process(name: str, module: str, log: Path) -> ProcessLink:
     """Start `python -m module` as a worker.
 
     It has a session of its own, so that Ctrl-C on a terminal reaches only the leader.
@@ -139,7 +138,7 @@ async def start_process(name: str, module: str, arguments: Sequence[str], log: P
         log: gets its standard error.
     """
     log_file = log.open("wb")
-    command = [sys.executable, "-m", module, *arguments]
+    command = [sys.executable, "-m", module]
     process = await anyio.open_process(command, stderr=log_file, start_new_session=True)
     return ProcessLink(name, process, log, log_file)
 

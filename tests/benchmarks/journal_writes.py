@@ -26,7 +26,7 @@ import anyio
 import anyio.to_thread
 from measuring import table
 
-from batchrun.batch.run import CHECKPOINT_EVERY_S, CHECKPOINT_LOOKS
+from batchrun.batch.checkpoints import CHECKPOINT_EVERY_S, CHECKPOINT_LOOKS
 from batchrun.journal import Journal
 from batchrun.journal.shard_rows import drop, gather, seed
 from batchrun.journal.write_ahead_log import LOG_BYTES, REST_PAGES

@@ -96,6 +96,7 @@ SAME: dict[str, Any] = {
     "organization": "org",
     "project": "proj",
     "concurrency": 3,
+    "workers": 2,
     "rpm": 9.0,
     "tpm": 99.0,
     "max_attempts": 2,

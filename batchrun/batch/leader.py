@@ -1,0 +1,426 @@
+"""The leader of a batch with workers: it hands out shards of the rows, and takes their outcomes into the journal."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Final, TypeAlias
+
+import anyio
+import anyio.abc
+import anyio.lowlevel
+
+from batchrun.batch.assembly import budget_of, price_list
+from batchrun.batch.plan import Plan
+from batchrun.batch.service_notices import ServiceNotices
+from batchrun.batch.shard_plan import ShardPlan, check_can_travel
+from batchrun.batch.shard_statistics import ended_since, state_of, together
+from batchrun.clock import loop_time
+from batchrun.engine import CachedRow, Engine, EngineStatistics, RowWork, SkippedRow, Stop
+from batchrun.errors import OutputError
+from batchrun.journal import Journal
+from batchrun.journal.shard_rows import drop, gather, seed
+from batchrun.records import Outcome, Row
+from batchrun.scale.governor import Governor
+from batchrun.scale.links import Link, WorkerLost
+from batchrun.scale.messages import Begin, Broken, Finish, Shard, ShardEnded, StopAsked, Taken, WorkerReport
+from batchrun.scale.pipes import start_process
+from batchrun.scale.shards import shard_size, write_rows
+from batchrun.services.client import Endpoint
+from batchrun.wording import visible_line
+
+__all__ = ["Leader", "StartWorker", "rows_left"]
+
+StartWorker: TypeAlias = Callable[[str], Awaitable[Link]]
+"""Starts a worker with a name for messages."""
+
+GATHER_EVERY_S = 1.0
+ROWS_A_TURN: Final = 250
+GRACE_S: Final = 30.0
+"""Seconds for rows in flight when a worker has found a reason to stop the batch."""
+LOSSES_WITHOUT_PROGRESS: Final = 5
+"""Losses of one worker in a row, with no row ended in between, after which the batch stops."""
+LATE_S: Final = 20.0
+"""Seconds that workers may take to end after the grace of a stop; then they are ended."""
+
+log = logging.getLogger("batchrun.workers")
+
+
+@dataclass(slots=True)
+class _OpenShard:
+    """A shard that is not done.
+
+    Mutable state: `statistics`, the last that a worker has reported; `mark` and `spent_usd`, the row id of the last
+    outcome in its journal and the cost of all before that worker began.
+    """
+
+    shard: Shard
+    mark: int
+    spent_usd: float
+    statistics: EngineStatistics | None = None
+
+
+@dataclass(slots=True)
+class _Worker:
+    """One of the workers. If its process is lost, another one takes its place and its shards.
+
+    Attributes:
+        concurrency: rows in flight at most; None for an adaptive number.
+
+    Mutable state: `link`, None while there is no process; `shards`, by their numbers, in its hands; `losses` in a row
+    without a row that ended; `report`, the last one; `requests` of its earlier processes,
+    and their number, `processes`; `spent_usd`, what the journals say that this process has spent.
+    """
+
+    number: int
+    concurrency: int | None
+    link: Link | None = None
+    shards: dict[int, _OpenShard] = field(default_factory=dict)
+    losses: int = 0
+    report: WorkerReport | None = None
+    received_s: float = 0.0
+    requests: int = 0
+    processes: int = 0
+    spent_usd: float = 0.0
+
+    @property
+    def process_name(self) -> str:
+        """A name for the governor, which no earlier process has had."""
+        return f"{self.name}, process {self.processes}"
+
+    @property
+    def name(self) -> str:
+        return f"worker {self.number}"
+
+    def statistics(self) -> Iterator[EngineStatistics]:
+        """Yield the statistics of its shards, with times of this process."""
+        ahead_s = self.report.now_s - self.received_s if self.report is not None else 0.0
+        for each in self.shards.values():
+            if each.statistics is not None:
+                oldest = tuple((key, since_s - ahead_s, doing) for key, since_s, doing in each.statistics.oldest)
+                yield replace(each.statistics, oldest=oldest)
+
+
+class Leader:
+    """Runs the rows of a batch by workers.
+
+    Mutable state: `stop`, set once; `_workers`; `_done`, the statistics of shards that are done, and of workers that
+    were lost; `_rows`, those that are not handed out; `_finished_before` and `_from_cache`, rows that are not sent;
+    `_shards`, cut so far; `_tasks`, the task group of the workers while they run; `_reported`, the row id of the last
+    outcome that was passed to `on_outcome`.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        journal: Journal,
+        engine: Engine,
+        endpoint: Endpoint,
+        notices: ServiceNotices,
+        notify: Callable[[str], None],
+        on_outcome: Callable[[Outcome], None] | None,
+        start: StartWorker | None = None,
+    ) -> None:
+        """
+        Args:
+            journal: of the whole batch.
+            engine: prepares the service for all workers; it runs no row.
+            notices: gets what workers find out about the service.
+            notify: shows a line about a worker that was lost.
+            on_outcome: called for each row that ends in this run, after its outcome is in the journal.
+            start: None for processes of this machine.
+
+        Raises:
+            InputError: the plan has something that only this process can use.
+        """
+        check_can_travel(plan, endpoint)
+        self.stop: Stop | None = None
+        self._plan = plan
+        self._journal = journal
+        self._engine = engine
+        self._endpoint = endpoint
+        self._start = start or self._start_process
+        self._notices = notices
+        self._notify = notify
+        self._on_outcome = on_outcome
+        self._folder = plan.paths.shards
+        self._size = shard_size(plan.rows_to_ask, plan.job.workers)
+        concurrency = plan.job.concurrency
+        number = min(plan.job.workers, -(-plan.rows_to_ask // self._size), concurrency or plan.job.workers)
+        self._workers = [_Worker(n + 1, _share(concurrency, n, number)) for n in range(number)]
+        self._done: list[EngineStatistics] = []
+        self._rows: Iterator[Row | CachedRow | SkippedRow] = iter(())
+        self._finished_before = self._from_cache = 0
+        self._shards = 0
+        self._cutting = anyio.Lock()
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._governor = _governor(plan, journal)
+        self._reported = journal.last_outcome()[0]
+
+    async def run(self, rows: Iterator[Row | CachedRow | SkippedRow]) -> None:
+        """Prepare the service and run every row; return when all have ended, or after a stop.
+
+        Args:
+            rows: as of `rows_left`.
+
+        Raises:
+            OutputError: a journal cannot be written. Nothing in it is lost.
+        """
+        self._rows = rows
+        first = await self._next_rows()
+        if not first or not await self._engine.prepare():
+            self.stop = self.stop or self._engine.stop
+            return
+        self._rows = chain(first, rows)
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        try:
+            async with anyio.create_task_group() as beside:
+                beside.start_soon(self._keep_gathering)
+                async with anyio.create_task_group() as tasks:
+                    self._tasks = tasks
+                    for worker in self._workers:
+                        tasks.start_soon(self._run_worker, worker)
+                beside.cancel_scope.cancel()
+        finally:
+            self._tasks = None
+            for worker in self._workers:
+                self._take_back(worker)
+            with suppress(OSError):
+                self._folder.rmdir()  # unless a worker has left its log there
+
+    def request_stop(self, stop: Stop, grace_s: float) -> None:
+        """Hand out no more rows; rows in flight have `grace_s` seconds to end. The reason of the first call is kept."""
+        if self.stop is None:
+            log.info("the batch stops: %s", visible_line(stop.reason))
+            self.stop = stop
+        self._engine.request_stop(self.stop, grace_s)
+        if self._tasks is not None:
+            self._tasks.start_soon(self._pass_on, StopAsked(self.stop, grace_s), self._tasks.cancel_scope)
+
+    async def _pass_on(self, message: StopAsked, workers: anyio.CancelScope) -> None:
+        """Ask all workers to stop; end those that have not within their time."""
+        for link in [worker.link for worker in self._workers if worker.link is not None]:
+            with suppress(WorkerLost):  # whoever receives from it sees that too
+                await link.send(message)
+        workers.deadline = min(workers.deadline, loop_time() + message.grace_s + LATE_S)
+
+    def statistics(self) -> EngineStatistics:
+        """Return a snapshot, of all workers together."""
+        own = self._engine.statistics()
+        limits = [worker.report.limits for worker in self._workers if worker.report is not None]
+        requests = own.limits.requests + sum(worker.requests for worker in self._workers)
+        found = together(
+            [*self._done, *(each for worker in self._workers for each in worker.statistics())], limits, requests
+        )
+        stopping = self.stop.reason if self.stop is not None else None
+        return replace(found, finished_before=self._finished_before, from_cache=self._from_cache, stopping=stopping)
+
+    # -- rows -----------------------------------------------------------------------------------------------------
+
+    async def _next_rows(self) -> list[Row]:
+        """Return the rows of the next shard; none if there are no more."""
+        found: list[Row] = []
+        for number, row in enumerate(self._rows):
+            if isinstance(row, SkippedRow):
+                self._finished_before += 1
+            elif isinstance(row, CachedRow):
+                self._journal.finish(row.outcome, row.fingerprint, ends=row.ends)
+                self._from_cache += 1
+                self._report()
+            else:
+                found.append(row)
+                if len(found) == self._size:
+                    break
+            if number % ROWS_A_TURN == 0:
+                await anyio.lowlevel.checkpoint()
+        return found
+
+    async def _hand_out(self, worker: _Worker, link: Link) -> None:
+        """Give a worker another shard, if there is one."""
+        async with self._cutting:
+            rows = await self._next_rows() if self.stop is None else []
+            if not rows:
+                return
+            self._shards += 1
+            journal = self._folder / f"{self._shards:05}.journal"
+            keys = map(self._plan.prompter.row_key, rows) if self._journal.has_history else ()
+            seed(self._journal, journal, keys)
+            shard = Shard(self._shards, journal, journal.with_suffix(".rows"), len(rows))
+            write_rows(shard.rows, rows)
+        worker.shards[shard.number] = _OpenShard(shard, *state_of(journal))
+        await link.send(shard)
+
+    # -- workers --------------------------------------------------------------------------------------------------
+
+    async def _run_worker(self, worker: _Worker) -> None:
+        """Keep a worker running until there are no more rows."""
+        while True:
+            try:
+                await self._converse(worker)
+            except WorkerLost as lost:
+                ended = self._take_back(worker)
+                if self.stop is not None:
+                    return
+                worker.losses = 0 if ended else worker.losses + 1
+                self._notify(f"{worker.name} {lost}; another one continues with its rows")
+                if worker.losses == LOSSES_WITHOUT_PROGRESS:
+                    times = f"{worker.losses} times in a row without an answer"
+                    self.request_stop(Stop(f"{worker.name} {lost}, {times}", exit_code=1), GRACE_S)
+            else:
+                return
+
+    async def _start_process(self, name: str) -> Link:
+        return await start_process(name, "batchrun.batch.shard_worker", self._folder / f"{name.replace(' ', '-')}.log")
+
+    async def _converse(self, worker: _Worker) -> None:
+        worker.processes += 1
+        link = worker.link = await self._start(worker.name)
+        try:
+            await link.send(
+                Begin(ShardPlan.of(self._plan, worker.concurrency), self._endpoint, log.getEffectiveLevel())
+            )
+            for each in list(worker.shards.values()):  # of a process that was lost
+                await link.send(each.shard)
+            if not worker.shards:
+                await self._hand_out(worker, link)
+            while worker.shards:
+                await self._take(worker, link, await link.receive())
+            await link.send(Finish())
+            with suppress(WorkerLost):  # it has ended
+                while True:
+                    await self._take(worker, link, await link.receive())
+            self._bury(worker)
+        finally:
+            worker.link = None
+            await link.aclose()
+
+    async def _take(self, worker: _Worker, link: Link, message: object) -> None:
+        if isinstance(message, WorkerReport):
+            self._take_report(worker, message)
+            await link.send(self._governor.answer(worker.process_name, message.asks, loop_time()))
+        elif isinstance(message, Taken):
+            await self._hand_out(worker, link)
+        elif isinstance(message, ShardEnded):
+            each = worker.shards[message.number]
+            self._gather(each.shard, whole=True)
+            self._note_state(worker, each)
+            self._drop(each.shard)
+            self._done.append(message.statistics)
+            del worker.shards[message.number]
+        elif isinstance(message, Broken):
+            raise OutputError(f"{worker.name}: {message.message}")
+
+    def _take_report(self, worker: _Worker, report: WorkerReport) -> None:
+        worker.report, worker.received_s = report, loop_time()
+        for number, statistics in report.shards.items():
+            if number in worker.shards:
+                worker.shards[number].statistics = statistics
+        for kind, lines in report.notices.items():
+            self._notices.found.setdefault(kind, lines)
+        for line in report.log:
+            logging.getLogger(line.logger).log(line.level, "%s: %s", worker.name, line.text)
+        if report.stop is not None and self.stop is None:
+            self.request_stop(report.stop, GRACE_S)
+
+    def _take_back(self, worker: _Worker) -> int:
+        """Gather all that the shards of a lost worker have; return the number of rows that it has ended.
+
+        The worker can have ended rows after its last report: they are counted from the journals.
+        """
+        ended = 0
+        for each in worker.shards.values():
+            self._gather(each.shard, whole=True)
+            self._done.append(found := ended_since(each.shard.journal, each.mark))
+            self._note_state(worker, each)
+            ended += found.completed + found.incomplete + found.failed
+            each.statistics = None
+            if self._tasks is None:
+                self._drop(each.shard)
+        self._bury(worker)
+        return ended
+
+    def _bury(self, worker: _Worker) -> None:
+        """Take back from a process that has ended what it has not used."""
+        self._governor.buried(worker.process_name, worker.spent_usd)
+        worker.spent_usd = 0.0
+        if worker.report is not None:
+            worker.requests += worker.report.limits.requests
+            worker.report = None
+
+    @staticmethod
+    def _note_state(worker: _Worker, each: _OpenShard) -> None:
+        """Count what a process has spent on a shard, and start from zero with the next one."""
+        before_usd = each.spent_usd
+        each.mark, each.spent_usd = state_of(each.shard.journal)
+        worker.spent_usd += each.spent_usd - before_usd
+
+    # -- journals -------------------------------------------------------------------------------------------------
+
+    async def _keep_gathering(self) -> None:
+        while True:
+            await anyio.sleep(GATHER_EVERY_S)
+            for worker in self._workers:
+                for each in list(worker.shards.values()):
+                    if each.shard.number in worker.shards:  # it can end while this task waits
+                        self._gather(each.shard)
+                    await anyio.lowlevel.checkpoint()
+
+    def _gather(self, shard: Shard, *, whole: bool = False) -> int:
+        ended = gather(self._journal, shard.journal, whole=whole)
+        if ended:
+            self._report()
+        return ended
+
+    def _report(self) -> None:
+        """WorkerReport the rows that have ended since the last time."""
+        if self._on_outcome is not None:
+            self._reported, outcomes = self._journal.outcomes_after(self._reported)
+            for outcome in outcomes:
+                self._on_outcome(outcome)
+
+    def _drop(self, shard: Shard) -> None:
+        drop(self._journal, shard.journal)
+        for ending in (".rows", ".lock"):
+            shard.journal.with_suffix(ending).unlink(missing_ok=True)
+
+
+def _share(total: int | None, number: int, workers: int) -> int | None:
+    """Return a worker's share of `total` rows in flight.
+
+    >>> [_share(10, number, 3) for number in range(3)]
+    [4, 3, 3]
+    """
+    return None if total is None else total // workers + (number < total % workers)
+
+
+def _governor(plan: Plan, journal: Journal) -> Governor:
+    spent_usd = journal.spent_usd()
+    has_budget = budget_of(plan, price_list(plan), spent_usd=spent_usd) is not None  # not for answers that cost nothing
+    return Governor(
+        requests_per_minute=plan.job.rpm,
+        tokens_per_minute=plan.job.tpm,
+        budget_usd=plan.job.budget if has_budget else None,
+        spent_usd=spent_usd,
+    )
+
+
+def rows_left(
+    plan: Plan, journal: Journal, work: Callable[[], Iterator[RowWork]], *, looks_up: bool
+) -> Iterator[Row | CachedRow | SkippedRow]:
+    """Yield each row to ask, its answer from the cache, or why nothing is left of it.
+
+    In a new batch no prompt is made: the workers make them.
+
+    Args:
+        work: returns the work that is left, as `work_of`.
+        looks_up: the batch uses a cache.
+    """
+    rows = plan.asked.rows()
+    if not (journal.has_history or looks_up):
+        yield from rows
+        return
+    for row, left in zip(rows, work(), strict=False):  # if the input changes, one may be shorter
+        yield left if isinstance(left, CachedRow | SkippedRow) else row

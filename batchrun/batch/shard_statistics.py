@@ -1,0 +1,83 @@
+"""The statistics of a batch with workers, added up from those of its shards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from heapq import nsmallest
+from pathlib import Path
+from typing import Final
+
+from batchrun.engine import EngineStatistics, LimitsStatistics
+from batchrun.engine.tally import Tally
+from batchrun.journal import Journal
+
+__all__ = ["ended_since", "state_of", "together"]
+
+_NO_LIMITS: Final = LimitsStatistics(0, 0, None, 0.0, 0, None, None)
+_SUMS: Final = [
+    each.name for each in fields(EngineStatistics) if each.name not in ("cost_usd", "limits", "stopping", "oldest")
+]
+
+
+def together(shards: Sequence[EngineStatistics], limits: Sequence[LimitsStatistics], requests: int) -> EngineStatistics:
+    """Return the statistics of shards as those of one batch.
+
+    Args:
+        limits: of each worker.
+        requests: that no worker in `limits` has sent.
+    """
+    sums = {name: sum(getattr(each, name) for each in shards) for name in _SUMS}
+    costs = [each.cost_usd for each in shards if each.cost_usd is not None]
+    oldest = nsmallest(3, (row for each in shards for row in each.oldest), key=lambda row: row[1])
+    return replace(
+        Tally().snapshot(_NO_LIMITS),
+        **sums,
+        cost_usd=sum(costs) if costs else None,
+        oldest=tuple(oldest),
+        limits=_limits(limits, requests),
+    )
+
+
+def _limits(limits: Sequence[LimitsStatistics], requests: int) -> LimitsStatistics:
+    """Return the limits of all workers. The batch waits for a limit, or for the service, only if all of them do."""
+    if not limits:
+        return replace(_NO_LIMITS, requests=requests)
+    waiting = {each.waiting_for for each in limits}
+    away = [each.away_s for each in limits]
+    return LimitsStatistics(
+        in_use=sum(each.in_use for each in limits),
+        capacity=sum(each.capacity for each in limits),
+        waiting_for=waiting.pop() if len(waiting) == 1 else None,
+        cool_down_s=min(each.cool_down_s for each in limits),
+        requests=requests + sum(each.requests for each in limits),
+        max_requests_per_minute=_total([each.max_requests_per_minute for each in limits]),
+        max_tokens_per_minute=_total([each.max_tokens_per_minute for each in limits]),
+        away_s=None if None in away else max(each for each in away if each is not None),
+        one_at_a_time=all(each.one_at_a_time for each in limits),
+    )
+
+
+def _total(limits: Sequence[float | None]) -> float | None:
+    known = [each for each in limits if each is not None]
+    return sum(known) if known else None
+
+
+def state_of(path: Path) -> tuple[int, float]:
+    """Return the row id of the last outcome in the journal of a shard, 0 for none, and the US dollars spent by then."""
+    with Journal(path, read_only=True) as journal:
+        return journal.last_outcome()[0], journal.spent_usd()
+
+
+def ended_since(path: Path, mark: int) -> EngineStatistics:
+    """Return what the journal of a shard has of rows that ended after an outcome.
+
+    Args:
+        mark: the row id of that outcome.
+    """
+    tally = Tally()
+    with Journal(path, read_only=True) as journal:
+        _, outcomes = journal.outcomes_after(mark)
+    for outcome in outcomes:
+        tally.count(outcome)
+    return tally.snapshot(_NO_LIMITS)

@@ -1,0 +1,37 @@
+"""Rules for --workers: what several processes cannot do."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+from batchrun.errors import InputError
+from batchrun.job.options import Job
+
+__all__ = ["check_workers"]
+
+_EXCLUDED: Final = {
+    "dedupe": "workers do not know the rows of others",
+    "batch_api": "the service answers its files, whoever sends them",
+    "thread_column": "the rows of a thread have to follow each other",
+    "attach": "each worker would upload the files again",
+    "file_search": "each worker would upload the files again",
+    "code_interpreter": "the files that it makes are kept by one process",
+}
+"""Options that need one process → reason."""
+
+
+def check_workers(job: Job) -> None:
+    """Raise InputError if an option needs one process, and the job has several.
+
+    Raises:
+        InputError: names the option and the reason; or this is Windows, whose pipes no event loop can wait for.
+    """
+    if job.workers == 1:
+        return
+    if sys.platform == "win32":
+        raise InputError("--workers: needs Linux or macOS; leave it out on Windows")
+    for name, reason in _EXCLUDED.items():
+        if getattr(job, name) or name in job.matrix:
+            flag = f"--{name.replace('_', '-')}"
+            raise InputError(f"--workers: cannot be combined with {flag}: {reason}; remove one of them")

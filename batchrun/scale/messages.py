@@ -1,0 +1,126 @@
+"""The messages between the leader of a batch and its workers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from batchrun.engine import EngineStatistics, LimitsStatistics, Stop
+from batchrun.scale.governor import Asks
+
+__all__ = ["Begin", "Broken", "Finish", "LogLine", "Shard", "ShardEnded", "StopAsked", "Taken", "WorkerReport"]
+
+
+# -- from the leader ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The first message to a worker: what it has to know of the batch.
+
+    Attributes:
+        plan: a `batchrun.batch.shard_plan.ShardPlan`.
+        endpoint: the service, with its credentials: a `batchrun.services.client.Endpoint`.
+        log_level: the least level of log lines to pass on.
+    """
+
+    plan: object
+    endpoint: object = field(repr=False)
+    log_level: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Some rows of the input, for a worker to run.
+
+    Attributes:
+        number: from 1, in the order of the input.
+        journal: its journal, which exists.
+        rows: the file with its rows: see `batchrun.scale.shards`.
+        count: the number of its rows.
+    """
+
+    number: int
+    journal: Path
+    rows: Path
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopAsked:
+    """Admit no more rows; those in flight have some seconds to end."""
+
+    stop: Stop
+    grace_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """There are no more shards: end when those that you have are done."""
+
+
+# -- from a worker --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The worker has begun with a shard and has room for another."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A line for the log of the batch."""
+
+    logger: str
+    level: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReport:
+    """How far a worker is; sent about twice a second.
+
+    Attributes:
+        now_s: loop time of the worker.
+        shards: number of each shard in work → its statistics, of this worker's work on it.
+        limits: of the whole worker.
+        stop: why the worker wants the batch to stop; None if it does not.
+        notices: kind → lines about the service.
+        asks: what it asks of the governor, whose answer is the next message of this kind to it.
+    """
+
+    now_s: float
+    shards: Mapping[int, EngineStatistics]
+    limits: LimitsStatistics
+    stop: Stop | None
+    notices: Mapping[str, list[str]]
+    log: tuple[LogLine, ...]
+    asks: Asks
+
+
+@dataclass(frozen=True, slots=True)
+class ShardEnded:
+    """All rows of a shard have ended, or the worker was asked to stop; its journal is closed.
+
+    Attributes:
+        statistics: of this worker's work on it.
+    """
+
+    number: int
+    statistics: EngineStatistics
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The worker cannot continue, such as with a journal that cannot be written.
+
+    Attributes:
+        message: one line for a person.
+        exit_code: exit code of the error.
+    """
+
+    message: str
+    exit_code: int

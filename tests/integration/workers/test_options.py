@@ -1,0 +1,169 @@
+"""Workers with the other options of a batch: each means the same as in one process, or is refused in words."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import batchrun
+from batchrun.errors import InputError
+from tests.support.chat import chat_reply
+from tests.support.command import Result
+from tests.support.command import batchrun as command
+from tests.support.rows import read_csv
+from tests.support.scripted_http import Answer, Request, ScriptedHttp, json_answer
+
+ROWS = 240
+
+
+class Service:
+    """Answers `row 17` with `answer 17`, and counts how often each row was asked.
+
+    Mutable state: `asked`; `broken`, rows that it refuses; `status`, of every reply if it is not 200.
+    """
+
+    def __init__(self) -> None:
+        self.asked: Counter[str] = Counter()
+        self.broken: set[str] = set()
+        self.status = 200
+        self._lock = threading.Lock()
+
+    def __call__(self, request: Request) -> Answer:
+        name = request.body["messages"][-1]["content"]
+        with self._lock:
+            self.asked[name] += 1
+        if self.status != 200 or name in self.broken:
+            status = 400 if self.status == 200 else self.status
+            return json_answer({"error": {"message": "Planned.", "type": "planned"}}, status)
+        return json_answer(chat_reply(name.replace("row", "answer")))
+
+
+@pytest.fixture
+def service() -> Service:
+    return Service()
+
+
+@pytest.fixture
+def url(service: Service) -> Iterator[str]:
+    with ScriptedHttp(service) as server:
+        yield server.url
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.csv"
+    path.write_text("question,kind\n" + "".join(f"row {n},{'odd' if n % 2 else 'even'}\n" for n in range(ROWS)))
+    return path
+
+
+def ran(table: Path, url: str, *options: str, output: str = "answers.csv") -> Result:
+    """Run the table with two workers."""
+    arguments = ("run", table.name, "-o", output, "--base-url", url, "--model", "m", "--api", "chat", "--json")
+    return command(table.parent, *arguments, "--prompt", "{{ question }}", "--workers", "2", *options)
+
+
+def answers(table: Path, output: str = "answers.csv") -> list[dict[str, str]]:
+    return read_csv(table.with_name(output))
+
+
+def test_rows_that_failed_are_asked_again(service: Service, url: str, table: Path) -> None:
+    """--retry-failed asks the rows that failed, and only these; --where selects rows first."""
+    service.broken = {f"row {n}" for n in range(0, ROWS, 40)}
+    first = ran(table, url, "--where", "kind == 'even'")
+    assert (first.returncode, first.facts()["failed"], first.facts()["skipped"]) == (3, 6, ROWS // 2)
+    service.broken.clear()
+    again = ran(table, url, "--retry-failed")
+    facts = again.facts()
+    assert (again.returncode, facts["completed"], facts["this_run"]["asked"]) == (0, ROWS, ROWS // 2 + 6)
+    assert facts["finished_before"] == ROWS // 2 - 6
+    assert [row["response"] for row in answers(table)] == [f"answer {n}" for n in range(ROWS)]
+    assert Counter(service.asked.values()) == {1: ROWS - 6, 2: 6}
+
+
+def test_combinations_have_their_own_rows(service: Service, url: str, table: Path) -> None:
+    """--epochs asks each row several times, also across shards, and each has its own answer."""
+    assert ran(table, url, "--epochs", "2").returncode == 0
+    assert Counter(service.asked.values()) == {2: ROWS}
+    assert [row["question"] for row in answers(table)] == [f"row {n // 2}" for n in range(2 * ROWS)]
+
+
+def test_a_cache_answers_and_learns(service: Service, url: str, table: Path) -> None:
+    """Answers of a batch with workers are in the cache, from which another one takes them."""
+    half = table.with_name("half.csv")
+    half.write_text("question,kind\n" + "".join(f"row {n},x\n" for n in range(0, ROWS, 2)))
+    assert ran(half, url, "--cache", "answers.cache", output="half-answers.csv").returncode == 0
+    facts = ran(table, url, "--cache", "answers.cache").facts()
+    assert (facts["completed"], facts["from_cache"], facts["this_run"]["asked"]) == (ROWS, ROWS // 2, ROWS // 2)
+    facts = ran(table, url, "--cache", "answers.cache", output="third.csv").facts()
+    assert (facts["completed"], facts["from_cache"]) == (ROWS, ROWS)
+    assert Counter(service.asked.values()) == {1: ROWS}
+    assert [row["response"] for row in answers(table, "third.csv")] == [f"answer {n}" for n in range(ROWS)]
+
+
+def test_a_service_that_refuses_stops_all_workers(service: Service, url: str, table: Path) -> None:
+    """A wrong key stops the batch once, with one reason; the same command continues."""
+    service.status = 401
+    refused = ran(table, url)
+    assert refused.returncode == 5
+    assert "Planned." in refused.facts()["stop"]
+    assert refused.facts()["completed"] == 0
+    service.status = 200
+    assert ran(table, url).returncode == 0
+    assert not table.with_name("answers.csv.journal.d").exists()
+
+
+def test_python_gets_each_outcome(service: Service, url: str, table: Path) -> None:
+    """`on_outcome` is called once for each row, and a frame keeps its index."""
+    seen: Counter[str] = Counter()
+    frame = pd.read_csv(table).set_index("kind", drop=False)
+
+    def note(outcome: Any) -> None:
+        seen[outcome.row_key] += 1
+
+    found = batchrun.run(
+        frame, prompt="{{ question }}", model="m", api="chat", base_url=url, workers=2, on_outcome=note, api_key="k"
+    )
+    assert found["response"].tolist() == [f"answer {n}" for n in range(ROWS)]
+    assert found.index.tolist() == frame.index.tolist()
+    assert len(seen) == ROWS
+    assert set(seen.values()) == {1}
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--dedupe",), "--dedupe"),
+        (("--batch-api",), "--batch-api"),
+        (("--thread-column", "kind"), "--thread-column"),
+        (("--attach", "kind"), "--attach"),
+        (("--file-search", "rows.csv"), "--file-search"),
+        (("--code-interpreter",), "--code-interpreter"),
+    ],
+)
+def test_options_that_need_one_process(url: str, table: Path, options: tuple[str, ...], named: str) -> None:
+    """They are refused with the reason, and nothing is sent."""
+    refused = ran(table, url, *options)
+    assert refused.returncode == 2
+    assert f"--workers: cannot be combined with {named}: " in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
+def test_what_only_this_process_has(url: str, table: Path) -> None:
+    """A function of this process cannot be called by another one."""
+
+    def double(number: int) -> int:
+        """Return twice the number."""
+        return 2 * number
+
+    async def key() -> str:
+        return "k"
+
+    for given in ({"tools": [double], "api_key": "k"}, {"api_key": key}):
+        with pytest.raises(InputError, match="exists in this process only"):
+            batchrun.run(table, prompt="{{ question }}", model="m", base_url=url, workers=2, **given)

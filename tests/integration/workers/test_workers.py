@@ -1,0 +1,125 @@
+"""A batch with workers: the table of one process, each row asked once, whoever is killed."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.integration.reliability.batches import (
+    ENDED,
+    Table,
+    assert_each_row_once,
+    command,
+    write_table,
+)
+from tests.integration.reliability.processes import Batchrun, Served, batchrun
+
+OWN = ("thread_id", "run_id", "duration_s", "completed_at")
+"""Columns that differ from run to run."""
+
+
+def workers_of(process: Batchrun) -> list[psutil.Process]:
+    """Return the worker processes of a batch that are running now."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [
+            child
+            for child in psutil.Process(process.pid).children()
+            if "batchrun.batch.shard_worker" in " ".join(child.cmdline())
+        ]
+    return []
+
+
+def waited(process: Batchrun, reached: object) -> bool:
+    """Wait until `reached()` is true; return whether the batch is still running."""
+    assert callable(reached)
+    until = time.monotonic() + 60
+    while process.running and not reached():
+        assert time.monotonic() < until, process.stderr
+        time.sleep(0.005)
+    return process.running
+
+
+def common(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Return rows without the cells that differ from run to run."""
+    return [{name: value for name, value in row.items() if name not in OWN} for row in rows]
+
+
+def nothing_left(table: Table) -> bool:
+    return not table.journal.with_name(table.journal.name + ".d").exists()
+
+
+def test_the_output_is_that_of_one_process(tmp_path: Path) -> None:
+    """With and without workers the output is the same, but for ids and times; row numbers are those of the table."""
+    table = write_table(tmp_path / "batch", 450)
+    other = Table(table.folder, table.rows, table.input, table.folder / "one.csv")
+    with Served(tmp_path / "server", delay_s=0.0, delta_delay_s=0.0) as server:
+        with batchrun(table.folder, *command(table, server.url, "--workers", "3")) as process:
+            assert process.wait() == 0, process.stderr
+        facts = process.facts()
+        with batchrun(table.folder, *command(other, server.url)) as process:
+            assert process.wait() == 0, process.stderr
+        single = process.facts()
+    assert common(table.answers()) == common(other.answers())
+    assert [row["response"] for row in table.answers()] == [f"answer {row}" for row in range(table.rows)]
+    for name in ("rows", "completed", "prompt_tokens", "completion_tokens", "this_run", "models", "finished_before"):
+        assert facts[name] == single[name], name
+    assert nothing_left(table)
+
+
+def test_any_number_of_workers_continues_a_batch(tmp_path: Path) -> None:
+    """A batch goes on with another number of workers each time, and no row is asked twice."""
+    table = write_table(tmp_path / "batch", 900)
+    with Served(tmp_path / "server") as server:
+        for workers, rows in ((1, 100), (2, 400), (3, 700)):
+            with batchrun(table.folder, *command(table, server.url, "--workers", str(workers))) as process:
+                assert waited(process, lambda rows=rows: table.count(ENDED) >= rows)
+                process.signal(signal.SIGTERM)
+                assert process.wait() == 128 + signal.SIGTERM, process.stderr
+            assert nothing_left(table)
+        with batchrun(table.folder, *command(table, server.url)) as process:
+            assert process.wait() == 0, process.stderr
+        assert process.facts()["finished_before"] >= 700
+    assert_each_row_once(table, server)
+
+
+def test_killed_workers_lose_nothing(tmp_path: Path) -> None:
+    """Workers that are killed again and again: another takes over, each row is asked once, and the counts are right."""
+    table, draw = write_table(tmp_path / "batch", 900), random.Random(11)
+    with Served(tmp_path / "server") as server:
+        with batchrun(table.folder, *command(table, server.url, "--workers", "2", "--concurrency", "16")) as process:
+            for goal in (50, 200, 350, 500, 600):
+                assert waited(process, lambda goal=goal: table.count(ENDED) >= goal and workers_of(process))
+                draw.choice(workers_of(process)).kill()
+            assert process.wait() == 0, process.stderr
+        facts = process.facts()
+    assert_each_row_once(table, server)
+    assert process.stderr.count("SIGKILL") == 5
+    assert (facts["completed"], facts["this_run"]["completed"], facts["finished_before"]) == (900, 900, 0)
+    assert facts["this_run"]["prompt_tokens"] == facts["prompt_tokens"]
+    assert nothing_left(table)
+
+
+@pytest.mark.parametrize("next_workers", ["1", "2"])
+def test_a_killed_leader_loses_nothing(tmp_path: Path, next_workers: str) -> None:
+    """If the whole batch is killed, its workers end at once, and the next run takes in what they had."""
+    table = write_table(tmp_path / "batch", 600)
+    with Served(tmp_path / "server") as server:
+        arguments = command(table, server.url, "--concurrency", "16")
+        with batchrun(table.folder, *arguments, "--workers", "2") as process:
+            assert waited(process, lambda: table.count(ENDED) >= 150 and len(workers_of(process)) == 2)
+            workers = workers_of(process)
+            assert process.kill()
+        gone, alive = psutil.wait_procs(workers, timeout=30)
+        assert (len(gone), alive) == (2, [])
+        assert not nothing_left(table)
+        with batchrun(table.folder, *arguments, "--workers", next_workers) as process:
+            assert process.wait() == 0, process.stderr
+        assert process.facts()["finished_before"] >= 150
+    assert_each_row_once(table, server)
+    assert nothing_left(table)
