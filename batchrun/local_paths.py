@@ -12,8 +12,9 @@ from batchrun.wording import shortened, shown_path
 
 __all__ = ["check_local", "check_output_path", "check_table", "is_url", "shown_table", "shown_url"]
 
-_REMOTE: Final = ("s3", "gs", "abfss", "file")
-"""Schemes that `pyarrow.fs` reads: https://arrow.apache.org/docs/python/filesystems.html."""
+_WRITTEN: Final = ("s3", "gs", "abfss", "file")
+"""Schemes that `pyarrow.fs` reads and writes: https://arrow.apache.org/docs/python/filesystems.html."""
+_ONLY_READ: Final = ("https", "http", "hf")
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 """Matches `s3://…`. A `Path` keeps only one of the two slashes. A single letter is a drive of Windows."""
@@ -58,8 +59,8 @@ def check_local(value: str | os.PathLike[str], where: str) -> None:
 
 
 def is_url(value: object) -> bool:
-    """Return whether a table is in object storage: a text that begins with `s3://`, `gs://`, `abfss://` or `file://`."""
-    return isinstance(value, str) and value.partition("://")[0] in _REMOTE and "://" in value
+    """Return whether a table is at a URL that is read: a text that begins with `s3://`, `https://` or a like scheme."""
+    return isinstance(value, str) and "://" in value and value.partition("://")[0] in (*_WRITTEN, *_ONLY_READ)
 
 
 def check_output_path(value: str, where: str) -> None:
@@ -82,11 +83,12 @@ def shown_table(name: str) -> str:
     return shown_url(name) if is_url(name) else shown_path(Path(name))
 
 
-def check_table(value: str | os.PathLike[str], where: str) -> None:
+def check_table(value: str | os.PathLike[str], where: str, *, is_output: bool = False) -> None:
     """Raise InputError for a value that is neither the path of a local file nor the URL of a table.
 
     Args:
         value, where: see `check_local`.
+        is_output: the table is written.
 
     Raises:
         InputError: as `check_local`, or the URL contains a user or a key.
@@ -95,6 +97,8 @@ def check_table(value: str | os.PathLike[str], where: str) -> None:
         check_local(value, where)
         return
     scheme, _, place = os.fspath(value).partition("://")
+    if is_output and scheme in _ONLY_READ:
+        raise InputError(f"{where}: {scheme}://… is only read; give a path, or a URL with s3://, gs:// or abfss://")
     if "@" in place.partition("/")[0] and scheme != "abfss":  # there it is FOLDERS@ACCOUNT
         raise InputError(
             f"{where}: {scheme}://… contains a user or a key; leave it out, and set the usual variables of the "

@@ -11,6 +11,7 @@ from batchrun.errors import OutputHeld
 from batchrun.local_paths import is_url, shown_url
 from batchrun.tables import folder_of_parts, is_parts
 from batchrun.tables.place import Place, copy_in
+from batchrun.tables.web_file import UNKNOWN_SIZE
 from batchrun.wording import counted, shown_path
 
 __all__ = ["attachments_folder", "input_name", "recorded_name", "with_local_copy"]
@@ -32,8 +33,8 @@ def with_local_copy(table: Any, paths: Paths) -> tuple[Any, tuple[str, ...]]:
     if is_held(paths.lock) and not place.has_copy(paths.copy):
         raise OutputHeld(f"another batch is writing this output (lock: {paths.lock}); a remote input cannot wait")
     is_new = place.copy(paths.copy)
-    size = sum(size for _, size, _ in place.files)
-    count = f"{counted(len(place.files), 'file')}, {size:,} bytes"
+    sizes = [size for _, size, _ in place.files]
+    count = counted(len(sizes), "file") + (f", {sum(sizes):,} bytes" if UNKNOWN_SIZE not in sizes else "")
     what = "copied to" if is_new else "unchanged since it was copied to"
     return copy_in(paths.copy, place.url), (f"{place.url}: {what} {shown_path(paths.copy)} ({count})",)
 

@@ -58,8 +58,8 @@ def run(table: str, *, dry_run: bool, pilot: int | None, quiet: bool, as_json: b
     """Run every row of a table, or a job file.
 
     TABLE is a CSV, Excel, JSON, Parquet or Arrow file, a folder or a quoted pattern of such files, the URL of one
-    (s3://, gs://, abfss://), or - for CSV on standard input. Run the same command again to resume: finished rows
-    are not run again, and rows in flight continue where they were. Flags override the job file.
+    (s3://, gs://, abfss://, https://, hf://), or - for CSV on standard input. Run the same command again to resume:
+    finished rows are not run again, and rows in flight continue where they were. Flags override the job file.
     """
     arguments = JobArguments.read(table, options)
     scoring = run_score_options(table, options)

@@ -278,7 +278,7 @@ def _check_local(key: str, value: Any, may_be_url: Sequence[str] = TABLES) -> No
         if key in TEXT_FILES and value.startswith("@"):
             check_local(value[1:], key)
         elif key in may_be_url:
-            check_table(value, key)
+            check_table(value, key, is_output=key == "output")
         elif key in (*PATHS, *SCORE_PATHS, "file_search", "schema"):
             check_local(value, key)
 

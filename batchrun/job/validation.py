@@ -84,8 +84,10 @@ def _validator() -> TypeAdapter[Job]:
 def _check_paths(name: str, value: Any) -> None:
     for path in value if isinstance(value, (list, tuple)) else (value,):
         if isinstance(path, (str, os.PathLike)):
-            check = check_table if name == "output" else check_local
-            check(path, f"--{name.replace('_', '-')}")
+            if name == "output":
+                check_table(path, "--output", is_output=True)
+            else:
+                check_local(path, f"--{name.replace('_', '-')}")
 
 
 def _with_turns_and_matrix(options: Settings) -> JsonDict:

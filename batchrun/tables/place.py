@@ -1,4 +1,4 @@
-"""Tables in object storage: found and copied through `pyarrow.fs`, whole or not at all.
+"""Tables in object storage or on the web: found and copied through `pyarrow.fs`, whole or not at all.
 
 Arrow is imported inside the functions that use it.
 """
@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 
 from batchrun.errors import InputError, OutputError
 from batchrun.local_paths import shown_url
+from batchrun.tables.web_file import UNKNOWN_SIZE, WebFile
 from batchrun.wording import shortened
 
 __all__ = ["Place", "asking", "copy_in", "has_wildcard"]
@@ -38,12 +39,13 @@ _PROBLEMS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A table in object storage as it is now.
+    """A remote table as it is now.
 
     Attributes:
         url: the URL for messages.
-        system: the file system (`pyarrow.fs.FileSystem`).
-        files: path, size in bytes and time of each file, in the order of the names.
+        system: the file system (`pyarrow.fs.FileSystem`), or the file of a web server.
+        files: path, size in bytes and time (or what else changes with the content) of each file, in the order of the
+            names.
         is_file: the URL names one file, not a folder or a pattern.
     """
 
@@ -61,6 +63,8 @@ class Place:
         """
         from pyarrow import fs
 
+        if url.startswith(("http://", "https://")):
+            return cls._of_web(url)
         address, mark, query = url.partition("?")
         folder, _, pattern = address.rpartition("/")
         if not has_wildcard(pattern):
@@ -76,7 +80,7 @@ class Place:
                 is_missing = bucket and system.get_file_info(bucket).type == fs.FileType.NotFound
                 raise InputError(f"{shown}: {'the bucket does not exist' if is_missing else 'no such file or folder'}")
             if info.type == fs.FileType.File and not pattern:
-                return cls(shown, system, (_entry(info),), is_file=True)
+                return cls(shown, system, (_entry(system, info),), is_file=True)
             found = system.get_file_info(fs.FileSelector(path))
         parts = []
         for each in sorted(found, key=lambda each: str(each.base_name)):
@@ -84,10 +88,17 @@ class Place:
                 continue
             if each.type != fs.FileType.File:
                 raise InputError(f"{shown}: {each.base_name} is a folder, and parts are files; give its own URL")
-            parts.append(_entry(each))
+            parts.append(_entry(system, each))
         if not parts:
             raise InputError(f"{shown}: has no files; names that begin with _ or . are passed over")
         return cls(shown, system, tuple(parts), is_file=False)
+
+    @classmethod
+    def _of_web(cls, url: str) -> Place:
+        shown, file = shown_url(url), WebFile(url)
+        if has_wildcard(shown.rpartition("/")[2]):
+            raise InputError(f"{shown}: a web server does not list files; give the URL of one file")
+        return cls(shown, file, (file.entry(),), is_file=True)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -95,8 +106,8 @@ class Place:
         return {"url": self.url, "is_file": self.is_file, "files": [list(each) for each in self.files]}
 
     def has_copy(self, folder: Path) -> bool:
-        """Return whether `folder` is a copy of the table as it is now."""
-        return bool(_record(folder) == self.record)
+        """Return whether `folder` is a copy of the table as it is now; False if a file has no time."""
+        return bool(_record(folder) == self.record) and all(time for _, _, time in self.files)
 
     def copy(self, folder: Path) -> bool:
         """Make `folder` a copy of the table, unless it is one already; return whether it was made.
@@ -140,7 +151,7 @@ class Place:
                 with _writing(folder):
                     file.flush()
                     os.fsync(file.fileno())
-        if copied != size:
+        if size not in (copied, UNKNOWN_SIZE):
             raise InputError(f"{self.url}: {path} changed while it was copied; run the same command again")
 
 
@@ -161,7 +172,9 @@ def copy_in(folder: Path, url: str) -> str:
     return str(folder / os.path.basename(record["files"][0][0]) if record["is_file"] else folder)  # noqa: PTH119
 
 
-def _entry(info: Any) -> tuple[str, int, str]:
+def _entry(system: Any, info: Any) -> tuple[str, int, str]:
+    if system.type_name == "py::fsspec+hf":  # whose files have a hash and no time
+        return info.path, info.size, str(system.handler.fs.info(info.path).get("blob_id") or "")
     return info.path, info.size, info.mtime.isoformat() if info.mtime is not None else ""
 
 
@@ -198,6 +211,12 @@ def asking(url: str, verb: Literal["read", "written"] = "read", advice: str = ""
         raise error(f"{url}: {reason}{advice}") from None
     except (OSError, pa.ArrowException) as exc:
         raise error(f"{url}: cannot be {verb} ({_meaning(exc)}){advice}") from None
+    except Exception as exc:
+        if not url.startswith("hf://") or isinstance(exc, InputError | OutputError):
+            raise
+        if isinstance(exc, ImportError):
+            raise error(f"{url}: needs libraries that are not installed: pip install huggingface_hub fsspec") from None
+        raise error(f"{url}: cannot be {verb} ({_meaning(exc)}){advice}") from None  # the library's own errors
 
 
 def _meaning(exc: Exception) -> str:

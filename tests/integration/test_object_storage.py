@@ -135,5 +135,5 @@ def test_files_by_url(tmp_path: Path) -> None:
     assert place.is_file
     assert place.copy(tmp_path / "copy")
     assert (tmp_path / "copy" / "a b.csv").read_text(encoding="utf-8") == "k\n1\n"
-    assert not any(map(is_url, ("C:/a.csv", "a:b.csv", "s3:/b/q.csv", "hf://a/b", None)))
+    assert not any(map(is_url, ("C:/a.csv", "a:b.csv", "s3:/b/q.csv", "ftp://a/b", None)))
     assert shown_url("s3://b/q.csv?access_key=x") == "s3://b/q.csv"

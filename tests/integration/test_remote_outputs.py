@@ -128,7 +128,7 @@ def test_a_journal_of_another_output_is_not_continued(store: Any, tmp_path: Path
         (("-o", "BUCKET/a.csv", "--journal", "w.tsv.journal"), "put to --output; try w.csv.journal"),
         (("--journal", "w.csv.journal"), "--journal: needs --output"),
         (("-o", "BUCKET/{day}.csv"), "--output: unknown placeholder {day}"),
-        (("-o", "https://example.org/a.csv"), "https://… is not a local file"),
+        (("-o", "https://example.org/a.csv"), "--output: https://… is only read; give a path, or a URL with s3://, gs:// or abfss://"),
     ],
 )  # fmt: skip
 def test_a_place_that_cannot_be_written(

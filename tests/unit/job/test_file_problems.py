@@ -64,7 +64,7 @@ def problems(folder: Path, text: str | bytes, environ: dict[str, str] | None = N
         ("max_age = '3 days'", ["line 1: max_age: expected a duration such as 90m, 12h or 7d, got '3 days'"]),
         ('instructions = "\\uD800"', ["line 1, column 23: is not valid TOML: Escaped character"]),
         # paths and variables
-        ("output = 'https://host/a.csv'", ["line 1: output: https://… is not a local file"]),
+        ("output = 'https://host/a.csv'", ["line 1: output: https://… is only read; give a path"]),
         ("tools = ''", ["line 1: tools: expected the path of a file"]),
         ("base_url = 'https://${GONE}/v1'", ["line 1: base_url: environment variable GONE is not set"]),
         ("[header]\nX = '${GONE}'\nY = '${LOST}'", ["line 1: header: environment variable GONE is not set"]),
