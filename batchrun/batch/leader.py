@@ -17,11 +17,12 @@ from batchrun.batch.assembly import budget_of, price_list
 from batchrun.batch.plan import Plan
 from batchrun.batch.service_notices import ServiceNotices
 from batchrun.batch.shard_plan import ShardPlan, check_can_travel
-from batchrun.batch.shard_statistics import ended_since, state_of, together
+from batchrun.batch.shard_statistics import statistics_of, together
 from batchrun.clock import loop_time
 from batchrun.engine import CachedRow, Engine, EngineStatistics, RowWork, SkippedRow, Stop
-from batchrun.errors import OutputError
+from batchrun.errors import InputError, OutputError
 from batchrun.journal import Journal
+from batchrun.journal.row_history import Counts
 from batchrun.journal.shard_rows import drop, gather, seed
 from batchrun.records import Outcome, Row
 from batchrun.scale.governor import Governor
@@ -53,13 +54,12 @@ log = logging.getLogger("batchrun.workers")
 class _OpenShard:
     """A shard that is not done.
 
-    Mutable state: `statistics`, the last that a worker has reported; `mark` and `spent_usd`, the row id of the last
-    outcome in its journal and the cost of all before that worker began.
+    Mutable state: `statistics`, the last that a worker has reported; `ended`, the counts of the rows that were gathered
+    from that worker.
     """
 
     shard: Shard
-    mark: int
-    spent_usd: float
+    ended: list[Counts] = field(default_factory=list)
     statistics: EngineStatistics | None = None
 
 
@@ -137,6 +137,8 @@ class Leader:
             InputError: the plan has something that only this process can use.
         """
         check_can_travel(plan, endpoint)
+        if journal.deferred_rows.has_untaken():
+            raise InputError("--workers: answers of the Batch API are not taken yet; run once without --workers first")
         self.stop: Stop | None = None
         self._plan = plan
         self._journal = journal
@@ -250,7 +252,7 @@ class Leader:
             seed(self._journal, journal, keys)
             shard = Shard(self._shards, journal, journal.with_suffix(".rows"), len(rows))
             write_rows(shard.rows, rows)
-        worker.shards[shard.number] = _OpenShard(shard, *state_of(journal))
+        worker.shards[shard.number] = _OpenShard(shard)
         await link.send(shard)
 
     # -- workers --------------------------------------------------------------------------------------------------
@@ -305,8 +307,7 @@ class Leader:
             await self._hand_out(worker, link)
         elif isinstance(message, ShardEnded):
             each = worker.shards[message.number]
-            self._gather(each.shard, whole=True)
-            self._note_state(worker, each)
+            self._gather(worker, each, whole=True)
             self._drop(each.shard)
             self._done.append(message.statistics)
             del worker.shards[message.number]
@@ -332,9 +333,9 @@ class Leader:
         """
         ended = 0
         for each in worker.shards.values():
-            self._gather(each.shard, whole=True)
-            self._done.append(found := ended_since(each.shard.journal, each.mark))
-            self._note_state(worker, each)
+            self._gather(worker, each, whole=True)
+            self._done.append(found := statistics_of(each.ended))
+            each.ended.clear()
             ended += found.completed + found.incomplete + found.failed
             each.statistics = None
             if self._tasks is None:
@@ -350,13 +351,6 @@ class Leader:
             worker.requests += worker.report.limits.requests
             worker.report = None
 
-    @staticmethod
-    def _note_state(worker: _Worker, each: _OpenShard) -> None:
-        """Count what a process has spent on a shard, and start from zero with the next one."""
-        before_usd = each.spent_usd
-        each.mark, each.spent_usd = state_of(each.shard.journal)
-        worker.spent_usd += each.spent_usd - before_usd
-
     # -- journals -------------------------------------------------------------------------------------------------
 
     async def _keep_gathering(self) -> None:
@@ -365,14 +359,15 @@ class Leader:
             for worker in self._workers:
                 for each in list(worker.shards.values()):
                     if each.shard.number in worker.shards:  # it can end while this task waits
-                        self._gather(each.shard)
+                        self._gather(worker, each)
                     await anyio.lowlevel.checkpoint()
 
-    def _gather(self, shard: Shard, *, whole: bool = False) -> int:
-        ended = gather(self._journal, shard.journal, whole=whole)
-        if ended:
+    def _gather(self, worker: _Worker, each: _OpenShard, *, whole: bool = False) -> None:
+        mark = self._journal.last_outcome()[0]
+        if gather(self._journal, each.shard.journal, whole=whole):
+            each.ended.append(counts := self._journal.counts_after(mark))
+            worker.spent_usd += counts.cost_usd or 0.0
             self._report()
-        return ended
 
     def _report(self) -> None:
         """WorkerReport the rows that have ended since the last time."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from heapq import nsmallest
-from pathlib import Path
 from typing import Final
 
 from batchrun.engine import EngineStatistics, LimitsStatistics
 from batchrun.engine.tally import Tally
-from batchrun.journal import Journal
+from batchrun.journal.row_history import Counts
 
-__all__ = ["ended_since", "state_of", "together"]
+__all__ = ["statistics_of", "together"]
 
 _NO_LIMITS: Final = LimitsStatistics(0, 0, None, 0.0, 0, None, None)
 _SUMS: Final = [
@@ -63,21 +62,15 @@ def _total(limits: Sequence[float | None]) -> float | None:
     return sum(known) if known else None
 
 
-def state_of(path: Path) -> tuple[int, float]:
-    """Return the row id of the last outcome in the journal of a shard, 0 for none, and the US dollars spent by then."""
-    with Journal(path, read_only=True) as journal:
-        return journal.last_outcome()[0], journal.spent_usd()
-
-
-def ended_since(path: Path, mark: int) -> EngineStatistics:
-    """Return what the journal of a shard has of rows that ended after an outcome.
-
-    Args:
-        mark: the row id of that outcome.
-    """
+def statistics_of(counts: Iterable[Counts]) -> EngineStatistics:
+    """Return what a lost worker has ended, from the counts of the rows that were gathered from it."""
     tally = Tally()
-    with Journal(path, read_only=True) as journal:
-        _, outcomes = journal.outcomes_after(mark)
-    for outcome in outcomes:
-        tally.count(outcome)
+    for each in counts:
+        tally.completed += each.completed
+        tally.incomplete += each.incomplete
+        tally.failed += each.failed
+        tally.prompt_tokens += each.prompt_tokens
+        tally.completion_tokens += each.completion_tokens
+        if each.cost_usd is not None:
+            tally.cost_usd = (tally.cost_usd or 0.0) + each.cost_usd
     return tally.snapshot(_NO_LIMITS)

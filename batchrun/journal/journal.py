@@ -39,7 +39,7 @@ from batchrun.journal.row_records import (
     usage_text,
 )
 from batchrun.journal.service_batches import ServiceBatches
-from batchrun.journal.sums import counts_of, failures_of, last_moment, spent_usd
+from batchrun.journal.sums import counts_after, counts_of, failures_of, last_moment, spent_usd
 from batchrun.journal.uploads import UploadedFiles
 from batchrun.journal.write_ahead_log import size_bytes
 from batchrun.records import EMPTY_ANSWER, Attempt, JsonDict, JsonObject, Outcome, Prompt, RunEnd
@@ -417,6 +417,10 @@ class Journal:
     def counts(self) -> Counts:
         """Return totals over all rows."""
         return counts_of(self._db, self.deferred_rows.waiting())
+
+    def counts_after(self, mark: int) -> Counts:
+        """Return totals over the outcomes after another one, of which `mark` is the row id, as in `last_outcome`."""
+        return counts_after(self._db, mark)
 
     def last_at(self) -> str | None:
         """Return when the last row ended or the last attempt began, whichever is later; None if nothing was sent."""

@@ -6,7 +6,7 @@ from batchrun.journal.database import Database
 from batchrun.journal.row_cells import MAY_BE_RUNNING
 from batchrun.journal.row_history import Counts
 
-__all__ = ["counts_of", "failures_of", "last_moment", "spent_usd"]
+__all__ = ["counts_after", "counts_of", "failures_of", "last_moment", "spent_usd"]
 
 
 def counts_of(database: Database, waiting: int) -> Counts:
@@ -36,6 +36,27 @@ def counts_of(database: Database, waiting: int) -> Counts:
         completion_tokens=int(completion_tokens),
         cost_usd=cost_usd,
         unpriced=int(unpriced),
+    )
+
+
+def counts_after(database: Database, mark: int) -> Counts:
+    """Return totals over the outcomes that were recorded after another one.
+
+    Args:
+        mark: the row id of that other one, as in `Journal.last_outcome`.
+    """
+    rows, completed, incomplete, prompt_tokens, completion_tokens, cost_usd = database.one(
+        "SELECT count(*), total(status = 'completed'), total(status = 'incomplete'), total(prompt_tokens), "
+        "total(completion_tokens), sum(cost_usd) FROM outcomes WHERE rowid > ?",
+        (mark,),
+    )
+    return Counts(
+        completed=int(completed),
+        incomplete=int(incomplete),
+        failed=rows - int(completed) - int(incomplete),
+        prompt_tokens=int(prompt_tokens),
+        completion_tokens=int(completion_tokens),
+        cost_usd=cost_usd,
     )
 
 
