@@ -10,7 +10,8 @@ import click
 from batchrun.cli.app import cli
 from batchrun.cli.console import note
 from batchrun.cli.env_file import read_environment
-from batchrun.cli.options import LocalPath
+from batchrun.cli.options import LocalPath, TablePath
+from batchrun.cli.remote_tables import local_table
 
 __all__ = ["convert"]
 
@@ -21,7 +22,7 @@ _WRITTEN = tuple(name for name in _FORMATS if name not in ("messages", "lm-eval"
 
 
 @cli.command()
-@click.argument("files", type=LocalPath(), metavar="INPUT...", nargs=-1, required=True)
+@click.argument("files", type=TablePath(), metavar="INPUT...", nargs=-1, required=True)
 @click.argument("output", type=LocalPath(path_type=Path))
 @click.option(
     "--from", "from_format", type=click.Choice(_FORMATS), default="table", show_default=True, help="Format of INPUT"
@@ -62,6 +63,7 @@ def convert(files: tuple[str, ...], output: Path, **options: Any) -> None:
     from batchrun.scoring.formats.convert import convert as convert_file
     from batchrun.wording import rows_text
 
+    files = tuple(map(local_table, files))
     # Only requests depend on the environment: the service decides their endpoint.
     environment = read_environment(files[0]) if options["to_format"] == "batch-requests" else None
     rows, notes = convert_file(files, output, Conversion(**options), environment)

@@ -11,7 +11,8 @@ from batchrun.cli.console import facts_line, note, print_result, print_summary
 from batchrun.cli.env_file import env_file_option
 from batchrun.cli.graders import grading_for, print_costs
 from batchrun.cli.logs import with_log
-from batchrun.cli.options import FiniteRange, LocalPath, SectionedOption
+from batchrun.cli.options import FiniteRange, SectionedOption, TablePath
+from batchrun.cli.remote_tables import local_table, need_output
 from batchrun.cli.scoring_flags import CompareCommand, ComparisonOption, ScoreCommand, parsed_options, scoring_flags
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ __all__ = ["compare", "evaluate", "print_evaluation", "score"]
 
 
 @cli.command(cls=ScoreCommand)
-@click.argument("table", type=LocalPath(), metavar="OUTPUT")
+@click.argument("table", type=TablePath(), metavar="OUTPUT")
 @scoring_flags("score")
 @env_file_option
 @click.option(
@@ -44,6 +45,9 @@ def score(table: str, *, dry_run: bool, as_json: bool, **flags: Any) -> int:
     options = parsed_options(flags)
     if (problem := missing_option(options, lambda name: f"--{name.replace('_', '-')}")) is not None:
         raise click.UsageError(problem)
+    if not dry_run:
+        need_output(table, options.output)
+    table = local_table(table)
     spec = scoring_spec(options, grading_for(options, quiet=as_json, is_dry=dry_run))
     if dry_run:
         from batchrun.api.scoring_estimate import request_cost
@@ -88,7 +92,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
 
 
 @cli.command(cls=CompareCommand)
-@click.argument("tables", type=LocalPath(), nargs=-1, required=True, metavar="A [B C…]")
+@click.argument("tables", type=TablePath(), nargs=-1, required=True, metavar="A [B C…]")
 @scoring_flags("compare")
 @env_file_option
 @click.option(
@@ -141,6 +145,7 @@ def compare(
         raise click.UsageError("compare requires --scorer or --judge")
     if dry_run and (judge is None or options.scorer):
         raise click.UsageError("--dry-run prices the judge alone: give --judge, and no --scorer")
+    tables = tuple(map(local_table, tables))
     spec = scoring_spec(options, grading_for(options, quiet=as_json, is_dry=dry_run, judge=judge))
     if judge is not None:
         if detectable:

@@ -37,7 +37,18 @@ if TYPE_CHECKING:
 
     from batchrun.job.options import Job
 
-__all__ = ["CLEANUP_OPTIONS", "cancel", "cleanup", "costs", "export", "list_", "output_argument", "show", "status"]
+__all__ = [
+    "CLEANUP_OPTIONS",
+    "cancel",
+    "cleanup",
+    "costs",
+    "export",
+    "list_",
+    "named_output",
+    "output_argument",
+    "show",
+    "status",
+]
 
 
 CLEANUP_OPTIONS = frozenset(
@@ -65,7 +76,7 @@ def _output_path(name: str) -> Path:
     return paths_of_output(Path(name)).output
 
 
-def _named_output(context: click.Context, _parameter: click.Parameter, name: str) -> Path:
+def named_output(context: click.Context, name: str) -> Path:
     """Return the given output, or the output that `run` would write today for the given job file."""
     from batchrun.job.file import is_job_file
 
@@ -76,7 +87,10 @@ def _named_output(context: click.Context, _parameter: click.Parameter, name: str
 
 
 output_argument: Callable[[Callable[..., Any]], Callable[..., Any]] = click.argument(
-    "output", type=OutputPath(), metavar="OUTPUT|JOB.toml", callback=_named_output
+    "output",
+    type=OutputPath(),
+    metavar="OUTPUT|JOB.toml",
+    callback=lambda context, _parameter, name: named_output(context, name),
 )
 """The argument that names a batch: its output, or a job file with that output."""
 

@@ -14,9 +14,11 @@ from batchrun.cli.console import note, print_result, warn
 from batchrun.cli.dry_batch import dry_run_of, rows_of_table
 from batchrun.cli.env_file import env_file_option, read_environment
 from batchrun.cli.job_arguments import JobArguments
-from batchrun.cli.options import LocalPath, job_parameters
+from batchrun.cli.options import LocalPath, TablePath, job_parameters
+from batchrun.cli.remote_tables import local_table, need_output
 from batchrun.cli.scoring_flags import run_score_options
 from batchrun.job.file import is_job_file
+from batchrun.local_paths import is_url, shown_table
 
 __all__ = ["check", "init"]
 
@@ -25,7 +27,7 @@ READ_OPTIONS = ("encoding", "delimiter", "no_header", "format", "sheet", "skip_r
 
 
 @cli.command()
-@click.argument("table", type=LocalPath(), metavar="TABLE")
+@click.argument("table", type=TablePath(), metavar="TABLE")
 @click.option("-o", "--output", type=LocalPath(path_type=Path), help="File to write. Default: TABLE's name with .toml")
 @click.option("--all", "every_option", is_flag=True, help="Show every option, not only what most people set")
 @partial(job_parameters, only=READ_OPTIONS)
@@ -46,12 +48,13 @@ def init(table: str, output: Path | None, *, every_option: bool, **read: Any) ->
         raise click.UsageError(f"--output: the name of a job file ends with .toml, got {output}")
     job = make_job({name: value for name, value in read.items() if value is not None})
     options = ReadOptions(**{name: getattr(job, name) for name in READ_OPTIONS})
-    source = open_source(table, options)
+    need_output(table, output)
+    source = open_source(local_table(table), options)
     path = output or _job_path(path_beside(table))
-    name = os.path.relpath(table, path.parent)
+    name = table if is_url(table) else os.path.relpath(table, path.parent)
     write_new(path, first_job(source, name, options, path.name, every_option=every_option))
     if hint := header_hint(source):
-        note(f"{table}: {hint}")
+        note(f"{shown_table(table)}: {hint}")
     note(f"written: {path}; next: {command('check', path)}")
 
 
@@ -72,7 +75,6 @@ def check(job: str) -> int:
     states how many rows would be sent, who answers, what it costs, and what prevents a start.
     """
     from batchrun.estimate.dry_run import check_lines
-    from batchrun.local_paths import shown_table
 
     arguments = JobArguments.read(job, {})
     scoring = run_score_options(job, {})

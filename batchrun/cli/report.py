@@ -11,9 +11,11 @@ import click
 
 from batchrun.cli.app import cli
 from batchrun.cli.console import note
-from batchrun.cli.inspect import output_argument
-from batchrun.cli.options import LocalPath
+from batchrun.cli.inspect import named_output, output_argument
+from batchrun.cli.options import LocalPath, TablePath
+from batchrun.cli.remote_tables import local_table, need_output
 from batchrun.cli.scoring_flags import parsed_options, scoring_flags
+from batchrun.local_paths import is_url
 
 __all__ = ["report", "view"]
 
@@ -31,7 +33,7 @@ _rows_option = click.option(
 
 
 @cli.command()
-@output_argument
+@click.argument("output", type=TablePath(), metavar="OUTPUT|JOB.toml")
 @click.option(
     "-o",
     "--output",
@@ -43,12 +45,12 @@ _rows_option = click.option(
 @click.option(
     "--compare",
     "baseline",
-    type=LocalPath(),
+    type=TablePath(),
     metavar="BASELINE",
     help="Table to compare with, row by row; needs --key",
 )
 @_rows_option
-def report(output: Path, *, page: Path | None, baseline: str | None, most_rows: int, **flags: Any) -> None:
+def report(output: str, *, page: Path | None, baseline: str | None, most_rows: int, **flags: Any) -> None:
     """Write a report page about a batch or a table.
 
     The table must have answers. The page is one HTML file with figures, charts and rows. It needs no network. It shows
@@ -60,9 +62,12 @@ def report(output: Path, *, page: Path | None, baseline: str | None, most_rows: 
     from batchrun.scoring.evaluate import scoring_spec
     from batchrun.tables.atomic import replacing
 
-    target = page or default_report(output)
+    need_output(output, page)
+    table = Path(local_table(output)) if is_url(output) else named_output(click.get_current_context(), output)
+    target = page or default_report(table)
     check_page(target)
-    made = make_report(output, scoring_spec(parsed_options(flags)), baseline=baseline, clock=utc_now)
+    other = None if baseline is None else local_table(baseline)
+    made = make_report(table, scoring_spec(parsed_options(flags)), baseline=other, clock=utc_now)
     with replacing(target) as file:
         file.write(report_page(page_data(made, most_rows)))
     note(f"written: {target}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -293,3 +294,43 @@ def test_commands_for_a_batch_say_what_to_give(tmp_path: Path) -> None:
         done = command(tmp_path, name, "s3://bucket/a/answers.csv/?x=1", *(["0"] if name == "show" else []))
         assert done.returncode == 2
         assert "which is outputs/answers.csv.journal unless --journal named another one" in done.stderr, name
+
+
+def test_commands_that_read_a_table(store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`score`, `compare`, `report`, `convert` and `init` read a remote table from a copy that they delete."""
+    answers = '{"question": "1 + 1", "target": "2", "response": "2", "status": "completed"}\n'
+    for name, content in {
+        "a.jsonl": answers,
+        "parts/a.jsonl": answers,
+        "parts/b.jsonl": answers.replace("1 + 1", "3 - 1"),
+    }.items():
+        with store.open_output_stream(name) as file:
+            file.write(content.encode())
+    bucket = url_of(store)
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    table, parts, target = f"{bucket}/a.jsonl", f"{bucket}/parts/", ("--scorer", "exact", "--target", "target")
+    for arguments in (
+        ("score", table, *target, "-o", "scored.csv"),
+        ("score", parts, *target, "-o", "scored2.csv", "--json"),
+        ("compare", table, table, *target, "--key", "question"),
+        ("report", table, "-o", "page.html"),
+        ("report", parts, "--compare", parts, "--key", "question", *target, "-o", "page2.html"),
+        ("convert", table, "evals.jsonl", "--to", "inspect"),
+        ("init", table, "-o", "job.toml"),
+    ):
+        done = command(tmp_path, *arguments)
+        assert done.returncode == 0, (arguments, done.stderr)
+    assert len((tmp_path / "scored2.csv").read_text().splitlines()) == 3
+    assert f'input = "{table}"' in (tmp_path / "job.toml").read_text()
+    assert command(tmp_path, "check", "job.toml").returncode == 0
+    for arguments in (("score", table, *target), ("report", table), ("init", table)):
+        done = command(tmp_path, *arguments)
+        assert done.returncode == 2
+        assert "--output is required for a table at a URL" in done.stderr
+    done = command(tmp_path, "compare", table, f"{bucket}/none.csv", *target, "--key", "question")
+    assert done.returncode == 2
+    assert "none.csv: no such file or folder" in done.stderr
+    done = command(tmp_path, "score", table, *target, "-o", "s3://bucket/scored.csv")
+    assert "s3://… is not a local file" in done.stderr
+    assert list((tmp_path / "tmp").iterdir()) == []
