@@ -28,7 +28,8 @@ from __future__ import annotations
 import json
 import secrets
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,7 +38,7 @@ from batchrun.journal.database import Database
 from batchrun.journal.journal import Journal
 from batchrun.journal.open import create_file
 
-__all__ = ["drop", "gather", "seed", "ungathered"]
+__all__ = ["copy_new", "drop", "gather", "seed", "ungathered"]
 
 _SHARD: Final = "shard"
 """The entry of a shard's manifest: the shard's id, and the last row id of the outcomes that it was seeded with."""
@@ -157,6 +158,55 @@ def _unite_manifests(both: sqlite3.Connection) -> None:
             united = [*own, *(each for each in new if each not in own)]
         if united != own:
             _write_entry(both, "main", name, sorted(united) if name == "carried" else united)
+
+
+def copy_new(shard: Path, path: Path, since: Sequence[int]) -> list[int]:
+    """Make a journal at `path` from which `gather` copies what is new in the journal of a shard on another machine.
+
+    It has the rows that have ended since then, all rows that have not ended, and all created objects. Row ids are those
+    of the shard's journal, so that the main one knows what it has from earlier copies.
+
+    Args:
+        shard: the journal of the shard; a worker may be writing it.
+        path: a file that does not exist.
+        since: what an earlier call returned whose copy is gathered; [0, 0, 0] for everything.
+
+    Returns:
+        The last row ids of outcomes, superseded ones and cool-downs in the copy.
+
+    Raises:
+        OutputError: the copy cannot be written, or the journal cannot be read.
+    """
+    outcome, superseded, cool_down = since
+    create_file(path)
+    with Journal(path) as copy, copy.attached(shard) as both:
+        last = list(both.execute(_LAST).fetchone())
+        both.execute(_KEYS)
+        both.execute(
+            # With the last outcome, also if it is not new: the last row ids of the copy are those of the shard.
+            "INSERT OR IGNORE INTO temp.shard_keys SELECT row_key FROM shard.outcomes WHERE rowid > ? OR rowid = ? "
+            "UNION SELECT row_key FROM shard.superseded WHERE rowid > ?",
+            (outcome, last[0], superseded),
+        )
+        both.execute(_OPEN)
+        for table in _OF_ROW:
+            both.execute(f"INSERT INTO main.{table} SELECT * FROM shard.{table} WHERE row_key IN temp.shard_keys")
+        for table in ("created", "manifest"):
+            both.execute(f"INSERT INTO main.{table} SELECT * FROM shard.{table}")
+        _copy_numbered(both, "outcomes", "row_key IN temp.shard_keys")
+        _copy_numbered(both, "superseded", f"rowid >= {superseded:d}")
+        _copy_numbered(both, "cool_downs", f"rowid >= {cool_down:d}")
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("PRAGMA journal_mode=DELETE")  # one file, without a log beside it
+    return last
+
+
+def _copy_numbered(both: sqlite3.Connection, table: str, condition: str) -> None:
+    """Copy rows of a table with their row ids."""
+    columns = ", ".join(column[1] for column in both.execute(f"PRAGMA shard.table_info({table})"))
+    both.execute(
+        f"INSERT INTO main.{table} (rowid, {columns}) SELECT rowid, {columns} FROM shard.{table} WHERE {condition}"
+    )
 
 
 def ungathered(main: Journal, path: Path) -> int:

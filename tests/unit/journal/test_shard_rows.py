@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from batchrun.errors import OutputError, ServerFault
 from batchrun.journal import Carried, Created, Journal
 from batchrun.journal.live import FollowedJournal
-from batchrun.journal.shard_rows import drop, gather, seed, ungathered
+from batchrun.journal.shard_rows import copy_new, drop, gather, seed, ungathered
 from batchrun.records import CallKey, Reply, RunEnd, ToolOutput
 from batchrun.token_usage import Usage
 from tests.support.rows import NOON, attempt, completed, failed, prompt
@@ -210,6 +210,63 @@ def test_a_journal_with_shards_is_one_without(before: Any, rounds: Any) -> None:
             for path in paths:
                 drop(main, path)
         assert not [name for name in main.read_manifest() if name.startswith("gathered/")]
+
+
+REMOTE = st.lists(
+    st.tuples(st.integers(0, ROWS - 1), st.sampled_from((*KINDS, "copy", "copy", "unconfirmed", "lost"))), max_size=40
+)
+
+
+@given(before=STEPS, rounds=st.lists(st.tuples(CUT, REMOTE), min_size=1, max_size=2))
+def test_a_journal_with_copies_of_shards_is_one_without(before: Any, rounds: Any) -> None:
+    """Shards on other machines, of which only copies of what is new are gathered: the same in every table as without
+    shards. A copy that is lost, or whose arrival was not confirmed, changes nothing."""
+    with TemporaryDirectory(dir=MEMORY) as folder, ExitStack() as stack:
+        place = Path(folder)
+        alone, main = (stack.enter_context(new_journal(place / name)) for name in ("alone", "main"))
+        alone.look_back()
+        main.look_back()
+        history = History()
+        for row, kind in before:
+            history.record(row, kind, [alone, main])
+        for cut, work in rounds:
+            history.send()
+            paths = [place / f"shard{number}" for number in range(2)]
+            copies = [place / f"copy{number}" for number in range(2)]
+            for number, path in enumerate(paths):
+                seed(main, path, [str(row) for row in range(ROWS) if cut[row] == number])
+            since = [[0, 0, 0] for _ in paths]
+
+            with ExitStack() as workers:
+                shards = [workers.enter_context(Journal(path)) for path in paths]
+                for shard in shards:
+                    shard.look_back()
+                for row, kind in work:
+                    number = cut[row]
+                    if kind in ("copy", "unconfirmed", "lost"):
+                        last = new_copy(paths[number], copies[number], since[number])
+                        if kind != "lost":
+                            gather(main, copies[number])
+                            history.send()
+                        if kind == "copy":
+                            since[number] = last
+                    else:
+                        history.record(row, kind, [alone, shards[number]])
+            for number in (0, 1, 1):
+                new_copy(paths[number], copies[number], since[number])
+                gather(main, copies[number], whole=True)
+            assert content(place / "main") == content(place / "alone")
+            assert (main.spent_usd(), main.counts()) == (alone.spent_usd(), alone.counts())
+            assert main.models.totals() == alone.models.totals()
+            for path in copies:
+                drop(main, path)
+        assert not [name for name in main.read_manifest() if name.startswith("gathered/")]
+
+
+def new_copy(shard: Path, path: Path, since: list[int]) -> list[int]:
+    """Make a copy of what is new in the place of the last one."""
+    path.unlink(missing_ok=True)
+    return copy_new(shard, path, since)
 
 
 def look(follower: FollowedJournal, seen: dict[str, Any]) -> None:
