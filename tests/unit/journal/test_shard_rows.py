@@ -102,7 +102,7 @@ class History:
                 journal.record_fault(key, model.begun, fault)
             model.is_open = False
         elif kind in ("run", "fallback") and model.is_open:
-            model.runs += 1
+            model.runs, model.was_sent = model.runs + 1, True
             reply = Reply("completed", name, Usage(1, 1, 2, raw={"step": self.steps}), "m")
             end = RunEnd(model.runs, 1 + model.runs % 2, model.begun, "asked", reply, f"thread_{name}", name)
             for journal in journals:

@@ -80,7 +80,7 @@ def leader(main: Journal, tmp_path: Path) -> Leader:
     return Leader(main, tmp_path / "leader" / "out.csv.journal.d" / "00001.journal")
 
 
-async def test_rows_come_to_the_leader_while_the_shard_is_run(leader: Leader, shard: Path) -> None:
+async def test_rows_reach_the_leader_while_the_shard_is_run(leader: Leader, shard: Path) -> None:
     """Each row that ends is soon in the main journal; the last copy has the rows that did not end; nothing comes twice."""
     held: list[str] = []
     copies = leader.worker = JournalCopies(1, shard, leader.take, lambda _wait_s, reason: held.append(reason))
