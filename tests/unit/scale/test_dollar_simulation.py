@@ -115,6 +115,9 @@ class SimulatedWorker:
         self.in_flight: list[SimulatedRow] = []
         self.journal_usd = 0.0
 
+    def is_dead(self) -> bool:
+        return self.scope.cancel_called
+
     async def work(self) -> None:
         """Take shards while there are any; end with the first row that cannot be paid."""
         simulation, slots = self.simulation, anyio.Semaphore(self.simulation.slots)
@@ -151,12 +154,12 @@ class SimulatedWorker:
         while True:
             with anyio.move_on_after(REPORT_EVERY_S):
                 await self.purse.short()
-            if self.scope.cancel_called:
+            if self.is_dead():
                 return
             report = self.purse.report(self.budget)
             self.simulation.reports += 1
             await anyio.sleep(chance.uniform(0.0, delay_s))
-            if self.scope.cancel_called and chance.random() < 0.5:
+            if self.is_dead() and chance.random() < 0.5:
                 return  # its last report was lost with it
             answer = self.simulation.governor.reported(self.name, report)
             await anyio.sleep(chance.uniform(0.0, delay_s))
@@ -183,7 +186,7 @@ async def test_workers_spend_one_budget_to_its_end(workers: int, seed: int) -> N
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 async def test_two_hundred_workers_spend_one_budget_to_its_end(seed: int) -> None:
     """The same with 200 workers, of which 100 are killed."""
     await test_workers_spend_one_budget_to_its_end(200, seed)
@@ -199,16 +202,16 @@ async def test_rows_of_unknown_cost_count_as_reserved() -> None:
     assert 20.0 - simulation.spent_usd - unknown_usd < min(simulation.refused_usd) + 1e-9
 
 
-async def test_a_row_as_dear_as_the_whole_budget_is_paid() -> None:
-    """Its money is brought together from all workers, although cheaper rows want it too."""
-    rows = table(400, 3)
+async def test_a_dear_row_is_not_overtaken_for_ever() -> None:
+    """The money for it is kept back as it comes from all workers, although cheaper rows could be paid with it."""
+    rows = table(2_000, 3)
     limit_usd = 40.0
-    dear = SimulatedRow(int(0.6 * limit_usd * 4_000), 1.0, 1.0)
-    rows.insert(100, dear)
+    dear = SimulatedRow(int(0.58 * limit_usd * 4_000), 1.0, 1.0)
+    rows.insert(150, dear)
     simulation = Simulation(limit_usd, 20, rows, 3)
     await simulation.run()
-    assert dear not in simulation.rows
     assert not any(dear in worker.shard for worker in simulation.live.values())
+    assert dear not in simulation.rows
 
 
 async def test_a_large_budget_holds_nobody_up() -> None:

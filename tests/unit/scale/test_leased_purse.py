@@ -134,6 +134,34 @@ async def test_a_report_is_not_due_before_the_last_one_is_answered() -> None:
         tasks.cancel_scope.cancel()
 
 
+async def test_a_need_that_the_answer_does_not_cover_makes_a_report_due() -> None:
+    """A row comes while an answer is on its way, and the answer brings no money: the next report is due at once."""
+    purse = LeasedPurse(10.0)
+    budget = budget_of(purse)
+    async with anyio.create_task_group() as tasks:
+        purse.report(budget)
+        tasks.start_soon(budget.reserve, 25)
+        async with anyio.create_task_group() as reporting:
+            reporting.start_soon(purse.short)
+            await anyio.wait_all_tasks_blocked()
+            purse.answer(money(1, 0.0))
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_row_that_waits_no_more_makes_no_report_due() -> None:
+    """After a cancelled wait the next report says that nothing is needed, and no other one follows at once."""
+    purse = LeasedPurse(10.0)
+    budget = budget_of(purse)
+    with anyio.move_on_after(1):
+        await budget.reserve(25)
+    await purse.short()
+    assert purse.report(budget).needed_usd == 0.0
+    purse.answer(money(1, 0.0))
+    with anyio.move_on_after(10) as waited:
+        await purse.short()
+    assert waited.cancelled_caught
+
+
 async def test_a_row_that_can_never_be_paid_ends_its_wait() -> None:
     """It gets None as soon as the governor knows; a cheaper row still asks."""
     purse = LeasedPurse(10.0)
@@ -158,7 +186,7 @@ async def test_a_row_that_can_never_be_paid_ends_its_wait() -> None:
 
 
 async def test_a_worker_wants_what_it_used_lately() -> None:
-    """The money for a second ahead follows the growth of what is spent and held; at first nothing is known."""
+    """The money for a second ahead follows the growth of what is spent and held, also within a quarter of a second."""
     purse = LeasedPurse(100.0)
     budget = budget_of(purse)
     assert purse.report(budget).wanted_usd == 0.0
@@ -166,6 +194,10 @@ async def test_a_worker_wants_what_it_used_lately() -> None:
     reserved = [await budget.reserve(25) for _ in range(10)]
     await anyio.sleep(0.5)
     assert purse.report(budget).wanted_usd == pytest.approx(4.0, rel=1e-3)
+    assert purse.report(budget).wanted_usd == pytest.approx(4.0, rel=1e-3)
+    purse.answer(money(3, 50.0))
+    reserved += [await budget.reserve(25) for _ in range(10)]
+    assert purse.report(budget).wanted_usd == pytest.approx(8.0, rel=1e-3)
     for each in reserved:
         assert each is not None
         budget.settle(each, 25, Usage(), 0.0)
