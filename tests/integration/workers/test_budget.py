@@ -1,0 +1,103 @@
+"""One budget for all workers: what they spend together, also if one of them is killed, and what a stop says."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.integration.reliability.processes import Batchrun, batchrun
+from tests.integration.workers.test_workers import waited, workers_of
+from tests.support.chat import chat_reply
+from tests.support.rows import read_csv
+from tests.support.scripted_http import Answer, Request, ScriptedHttp, json_answer
+
+ROWS = 400
+CENT_A_TOKEN = '[prices."m"]\ninput = 10000.0\noutput = 10000.0\n'
+MOST_USD = 1.20
+"""A row's prompt of at most 20 tokens, and its completion of at most 100."""
+
+
+IN_FLIGHT = 8
+"""Rows of a worker. If it is killed, nobody knows whether the service has answered them, and they are asked again."""
+
+
+def cost_usd(row: int) -> float:
+    return (3 + row * 37 % 100) / 100
+
+
+class Service:
+    """Answers `row 17` with a usage that depends on the row, and counts how often each row was asked.
+
+    Mutable state: `asked`; `may_go`, not set while answers are held back from the `held_from`-th request on.
+    """
+
+    def __init__(self, held_from: int | None) -> None:
+        self.asked: Counter[int] = Counter()
+        self.held_from = held_from
+        self.may_go = threading.Event()
+        self._lock = threading.Lock()
+
+    def __call__(self, request: Request) -> Answer:
+        row = int(request.body["messages"][-1]["content"].removeprefix("row "))
+        with self._lock:
+            self.asked[row] += 1
+            is_held = self.held_from is not None and self.asked.total() >= self.held_from
+        if is_held:
+            self.may_go.wait(60)
+        completion = row * 37 % 100
+        usage = {"prompt_tokens": 3, "completion_tokens": completion, "total_tokens": 3 + completion}
+        return json_answer(chat_reply(f"answer {row}", usage=usage))
+
+
+def start_run(folder: Path, url: str, budget_usd: float) -> tuple[str, ...]:
+    """Write the table and the job; return the command."""
+    (folder / "rows.csv").write_text("question\n" + "".join(f"row {row}\n" for row in range(ROWS)))
+    lines = f'input = "rows.csv"\noutput = "answers.csv"\nbase_url = "{url}"\nmodel = "m"\napi = "chat"\n'
+    (folder / "job.toml").write_text(lines + CENT_A_TOKEN)
+    options = ("--max-completion-tokens", "100", "--workers", "2", "--concurrency", str(2 * IN_FLIGHT), "--json")
+    return ("run", "job.toml", "--budget", str(budget_usd), *options)
+
+
+def assert_stopped_for_budget(process: Batchrun, budget_usd: float) -> None:
+    """The exit code is 4; the message has the batch's figures, which are those of the journal; little is left."""
+    assert process.wait() == 4, process.stderr
+    facts = process.facts()
+    spent_usd = facts["cost_usd"]
+    found = re.fullmatch(
+        r"the budget of \$(\S+) is reached: \$(\S+) are spent, the next row may cost \$(\S+); rerun .*", facts["stop"]
+    )
+    assert found is not None, facts["stop"]
+    assert float(found[1]) == budget_usd
+    assert float(found[2]) == pytest.approx(spent_usd, abs=1e-4)
+    assert budget_usd - float(found[3]) < spent_usd <= budget_usd
+    assert float(found[3]) <= MOST_USD
+
+
+@pytest.mark.parametrize("kills", [False, True], ids=["quiet", "a worker is killed"])
+def test_workers_spend_one_budget(tmp_path: Path, kills: bool) -> None:
+    """Two workers use a budget to its end and no further; a rerun with a larger one asks the other rows only.
+
+    The worker is killed while it has rows in flight and money that it has not used.
+    """
+    service = Service(held_from=60 if kills else None)
+    with ScriptedHttp(service) as server:
+        with batchrun(tmp_path, *start_run(tmp_path, server.url, 60.0)) as process:
+            if kills:
+                assert waited(process, lambda: service.asked.total() >= 60 and len(workers_of(process)) == 2)
+                workers_of(process)[0].kill()
+                service.may_go.set()
+            assert_stopped_for_budget(process, 60.0)
+        assert process.stderr.count("SIGKILL") == kills
+        assert sum(cost_usd(row) for row in service.asked) <= 60.0 + IN_FLIGHT * kills * MOST_USD
+        service.held_from = None
+        with batchrun(tmp_path, *start_run(tmp_path, server.url, 1_000.0)) as process:
+            assert process.wait() == 0, process.stderr
+    answers = read_csv(tmp_path / "answers.csv")
+    assert [row["response"] for row in answers] == [f"answer {row}" for row in range(ROWS)]
+    assert [float(row["cost_usd"]) for row in answers] == pytest.approx([cost_usd(row) for row in range(ROWS)])
+    assert Counter(service.asked.values())[1] >= ROWS - IN_FLIGHT * kills
+    assert service.asked.total() <= ROWS + IN_FLIGHT * kills
