@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TypeAlias
 
-__all__ = ["Bar", "Panel", "bars", "chart"]
+__all__ = ["Bar", "Panel", "bars", "chart", "lines"]
 
 Line: TypeAlias = Sequence[tuple[float, float]]
 """(seconds, value)"""
@@ -93,6 +93,26 @@ def bars(each: Sequence[Bar], *, unit: str) -> str:
     size = f'width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}"'
     style = f"{STYLE}  .figure {{ fill: #ffffff; font-size: 11px; }}\n"
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>\n<style>{style}</style>\n{"".join(drawn)}</svg>\n'
+
+
+def lines(title: str, each: Mapping[str, Line]) -> str:
+    """Return an SVG picture of named lines over the same time, on one set of axes with the names above it."""
+    until_s = max(at_s for line in each.values() for at_s, _ in line)
+    most = _round_up(max(value for line in each.values() for _, value in line))
+    top, height = TITLE + GAP, TITLE + GAP + HEIGHT + BOTTOM
+    parts = [f'<text class="title" x="{LEFT}" y="18">{escape(title)}</text>\n', _axes(top, most)]
+    styles = []
+    for number, (name, line) in enumerate(each.items()):
+        x = LEFT + number * LEGEND_WIDTH * 0.8
+        parts.append(f'<text class="line-{number}" x="{x:.0f}" y="38">{escape(name)}</text>\n')
+        parts.append(_path(f"line-{number}", line, until_s, top, most))
+        styles.append(
+            f"  path.line-{number} {{ stroke: {COLOURS[number]}; }} text.line-{number} {{ fill: {COLOURS[number]}; }}"
+        )
+    parts.append(_seconds(top + HEIGHT + 18, until_s))
+    style = "\n".join([STYLE, *styles])
+    size = f'width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>\n<style>{style}\n</style>\n{"".join(parts)}</svg>\n'
 
 
 def _bar(bar: Bar, y: int, scale: float, colours: Mapping[str, str], unit: str) -> str:

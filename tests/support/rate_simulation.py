@@ -58,14 +58,14 @@ class Result:
         worst_minute: the most requests in any 60 s.
         use: share of the limit, or of the demand if that is less, that was used in the last minute.
         asks: messages to the governor.
-        per_worker: requests of each worker in the last minute, by name.
+        sent_at_s: when each worker sent its requests, and those that it replaced theirs, by its number.
     """
 
     arrived_s: list[float]
     worst_minute: int
     use: float
     asks: int
-    per_worker: dict[str, int]
+    sent_at_s: list[list[float]]
 
 
 @dataclass(slots=True, eq=False)
@@ -95,7 +95,7 @@ class _Simulation:
     workers: list[_Worker] = field(default_factory=list)
     names: Iterator[int] = field(default_factory=count)
     arrived_s: list[float] = field(default_factory=list)
-    per_worker: dict[str, int] = field(default_factory=dict)
+    sent_at_s: list[list[float]] = field(default_factory=list)
     asks: int = 0
 
     def at(self, time_s: float, event: Callable[[], None]) -> None:
@@ -111,6 +111,7 @@ class _Simulation:
             self.workers[number] = worker
         else:
             self.workers.append(worker)
+            self.sent_at_s.append([])
         self.at(self.now_s, lambda: self.ask_regularly(worker))
         self.at(self.now_s, lambda: self.send(worker))
         if (per_s := self.arrivals_per_s(number)) > 0:
@@ -165,8 +166,7 @@ class _Simulation:
                 return
             worker.queued -= 1
             self.arrived_s.append(self.now_s + self.random.uniform(0, self.scenario.transit_s))
-            if self.now_s >= self.scenario.lasts_s - 60:
-                self.per_worker[worker.name] = self.per_worker.get(worker.name, 0) + 1
+            self.sent_at_s[worker.number].append(self.now_s)
 
     def send_again(self, worker: _Worker, tries: int) -> None:
         if worker.tries == tries:
@@ -228,7 +228,7 @@ def simulate(scenario: Scenario, governor: RateGovernor | None = None) -> Result
         worst_minute=worst_minute(arrived_s),
         use=last / scenario.limit_per_minute / demand,
         asks=simulation.asks,
-        per_worker=simulation.per_worker,
+        sent_at_s=simulation.sent_at_s,
     )
 
 
