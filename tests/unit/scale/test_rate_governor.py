@@ -84,46 +84,45 @@ class Cluster:
 
 
 delays = st.sampled_from([0.0, 0.001, 0.1, 0.3, 1.2, math.inf])
-numbers = st.integers(0, WORKERS - 1)
-moves = st.one_of(
-    st.tuples(st.just("ask"), numbers, delays, delays),
-    st.tuples(st.just("use"), numbers, st.sampled_from([1, 3, 10_000]), st.just(0)),
-    st.tuples(st.just("pass"), st.sampled_from([0.001, 0.05, 0.2, 0.5, 1.0, 5.0, 30.0]), st.just(0), st.just(0)),
-    st.tuples(st.just("kill"), numbers, st.just(0), st.just(0)),
-    st.tuples(st.just("limit"), st.sampled_from([1.0, 7.0, 60.0, 61.5, 600.0, 90_000.0]), st.just(0), st.just(0)),
+steps = st.tuples(
+    st.integers(0, WORKERS - 1),
+    delays,
+    delays,
+    st.sampled_from([0, 1, 10_000]),
+    st.sampled_from([0.001, 0.02, 0.1, 0.1, 0.3, 0.6, 5.0, 30.0]),
+    st.sampled_from([None] * 12 + ["killed", 1.0, 61.5, 90_000.0]),
 )
+"""(worker, seconds to the governor, seconds back, units that it wants, seconds that pass, a worker that is killed or a limit
+that is set)"""
 
 
 @given(
     limit=st.sampled_from([1.0, 5.0, 39.0, 60.0, 200.0, 6_000.0]),
     offsets_s=st.lists(st.floats(-1e4, 1e4), min_size=WORKERS, max_size=WORKERS),
-    moved=st.lists(moves, max_size=120),
+    stepped=st.lists(steps, max_size=80),
 )
 @settings(max_examples=200, deadline=None)
-def test_workers_together_never_use_more_than_the_limit(limit: float, offsets_s: list[float], moved: list[Any]) -> None:
+def test_workers_together_never_use_more_than_the_limit(
+    limit: float, offsets_s: list[float], stepped: list[Any]
+) -> None:
     """Whatever happens to messages, workers and the limit: the rates in use fit into the drain at every moment, and no
     minute holds more than the limit."""
     cluster = Cluster(limit, offsets_s)
-    for move, number, first, second in moved:
-        match move:
-            case "ask":
-                cluster.ask(number, first, second)
-            case "use":
-                cluster.use(number, first)
-            case "pass":
-                # What workers wait for is used as soon as it may be, ten times on the way.
-                for _ in range(10):
-                    cluster.deliver_until(cluster.now_s + number / 10)
-                    for each in range(WORKERS):
-                        cluster.use(each, 10_000)
-            case "kill":
-                cluster.workers[number] = cluster.started()
-            case "limit":
-                cluster.governor.set_limit(number, cluster.now_s)
-                cluster.limits.append((cluster.now_s, number))
-        in_use = [rate for rate in cluster.rates() if rate > 0]
-        drain = cluster.limit_of(LEASE_S) * (1 - KEPT_BACK) - max(0, len(in_use) - 1)
-        assert sum(in_use) <= drain * (1 + 1e-9)
+    for number, up_s, down_s, wanted, passed_s, event in stepped:
+        if event == "killed":
+            cluster.workers[number] = cluster.started()
+        elif event is not None:
+            cluster.governor.set_limit(event, cluster.now_s)
+            cluster.limits.append((cluster.now_s, event))
+        cluster.use(number, wanted)
+        cluster.ask(number, up_s, down_s)
+        end_s = cluster.now_s + passed_s
+        while cluster.now_s < end_s:
+            due_s = cluster.on_the_way[0][0] if cluster.on_the_way else end_s
+            cluster.deliver_until(min(due_s, end_s))
+            in_use = [rate for rate in cluster.rates() if rate > 0]
+            drain = cluster.limit_of(LEASE_S) * (1 - KEPT_BACK) - max(0, len(in_use) - 1)
+            assert sum(in_use) <= drain * (1 + 1e-9)
     if len(cluster.limits) == 1:
         assert worst_minute(cluster.used_at_s) <= limit
 
@@ -163,6 +162,16 @@ def test_a_lost_workers_part_is_free_when_its_lease_has_expired() -> None:
     assert (early.per_minute, early.burst, early.is_short) == (0.0, 0.0, True)
     late = held(governor, "other", LEASE_S)
     assert late.per_minute == pytest.approx(6_000 * (1 - KEPT_BACK))
+
+
+def test_a_lease_whose_successor_is_lost_counts_to_its_end() -> None:
+    """A worker may use the lease that it holds until it says that it has the next one."""
+    governor = RateGovernor(6_000)
+    lease = held(governor, "a", 0.0)
+    held(governor, "b", 0.1)
+    assert held(governor, "a", 0.2, number=lease.number).per_minute < 3_000
+    assert held(governor, "b", 0.9).per_minute == 0.0
+    assert held(governor, "b", LEASE_S).per_minute > 2_900
 
 
 def test_the_burst_of_a_lost_worker_is_kept_back_for_a_minute() -> None:
