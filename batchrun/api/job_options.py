@@ -243,6 +243,9 @@ class JobOptions(TypedDict, total=False):
     """Number of processes that run the rows, under one rate limit and one budget; they help if a single process takes
     all of a processor."""
 
+    ray: str | None
+    """Address of a Ray cluster whose machines run the workers: auto or HOST:PORT; local for a Ray on this machine."""
+
     rpm: float | None
     """Maximum requests per minute, including polls and retries."""
 

@@ -220,6 +220,7 @@ _EXAMPLES: Mapping[str, Any] = {
     "top_p": 0.9,
     "max_completion_tokens": 500,
     "concurrency": 50,
+    "ray": "auto",
     "rpm": 500,
     "tpm": 200_000,
     "row_timeout": 600.0,

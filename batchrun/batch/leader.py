@@ -19,21 +19,33 @@ from batchrun.batch.service_notices import ServiceNotices
 from batchrun.batch.shard_plan import ShardPlan, check_can_travel
 from batchrun.batch.shard_statistics import statistics_of, together
 from batchrun.clock import loop_time
-from batchrun.engine import CachedRow, Engine, EngineStatistics, RowWork, SkippedRow, Stop
+from batchrun.engine import CachedRow, Engine, EngineStatistics, SkippedRow, Stop
 from batchrun.errors import InputError, OutputError
 from batchrun.journal import Journal
 from batchrun.journal.row_history import Counts
 from batchrun.journal.shard_rows import drop, gather, seed
 from batchrun.records import Outcome, Row
 from batchrun.scale.governor import Governor
+from batchrun.scale.journal_copies import JournalCopy, write_copy
 from batchrun.scale.links import Link, WorkerLost
-from batchrun.scale.messages import Begin, Broken, Finish, Shard, ShardEnded, StopAsked, Taken, WorkerReport
+from batchrun.scale.messages import (
+    Begin,
+    Broken,
+    CopyTaken,
+    Finish,
+    RemoteShard,
+    Shard,
+    ShardEnded,
+    StopAsked,
+    Taken,
+    WorkerReport,
+)
 from batchrun.scale.pipes import start_process
-from batchrun.scale.shards import shard_size, write_rows
+from batchrun.scale.shards import ShardRows, shard_size, write_rows
 from batchrun.services.client import Endpoint
 from batchrun.wording import visible_line
 
-__all__ = ["Leader", "StartWorker", "rows_left"]
+__all__ = ["Leader", "StartWorker"]
 
 StartWorker: TypeAlias = Callable[[str], Awaitable[Link]]
 """Starts a worker with a name for messages."""
@@ -131,7 +143,7 @@ class Leader:
             notices: gets what workers find out about the service.
             notify: shows a line about a worker that was lost.
             on_outcome: called for each row that ends in this run, after its outcome is in the journal.
-            start: None for processes of this machine.
+            start: starts workers on other machines; None for processes of this one.
 
         Raises:
             InputError: the plan has something that only this process can use.
@@ -145,6 +157,7 @@ class Leader:
         self._engine = engine
         self._endpoint = endpoint
         self._start = start or self._start_process
+        self._is_remote = start is not None
         self._notices = notices
         self._notify = notify
         self._on_outcome = on_outcome
@@ -253,7 +266,13 @@ class Leader:
             shard = Shard(self._shards, journal, journal.with_suffix(".rows"), len(rows))
             write_rows(shard.rows, rows)
         worker.shards[shard.number] = _OpenShard(shard)
-        await link.send(shard)
+        await link.send(self._as_sent(shard))
+
+    def _as_sent(self, shard: Shard) -> Shard | RemoteShard:
+        """Return the message with a shard."""
+        if not self._is_remote:
+            return shard
+        return RemoteShard(shard.number, shard.journal.read_bytes(), shard.rows.read_bytes(), shard.count)
 
     # -- workers --------------------------------------------------------------------------------------------------
 
@@ -285,7 +304,7 @@ class Leader:
                 Begin(ShardPlan.of(self._plan, worker.concurrency), self._endpoint, log.getEffectiveLevel())
             )
             for each in list(worker.shards.values()):  # of a process that was lost
-                await link.send(each.shard)
+                await link.send(self._as_sent(each.shard))
             if not worker.shards:
                 await self._hand_out(worker, link)
             while worker.shards:
@@ -311,6 +330,11 @@ class Leader:
             self._drop(each.shard)
             self._done.append(message.statistics)
             del worker.shards[message.number]
+        elif isinstance(message, JournalCopy):
+            each = worker.shards[message.shard]
+            write_copy(message.content, each.shard.journal)
+            self._gather(worker, each, whole=message.is_last)
+            await link.send(CopyTaken(message.shard, message.number))
         elif isinstance(message, Broken):
             raise OutputError(f"{worker.name}: {message.message}")
 
@@ -340,6 +364,8 @@ class Leader:
             each.statistics = None
             if self._tasks is None:
                 self._drop(each.shard)
+            elif self._is_remote:
+                self._seed_again(each.shard)
         self._bury(worker)
         return ended
 
@@ -354,7 +380,7 @@ class Leader:
     # -- journals -------------------------------------------------------------------------------------------------
 
     async def _keep_gathering(self) -> None:
-        while True:
+        while not self._is_remote:  # else it is gathered when a copy comes
             await anyio.sleep(GATHER_EVERY_S)
             for worker in self._workers:
                 for each in list(worker.shards.values()):
@@ -375,6 +401,12 @@ class Leader:
             self._reported, outcomes = self._journal.outcomes_after(self._reported)
             for outcome in outcomes:
                 self._on_outcome(outcome)
+
+    def _seed_again(self, shard: Shard) -> None:
+        """Begin the journal of a shard again, whose worker was on another machine: only copies of it were here."""
+        rows = ShardRows(self._plan.source.name, self._plan.source.columns, shard.rows)
+        drop(self._journal, shard.journal)
+        seed(self._journal, shard.journal, map(self._plan.prompter.row_key, rows.rows()))
 
     def _drop(self, shard: Shard) -> None:
         drop(self._journal, shard.journal)
@@ -400,22 +432,3 @@ def _governor(plan: Plan, journal: Journal) -> Governor:
         budget_usd=plan.job.budget if has_budget else None,
         spent_usd=spent_usd,
     )
-
-
-def rows_left(
-    plan: Plan, journal: Journal, work: Callable[[], Iterator[RowWork]], *, looks_up: bool
-) -> Iterator[Row | CachedRow | SkippedRow]:
-    """Yield each row to ask, its answer from the cache, or why nothing is left of it.
-
-    In a new batch no prompt is made: the workers make them.
-
-    Args:
-        work: returns the work that is left, as `work_of`.
-        looks_up: the batch uses a cache.
-    """
-    rows = plan.asked.rows()
-    if not (journal.has_history or looks_up):
-        yield from rows
-        return
-    for row, left in zip(rows, work(), strict=False):  # if the input changes, one may be shorter
-        yield left if isinstance(left, CachedRow | SkippedRow) else row

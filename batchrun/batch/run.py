@@ -28,7 +28,7 @@ from batchrun.batch.checkpoints import keep_checkpoints
 from batchrun.batch.endpoint import endpoint_for
 from batchrun.batch.file_descriptors import connection_limit, import_early, raise_limit
 from batchrun.batch.garbage import lazy_garbage_collector
-from batchrun.batch.leader import Leader, rows_left
+from batchrun.batch.leader import Leader
 from batchrun.batch.left_out import LeftOut, selection_record
 from batchrun.batch.left_shards import gather_left, wait_for_workers
 from batchrun.batch.lock import hold
@@ -36,6 +36,7 @@ from batchrun.batch.output import write_output
 from batchrun.batch.output_place import check_target, put_output, record_target
 from batchrun.batch.plan import Plan
 from batchrun.batch.progress import BatchView, Watch
+from batchrun.batch.ray_cluster import ray_workers
 from batchrun.batch.row_numbers import RowNumbers
 from batchrun.batch.run_summary import Summary
 from batchrun.batch.service_batch_text import service_batch_facts
@@ -43,7 +44,7 @@ from batchrun.batch.service_notices import ServiceNotices, shutdown_lookup
 from batchrun.batch.signals import obey_signals
 from batchrun.batch.standard_input import keep_standard_input
 from batchrun.batch.unchanged_input import pass_while_unchanged, while_unchanged
-from batchrun.batch.work import count_changed_rows, oldest_valid_answer, paid_twice_notice, work_of
+from batchrun.batch.work import count_changed_rows, oldest_valid_answer, paid_twice_notice, rows_left, work_of
 from batchrun.batch.written_output import WrittenOutput
 from batchrun.clock import WallClock, utc_now
 from batchrun.engine import Engine, EngineStatistics, RowTask, RowWork, Stop
@@ -313,9 +314,10 @@ def _connected(
         opened = open_batch_api(plan, journal, endpoint, wire, limits, stack, clock, on_outcome, notices)
         return _Connected(opened.engine, lookup, opened)
     wrap = reading_results(wire, journal)
-    if plan.job.workers > 1:
+    if plan.job.workers > 1 or plan.job.ray is not None:
         engine = engine_of(plan, journal, wire, limits, clock, None, notices, wrap=wrap)
-        return _Connected(Leader(plan, journal, engine, endpoint, notices, notify, on_outcome), lookup)
+        start = ray_workers(plan, stack, notify) if plan.job.ray is not None else None
+        return _Connected(Leader(plan, journal, engine, endpoint, notices, notify, on_outcome, start), lookup)
     return _Connected(engine_of(plan, journal, wire, limits, clock, on_outcome, notices, wrap=wrap), lookup)
 
 

@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import cast
 
 import anyio
@@ -23,13 +25,27 @@ from batchrun.batch.shard_plan import ShardPlan
 from batchrun.batch.work import work_of
 from batchrun.clock import loop_time, utc_now
 from batchrun.engine import Engine, RowWork, Stop
+from batchrun.engine.limits import RATE_LIMITED
 from batchrun.errors import BatchrunError, unwrapped
 from batchrun.journal import Journal
 from batchrun.scale.governor import Asks, Leases
+from batchrun.scale.journal_copies import JournalCopies
 from batchrun.scale.leased_purse import LeasedPurse
 from batchrun.scale.leased_rate import LeasedRates
 from batchrun.scale.links import LeaderLost, Port
-from batchrun.scale.messages import Begin, Broken, Finish, LogLine, Shard, ShardEnded, StopAsked, Taken, WorkerReport
+from batchrun.scale.messages import (
+    Begin,
+    Broken,
+    CopyTaken,
+    Finish,
+    LogLine,
+    RemoteShard,
+    Shard,
+    ShardEnded,
+    StopAsked,
+    Taken,
+    WorkerReport,
+)
 from batchrun.scale.pipes import PipePort
 from batchrun.scale.shards import ShardRows
 from batchrun.sdk_import import import_sdk
@@ -44,6 +60,7 @@ SHORT_EVERY_S = 0.05
 
 async def serve(port: Port) -> None:
     """Run shards until the leader has no more, or has ended. Rows in flight then stay in their journals."""
+    import_sdk()
     try:
         begin = await port.receive()
         assert isinstance(begin, Begin)
@@ -63,11 +80,13 @@ class _Worker:
     Mutable state: `_waiting`, shards to run, `_new`, set when there is one or no more will come,
     `_is_last`; `_engines`, of the shards in work, and their `_journals`; `_stop`, what the leader has asked for;
     `_report_due`, set when the next report cannot wait; `_held_s`, the wait that the service has asked for since the
-    last one; `_is_told`, while a wait that the leader has announced begins.
+    last one; `_is_told`, while a wait that the leader has announced begins; on another machine than the leader's:
+    `_folder`, for the journals, and their `_copies` by shard.
     """
 
     def __init__(self, begin: Begin, port: Port, stack: AsyncExitStack) -> None:
         self._port = port
+        self._stack = stack
         self._plan = cast(ShardPlan, begin.plan).plan()
         self._log = _Log(begin.log_level)
         self._notices = ServiceNotices()
@@ -91,6 +110,8 @@ class _Worker:
         self._held_s = 0.0
         self._is_told = False
         self._journals: list[Journal] = []
+        self._folder: Path | None = None
+        self._copies: dict[int, JournalCopies] = {}
         self._wire = wire_of(self._plan, cast(Endpoint, begin.endpoint), self._limits)
         stack.push_async_callback(self._wire.aclose)
 
@@ -124,6 +145,10 @@ class _Worker:
             message = await self._port.receive()
             if isinstance(message, Shard):
                 self._waiting.append(message)
+            elif isinstance(message, RemoteShard):
+                self._waiting.append(self._received(message))
+            elif isinstance(message, CopyTaken):
+                self._copies[message.shard].confirm(message.number)
             elif isinstance(message, Finish):
                 self._is_last = True
             elif isinstance(message, Leases):
@@ -134,14 +159,28 @@ class _Worker:
                     engine.request_stop(message.stop, message.grace_s)
             self._new.set()
 
+    def _received(self, message: RemoteShard) -> Shard:
+        """Write the files of a shard to this machine."""
+        if self._folder is None:
+            self._folder = Path(self._stack.enter_context(TemporaryDirectory(prefix="batchrun-")))
+        journal = self._folder / f"{message.number:05}.journal"
+        journal.write_bytes(message.journal)
+        journal.with_suffix(".rows").write_bytes(message.rows)
+        self._copies[message.number] = JournalCopies(message.number, journal, self._port.send, self._hold_back)
+        return Shard(message.number, journal, journal.with_suffix(".rows"), message.count)
+
+    def _hold_back(self, wait_s: float, reason: str) -> None:
+        """Let this worker wait, but no other."""
+        self._is_told = True
+        self._limits.cool_down(wait_s, reason)
+        self._is_told = False
+
     def _install(self, leases: Leases) -> None:
         self._rates.install(leases.rates, loop_time())
         if self._purse is not None and leases.money is not None:
             self._purse.answer(leases.money)
         if leases.held_s > 0:
-            self._is_told = True
-            self._limits.cool_down(leases.held_s)
-            self._is_told = False
+            self._hold_back(leases.held_s, RATE_LIMITED)
 
     async def _watch_purse(self, purse: LeasedPurse) -> None:
         while True:
@@ -166,6 +205,7 @@ class _Worker:
     async def _run_shard(self, shard: Shard, admitted: anyio.Event) -> None:
         rows = ShardRows(self._plan.source.name, self._plan.source.columns, shard.rows)
         plan = replace(self._plan, source=rows, rows=shard.count)
+        copies = self._copies.get(shard.number)
         with ExitStack() as stack:
             stack.callback(admitted.set)
             stack.enter_context(held(shard.journal.with_suffix(".lock")))
@@ -180,12 +220,17 @@ class _Worker:
                 engine.request_stop(self._stop.stop, self._stop.grace_s)
             async with anyio.create_task_group() as beside:
                 beside.start_soon(keep_checkpoints, journal)
+                if copies is not None:
+                    beside.start_soon(copies.keep)
                 await engine.run(_until_admitted(work_of(plan, journal, utc_now), admitted))
                 beside.cancel_scope.cancel()
         statistics = engine.statistics()
         if engine.stop is not None and self._stop is None:
             await self._report()  # with the reason
         del self._engines[shard.number]
+        if copies is not None:
+            await copies.finish()
+            del self._copies[shard.number]
         await self._port.send(ShardEnded(shard.number, statistics))
 
     async def _keep_reporting(self) -> None:
@@ -249,5 +294,4 @@ async def _serve_leader() -> None:
 
 
 if __name__ == "__main__":
-    import_sdk()
     anyio.run(_serve_leader, backend_options={"use_uvloop": os.name != "nt"})

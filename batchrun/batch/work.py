@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
@@ -12,7 +12,7 @@ from batchrun.batch.cached_answers import CachedAnswers
 from batchrun.batch.plan import Plan
 from batchrun.batch.results import UNASKED, prompt_of, prompts_of
 from batchrun.clock import WallClock
-from batchrun.engine import RowTask, RowWork, SkippedRow
+from batchrun.engine import CachedRow, RowTask, RowWork, SkippedRow
 from batchrun.engine.fallback import NO_ANSWER, first_end
 from batchrun.errors import NEVER_TRIED
 from batchrun.job.option_values import seconds_of
@@ -20,7 +20,7 @@ from batchrun.job.options import Job
 from batchrun.journal import Journal, RowHistory, place_of
 from batchrun.journal.histories import KEYS_AT_ONCE
 from batchrun.prompts.templates import PromptError
-from batchrun.records import Completed, Failed, Prompt, RunEnd
+from batchrun.records import Completed, Failed, Prompt, Row, RunEnd
 from batchrun.wording import rows_text
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "oldest_valid_answer",
     "refused_before",
     "remaining_task",
+    "rows_left",
     "with_finished_runs",
     "with_first_end",
     "work_of",
@@ -66,6 +67,25 @@ def work_of(plan: Plan, journal: Journal, clock: WallClock, cache: CachedAnswers
             if cache is not None:
                 left = cache.looked_up(left, prompt) if isinstance(left, RowTask | SkippedRow) else left
             yield deferred.work(left, clock) if deferred is not None and isinstance(left, RowTask) else left
+
+
+def rows_left(
+    plan: Plan, journal: Journal, work: Callable[[], Iterator[RowWork]], *, looks_up: bool
+) -> Iterator[Row | CachedRow | SkippedRow]:
+    """Yield each row to ask, its answer from the cache, or why nothing is left of it.
+
+    In a new batch no prompt is made: the workers make them.
+
+    Args:
+        work: returns the work that is left, as `work_of`.
+        looks_up: the batch uses a cache.
+    """
+    rows = plan.asked.rows()
+    if not (journal.has_history or looks_up):
+        yield from rows
+        return
+    for row, left in zip(rows, work(), strict=False):  # if the input changes, one may be shorter
+        yield left if isinstance(left, CachedRow | SkippedRow) else row
 
 
 def due_work(plan: Plan, journal: Journal, clock: WallClock, due: Container[str]) -> Iterator[RowTask]:

@@ -199,6 +199,12 @@ class Job(RowOptions):
         at_least=1,
         at_most=256,
     )
+    ray: str | None = job_option(
+        None,
+        "Limits",
+        "Address of a Ray cluster whose machines run the workers: auto or HOST:PORT; local for a Ray on this machine",
+        metavar="ADDRESS",
+    )
     rpm: float | None = job_option(
         None, "Limits", "Maximum requests per minute, including polls and retries", metavar="N", above=0, at_most=1e9
     )

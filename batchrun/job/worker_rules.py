@@ -27,11 +27,12 @@ def check_workers(job: Job) -> None:
     Raises:
         InputError: names the option and the reason; or this is Windows, whose pipes no event loop can wait for.
     """
-    if job.workers == 1:
+    if job.workers == 1 and job.ray is None:
         return
     if sys.platform == "win32":
         raise InputError("--workers: needs Linux or macOS; leave it out on Windows")
     for name, reason in _EXCLUDED.items():
         if getattr(job, name) or name in job.matrix:
             flag = f"--{name.replace('_', '-')}"
-            raise InputError(f"--workers: cannot be combined with {flag}: {reason}; remove one of them")
+            given = "--workers" if job.workers > 1 else "--ray"
+            raise InputError(f"{given}: cannot be combined with {flag}: {reason}; remove one of them")

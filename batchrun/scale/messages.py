@@ -9,7 +9,19 @@ from pathlib import Path
 from batchrun.engine import EngineStatistics, LimitsStatistics, Stop
 from batchrun.scale.governor import Asks
 
-__all__ = ["Begin", "Broken", "Finish", "LogLine", "Shard", "ShardEnded", "StopAsked", "Taken", "WorkerReport"]
+__all__ = [
+    "Begin",
+    "Broken",
+    "CopyTaken",
+    "Finish",
+    "LogLine",
+    "RemoteShard",
+    "Shard",
+    "ShardEnded",
+    "StopAsked",
+    "Taken",
+    "WorkerReport",
+]
 
 
 # -- from the leader ------------------------------------------------------------------------------------------------
@@ -45,6 +57,28 @@ class Shard:
     journal: Path
     rows: Path
     count: int
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteShard:
+    """A shard for a worker on another machine, with the content of its files. The attributes are those of `Shard`."""
+
+    number: int
+    journal: bytes
+    rows: bytes
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class CopyTaken:
+    """The leader has taken a copy of a shard's journal: see `batchrun.scale.journal_copies`.
+
+    Attributes:
+        number: of the copy.
+    """
+
+    shard: int
+    number: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,7 @@ SAME: dict[str, Any] = {
     "project": "proj",
     "concurrency": 3,
     "workers": 2,
+    "ray": "local",
     "rpm": 9.0,
     "tpm": 99.0,
     "max_attempts": 2,
