@@ -105,6 +105,31 @@ def test_killed_workers_lose_nothing(tmp_path: Path) -> None:
     assert nothing_left(table)
 
 
+@pytest.mark.nightly
+@pytest.mark.timeout(1_800)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_twenty_killed_workers(tmp_path: Path, seed: int) -> None:
+    """20 kills of workers at any moment: the service made one answer for each row, and got no more requests than one for
+    each row and one for each row in flight at a kill."""
+    table, draw = write_table(tmp_path / "batch", 4_000), random.Random(seed)
+    goals = sorted(draw.sample(range(100, 3_600), 20))
+    with Served(tmp_path / "server") as server:
+        arguments = command(table, server.url, "--workers", "2", "--concurrency", "16", api="chat")
+        with batchrun(table.folder, *arguments) as process:
+            for goal in goals:
+                assert waited(process, lambda goal=goal: table.count(ENDED) >= goal and workers_of(process))
+                time.sleep(draw.uniform(0.0, 0.3))
+                draw.choice(workers_of(process)).kill()
+            assert process.wait() == 0, process.stderr
+        facts = process.facts()
+    assert process.stderr.count("SIGKILL") == 20
+    assert [row["response"] for row in table.answers()] == [f"answer {row}" for row in range(table.rows)]
+    assert (facts["completed"], facts["this_run"]["completed"], facts["finished_before"]) == (4_000, 4_000, 0)
+    assert facts["requests"] <= 4_000 + 20 * 8
+    assert len(server.records().of("completion")) == 4_000
+    assert nothing_left(table)
+
+
 @pytest.mark.parametrize("next_workers", ["1", "2"])
 def test_a_killed_leader_loses_nothing(tmp_path: Path, next_workers: str) -> None:
     """If the whole batch is killed, its workers end at once, and the next run takes in what they had."""
