@@ -100,7 +100,5 @@ def check_table(value: str | os.PathLike[str], where: str, *, is_output: bool = 
     if is_output and scheme in _ONLY_READ:
         raise InputError(f"{where}: {scheme}://… is only read; give a path, or a URL with s3://, gs:// or abfss://")
     if "@" in place.partition("/")[0] and scheme != "abfss":  # there it is FOLDERS@ACCOUNT
-        raise InputError(
-            f"{where}: {scheme}://… contains a user or a key; leave it out, and set the usual variables of the "
-            "environment, such as AWS_ACCESS_KEY_ID"
-        )
+        instead = "" if scheme in _ONLY_READ else ", and set the usual variables, such as AWS_ACCESS_KEY_ID"
+        raise InputError(f"{where}: {scheme}://… contains a user or a key; leave it out{instead}")

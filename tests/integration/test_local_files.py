@@ -30,7 +30,6 @@ def folder(tmp_path: Path) -> Path:
 
 
 PLACES: list[list[str]] = [
-    ["run", "q.csv", "-o", "URL"],
     ["run", "q.csv", "--store", "URL"],
     ["run", "q.csv", "--script", "URL"],
     ["run", "q.csv", "--tools", "URL"],
@@ -39,39 +38,24 @@ PLACES: list[list[str]] = [
     ["run", "q.csv", "--prompt", "@URL"],
     ["run", "q.csv", "--prompt", "one", "--prompt", "@URL"],
     ["run", "q.csv", "--instructions", "@URL"],
-    ["run", "q.csv", "-o", "URL", "--dry-run"],
-    ["run", "q.csv", "-o", "URL", "--pilot", "1"],
     ["run", "q.csv", "--score", "exact", "--target", "id", "--junit", "URL"],
     ["run", "q.csv", "--score", "exact", "--target", "id", "--markdown", "URL"],
     ["run", "q.csv", "--score", "exact", "--target", "id", "--no-worse-than", "URL"],
     ["run", "q.csv", "--score", "model-graded", "--grader", "URL"],
-    ["init", "URL"],
     ["list", "URL"],
     ["init", "q.csv", "-o", "URL"],
     ["check", "URL"],
-    ["status", "URL"],
-    ["show", "URL", "a"],
-    ["export", "URL"],
     ["export", "o.csv", "-o", "URL"],
-    ["costs", "URL"],
     ["costs", "o.csv", "--prices", "URL"],
-    ["cleanup", "URL"],
-    ["cancel", "URL"],
     ["run", "q.csv", "--cache", "URL"],
     ["run", "q.csv", "--examples", "URL"],
-    ["report", "URL"],
     ["report", "q.csv", "-o", "URL"],
-    ["report", "q.csv", "--compare", "URL"],
-    ["view", "URL"],
-    ["score", "URL"],
     ["score", "q.csv", "--scorer", "exact", "-o", "URL"],
     ["score", "q.csv", "--scorer", "exact", "--no-worse-than", "URL"],
     ["score", "q.csv", "--scorer", "exact", "--junit", "URL"],
     ["score", "q.csv", "--scorer", "exact", "--markdown", "URL"],
     ["score", "q.csv", "--scorer", "model-graded", "--grader", "URL"],
-    ["compare", "q.csv", "URL"],
     ["compare", "q.csv", "q.csv", "--markdown", "URL"],
-    ["convert", "URL", "t.csv"],
     ["convert", "q.csv", "URL"],
     ["convert", "q.csv", "t.csv", "--join", "URL"],
     ["assistants", "export", "asst_1", "-o", "URL"],
@@ -81,6 +65,29 @@ PLACES: list[list[str]] = [
     ["serve", "--script", "URL"],
     ["serve", "--faults", "URL"],
 ]
+
+TABLES: list[list[str]] = [
+    ["run", "URL"],
+    ["run", "q.csv", "-o", "URL"],
+    ["run", "q.csv", "-o", "URL", "--dry-run"],
+    ["init", "URL"],
+    ["report", "URL"],
+    ["report", "q.csv", "--compare", "URL"],
+    ["score", "URL"],
+    ["compare", "q.csv", "URL"],
+    ["convert", "URL", "t.csv"],
+]
+"""Places of tables, which may be in object storage or, if they are read, on the web."""
+BATCHES: list[list[str]] = [
+    ["status", "URL"],
+    ["show", "URL", "a"],
+    ["export", "URL"],
+    ["costs", "URL"],
+    ["cleanup", "URL"],
+    ["cancel", "URL"],
+    ["view", "URL"],
+]
+"""Places of batches, which are next to their journals."""
 
 
 @pytest.mark.parametrize("place", PLACES, ids=" ".join)
@@ -95,18 +102,43 @@ def test_a_url_is_not_a_local_file(folder: Path, place: list[str]) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["job.toml", "q.csv"]
 
 
-def test_a_table_may_be_in_object_storage_only(folder: Path) -> None:
-    """The table of `run` refuses other schemes, keys in a URL, and job files that are not local, in one line each."""
-    for url in ("https://me:secret@h/t.csv", "HDFS://b/x.parquet", "s3://b/job.toml"):
-        done = command(folder, "run", url)
+@pytest.mark.parametrize("place", TABLES, ids=" ".join)
+def test_a_table_may_be_remote(folder: Path, place: list[str]) -> None:
+    """Other schemes and keys in a URL are refused in one line."""
+    messages = {
+        "HDFS://b/x.parquet": "HDFS://… is not a local file",
+        "s3://me:secret@b/q.csv": "contains a user or a key",
+    }
+    for url, message in messages.items():
+        done = command(folder, *(word.replace("URL", url) for word in place))
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-        assert f"{url.partition(':')[0]}://… is not a local file" in done.stderr
+        assert message in done.stderr
         assert "secret" not in done.stderr
-    (folder / "other.toml").write_text('input = "s3://me:secret@b/q.csv"\n', encoding="utf-8")
-    for table in ("s3://me:secret@b/q.csv", "other.toml"):
-        done = command(folder, "run", table)
+    assert sorted(path.name for path in folder.iterdir()) == ["job.toml", "q.csv"]
+
+
+@pytest.mark.parametrize("place", BATCHES, ids=" ".join)
+def test_a_batch_is_local(folder: Path, place: list[str]) -> None:
+    """A command that works on a batch says which path to give."""
+    for url in (*URLS, "https://h/t.csv?k=secret"):
+        done = command(folder, *(word.replace("URL", url) for word in place))
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        message = "HDFS://… is not a local file" if "HDFS" in url else "a batch is next to its journal, not at a URL"
+        assert message in done.stderr
+        assert "secret" not in done.stderr
+    assert sorted(path.name for path in folder.iterdir()) == ["job.toml", "q.csv"]
+
+
+def test_a_job_file_is_local(folder: Path) -> None:
+    """A job file at a URL, and a URL with a key in one, are refused."""
+    done = command(folder, "run", "s3://b/job.toml")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "s3://… is not a local file" in done.stderr
+    for key in ("input", "output"):
+        (folder / "other.toml").write_text(f'{key} = "s3://me:secret@b/q.csv"\n', encoding="utf-8")
+        done = command(folder, "run", "other.toml")
         assert (done.returncode, "secret" in done.stderr) == (2, False)
-        assert "s3://… contains a user or a key; leave it out" in done.stderr
+        assert f"other.toml, line 1: {key}: s3://… contains a user or a key; leave it out" in done.stderr
 
 
 def parameters(command: click.Command, path: str) -> Iterator[tuple[str, click.Parameter]]:
@@ -123,7 +155,9 @@ NOT_PATHS = {"row", "assistant_id"}
 
 def test_every_path_is_looked_at() -> None:
     """Every parameter that is a path refuses URLs, by its type or by the rules of `Job`; this covers new parameters."""
-    seen = {f"{place[0]} {place[1]}" if place[0] == "assistants" else place[0] for place in PLACES}
+    seen = {
+        f"{place[0]} {place[1]}" if place[0] == "assistants" else place[0] for place in (*PLACES, *TABLES, *BATCHES)
+    }
     for path, parameter in parameters(cli, ""):
         assert path in seen, path
         ours = isinstance(parameter.type, LocalPath)
@@ -131,13 +165,13 @@ def test_every_path_is_looked_at() -> None:
         if isinstance(parameter, click.Argument):
             assert ours or parameter.name in NOT_PATHS, (path, parameter.name)
     files = {name for name, (option, _) in job_options().items() if option.path}
-    assert files == {"output", "store", "script", "tools", "schema", "file_search", "examples", "cache"}
+    assert files == {"output", "journal", "store", "script", "tools", "schema", "file_search", "examples", "cache"}
 
 
 @pytest.mark.parametrize(
     "line",
     [
-        'output = "URL"',
+        'journal = "URL"',
         'extends = "URL"',
         'tools = "URL"',
         'store = "URL"',
@@ -168,14 +202,16 @@ def test_a_url_in_a_job_file(folder: Path, line: str) -> None:
 
 def test_a_url_from_python(folder: Path) -> None:
     """A Python call refuses the same values, as text and as `Path`."""
-    for table in ("https://b/q.csv", Path("s3://b/q.csv"), "s3://b/job.toml"):
+    for table in ("HDFS://b/q.csv", Path("s3://b/q.csv"), "s3://b/job.toml"):
         with pytest.raises(InputError, match="not a local file"):
             batchrun.run(table)
-    for output in ("s3://b/o.csv", Path("s3://b/o.csv")):
-        with pytest.raises(InputError, match="not a local file"):
+    for output, message in (("https://b/o.csv", "is only read"), (Path("s3://b/o.csv"), "not a local file")):
+        with pytest.raises(InputError, match=message):
             batchrun.run(folder / "q.csv", output=output)
-        with pytest.raises(InputError, match="not a local file"):
+        with pytest.raises(InputError, match=message):
             batchrun.run(pd.DataFrame({"question": ["1 + 1"]}), output=output)
+        with pytest.raises(InputError, match=r"journal: needs output=\.\.\., because it is the journal of an output"):
+            batchrun.run(pd.DataFrame({"question": ["1 + 1"]}), journal="a.csv.journal")
 
 
 def test_other_paths_are_left_alone() -> None:
