@@ -141,11 +141,6 @@ class RateGovernor:
         self._held_until_s = -math.inf
         self._unlimited_until_s = -math.inf
 
-    @property
-    def limit_per_minute(self) -> float | None:
-        """The limit that is shared, None while none is known."""
-        return self._limit_per_minute
-
     def set_limit(self, per_minute: float, now_s: float) -> None:
         """Share another limit from now on. It holds as soon as the leases of the earlier one have ended."""
         if self._limit_per_minute is None:
