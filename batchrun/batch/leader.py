@@ -52,6 +52,8 @@ StartWorker: TypeAlias = Callable[[str], Awaitable[Link]]
 
 GATHER_EVERY_S = 1.0
 ROWS_A_TURN: Final = 250
+REPORT_TIMEOUT_S: Final = 60.0
+"""Seconds without a report after which a worker counts as lost, and is ended."""
 GRACE_S: Final = 30.0
 """Seconds for rows in flight when a worker has found a reason to stop the batch."""
 LOSSES_WITHOUT_PROGRESS: Final = 5
@@ -308,11 +310,11 @@ class Leader:
             if not worker.shards:
                 await self._hand_out(worker, link)
             while worker.shards:
-                await self._take(worker, link, await link.receive())
+                await self._take(worker, link, await _received(link))
             await link.send(Finish())
             with suppress(WorkerLost):  # it has ended
                 while True:
-                    await self._take(worker, link, await link.receive())
+                    await self._take(worker, link, await _received(link))
             self._bury(worker)
         finally:
             worker.link = None
@@ -412,6 +414,13 @@ class Leader:
         drop(self._journal, shard.journal)
         for ending in (".rows", ".lock"):
             shard.journal.with_suffix(ending).unlink(missing_ok=True)
+
+
+async def _received(link: Link) -> object:
+    """Return the next message of a worker; one that does not report any more is lost."""
+    with anyio.move_on_after(REPORT_TIMEOUT_S):
+        return await link.receive()
+    raise WorkerLost(f"has not reported for {REPORT_TIMEOUT_S:g} s")
 
 
 def _share(total: int | None, number: int, workers: int) -> int | None:
