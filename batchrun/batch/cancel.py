@@ -15,6 +15,7 @@ from batchrun.batch.cleanup import service_endpoint
 from batchrun.batch.left_shards import gather_left
 from batchrun.batch.lock import hold
 from batchrun.batch.output import write_output
+from batchrun.batch.output_place import await_put, put_text
 from batchrun.batch.paths import Paths, paths_of_output
 from batchrun.batch.recorded_plan import recorded_plan
 from batchrun.batch.run_summary import SUBMITTED
@@ -49,7 +50,8 @@ class CancelFacts(TypedDict):
 
     `cancelled` counts the batches at the service that were open and have ended, `open` those that the service is still
     cancelling; `answers` and `errors` the results that they gave. The rows are those of the whole batch, None if its
-    input is missing; `uncollected` is why results are in the journal only, None if they are in the output.
+    input is missing; `uncollected` is why results are in the journal only, None if they are in the output; `not_put_to`
+    the URL or path to which the next run puts the output, None if it stays where it is written.
     """
 
     event: str
@@ -61,6 +63,7 @@ class CancelFacts(TypedDict):
     completed: int | None
     pending: int | None
     uncollected: str | None
+    not_put_to: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,7 @@ async def cancel_batch(
             "completed": collected.completed,
             "pending": collected.pending,
             "uncollected": collected.problem,
+            "not_put_to": await_put(journal) if collected.problem is None else None,
         }
 
 
@@ -194,6 +198,8 @@ def cancel_lines(facts: CancelFacts) -> list[str]:
         then = "; the next run asks these" if left and not facts["open"] else ""
         lines.append(f"{rows_text(facts['completed'] or 0)} completed{left}{then}")
         lines.append(f"written: {shown_path(Path(facts['output']))}")
+        if facts["not_put_to"] is not None:
+            lines.append(put_text(facts["not_put_to"], None))
     return lines
 
 

@@ -19,7 +19,7 @@ from batchrun.tables.sink import check_not_input
 from batchrun.tables.target import OutputPlace
 from batchrun.wording import local_time
 
-__all__ = ["check_target", "put_output", "put_text", "record_target"]
+__all__ = ["await_put", "check_target", "put_output", "put_text", "record_target"]
 
 _ENTRY: Final = "put_to"
 _IS_INPUT: Final = "the output is the input; choose another name"
@@ -81,6 +81,15 @@ def record_target(target: OutputPlace, journal: Journal) -> None:
         journal.write_manifest({_ENTRY: {"place": target.shown, "at": None}})
 
 
+def await_put(journal: Journal) -> str | None:
+    """Record that the output was written and not put, and return where the next run puts it; None if it stays there."""
+    put = journal.read_manifest().get(_ENTRY)
+    if put is None:
+        return None
+    journal.write_manifest({_ENTRY: {**put, "at": None}})
+    return str(put["place"])
+
+
 async def put_output(target: OutputPlace, output: Path, journal: Journal, clock: WallClock) -> None:
     """Put an output that has been written, beside the event loop, and record when.
 
@@ -94,5 +103,5 @@ async def put_output(target: OutputPlace, output: Path, journal: Journal, clock:
 def put_text(place: str, at: str | None) -> str:
     """Return where the output of a batch was put, and when, for people; `at` is None if it was not put yet."""
     if at is None:
-        return f"not put to {place} yet: the same command puts it"
+        return f"not put to {place} yet: `run` with the same options puts it"
     return f"put to {place} at {local_time(at)}"

@@ -238,9 +238,13 @@ async def test_cancel_keeps_what_is_done(tmp_path: Path) -> None:
     """`cancel` cancels the service batches of its output only and writes what they have answered; the next run sends
     the other rows again, and nothing else."""
     with serving(tmp_path, PLAIN + FOREVER + "batches = [1]\n") as url:
-        await run(tmp_path, url, no_wait=True)
+        elsewhere = {"output": tmp_path / "far" / "out.csv", "journal": tmp_path / "out.csv.journal"}
+        await run(tmp_path, url, no_wait=True, **elsewhere)
         await run(tmp_path, url, name="other.csv", no_wait=True)
+        put = (tmp_path / "far" / "out.csv").read_text()
         facts = await cancel_batch(tmp_path / "out.csv", make_job({}), KEY)
+        assert f"not put to {tmp_path / 'far' / 'out.csv'} yet: `run` with" in cancel_lines(facts)[-1]
+        assert (tmp_path / "far" / "out.csv").read_text() == put
         assert statuses(tmp_path) == ["pending"] * 2 + ["completed"] * 4
         asked = [(row["run_id"] != "", row["attempts"]) for row in read_csv(tmp_path / "out.csv")]
         assert asked == [(False, "")] * 2 + [(True, "1")] * 4
@@ -251,8 +255,9 @@ async def test_cancel_keeps_what_is_done(tmp_path: Path) -> None:
         assert attempts[1].endswith(" · for the Batch API, not sent yet")
         assert {each["status"] for each in _service_batches(url)} == {"cancelled", "completed"}
         assert (await cancel_batch(tmp_path / "out.csv", make_job({}), KEY))["cancelled"] == 0
-        summary = await run(tmp_path, url)
+        summary = await run(tmp_path, url, **elsewhere)
         assert (summary.exit_code, summary.statistics.created_again) == (0, 0)
+        assert (tmp_path / "far" / "out.csv").read_text() == (tmp_path / "out.csv").read_text() != put
         assert [each["request_counts"]["total"] for each in _service_batches(url)] == [2, 6, 6]
 
 
