@@ -121,8 +121,8 @@ class _Worker:
 class Leader:
     """Runs the rows of a batch by workers.
 
-    Mutable state: `stop`, set once; `_workers`; `_done`, the statistics of shards that are done, and of workers that
-    were lost; `_rows`, those that are not handed out; `_finished_before` and `_from_cache`, rows that are not sent;
+    Mutable state: `stop`, set once, and `_stop_asked`, what it says to workers; `_workers`; `_done`, the statistics of shards that are done, and of workers that
+    were lost; `_rows`, those that are not handed out, and their number, `_rows_left`; `_finished_before` and `_from_cache`, rows that are not sent;
     `_shards`, cut so far; `_tasks`, the task group of the workers while they run; `_reported`, the row id of the last
     outcome that was passed to `on_outcome`.
     """
@@ -154,6 +154,7 @@ class Leader:
         if journal.deferred_rows.has_untaken():
             raise InputError("--workers: answers of the Batch API are not taken yet; run once without --workers first")
         self.stop: Stop | None = None
+        self._stop_asked: StopAsked | None = None
         self._plan = plan
         self._journal = journal
         self._engine = engine
@@ -164,9 +165,10 @@ class Leader:
         self._notify = notify
         self._on_outcome = on_outcome
         self._folder = plan.paths.shards
-        self._size = shard_size(plan.rows_to_ask, plan.job.workers)
+        self._rows_left = plan.rows_to_ask
         concurrency = plan.job.concurrency
-        number = min(plan.job.workers, -(-plan.rows_to_ask // self._size), concurrency or plan.job.workers)
+        shards = -(-plan.rows_to_ask // shard_size(plan.rows_to_ask, plan.job.workers))
+        number = min(plan.job.workers, shards, concurrency or plan.job.workers)
         self._workers = [_Worker(n + 1, _share(concurrency, n, number)) for n in range(number)]
         self._done: list[EngineStatistics] = []
         self._rows: Iterator[Row | CachedRow | SkippedRow] = iter(())
@@ -191,7 +193,7 @@ class Leader:
         if not first or not await self._engine.prepare():
             self.stop = self.stop or self._engine.stop
             return
-        self._rows = chain(first, rows)
+        self._rows, self._rows_left = chain(first, rows), self._rows_left + len(first)
         self._folder.mkdir(mode=0o700, exist_ok=True)
         try:
             async with anyio.create_task_group() as beside:
@@ -214,8 +216,9 @@ class Leader:
             log.info("the batch stops: %s", visible_line(stop.reason))
             self.stop = stop
         self._engine.request_stop(self.stop, grace_s)
+        self._stop_asked = StopAsked(self.stop, grace_s)
         if self._tasks is not None:
-            self._tasks.start_soon(self._pass_on, StopAsked(self.stop, grace_s), self._tasks.cancel_scope)
+            self._tasks.start_soon(self._pass_on, self._stop_asked, self._tasks.cancel_scope)
 
     async def _pass_on(self, message: StopAsked, workers: anyio.CancelScope) -> None:
         """Ask all workers to stop; end those that have not within their time."""
@@ -240,7 +243,9 @@ class Leader:
     async def _next_rows(self) -> list[Row]:
         """Return the rows of the next shard; none if there are no more."""
         found: list[Row] = []
+        size = shard_size(self._rows_left, len(self._workers))
         for number, row in enumerate(self._rows):
+            self._rows_left -= 1
             if isinstance(row, SkippedRow):
                 self._finished_before += 1
             elif isinstance(row, CachedRow):
@@ -249,7 +254,7 @@ class Leader:
                 self._report()
             else:
                 found.append(row)
-                if len(found) == self._size:
+                if len(found) == size:
                     break
             if number % ROWS_A_TURN == 0:
                 await anyio.lowlevel.checkpoint()
@@ -307,7 +312,9 @@ class Leader:
             )
             for each in list(worker.shards.values()):  # of a process that was lost
                 await link.send(self._as_sent(each.shard))
-            if not worker.shards:
+            if self._stop_asked is not None:
+                await link.send(self._stop_asked)
+            elif not worker.shards:
                 await self._hand_out(worker, link)
             while worker.shards:
                 await self._take(worker, link, await _received(link))

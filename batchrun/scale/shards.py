@@ -18,13 +18,14 @@ _SHARDS_A_WORKER: Final = 4
 _CHUNK_ROWS: Final = 500
 
 
-def shard_size(rows: int, workers: int) -> int:
-    """Return the number of rows of a shard: each worker gets several, so that all end at about the same time.
+def shard_size(rows_left: int, workers: int) -> int:
+    """Return the number of rows of the next shard. The last ones are small, so that all workers end at about the same
+    time.
 
     >>> shard_size(1_000_000, 4), shard_size(8_000, 4), shard_size(30, 4)
     (10000, 500, 100)
     """
-    return min(MAX_SHARD_ROWS, max(_FEWEST_ROWS, -(-rows // (workers * _SHARDS_A_WORKER))))
+    return min(MAX_SHARD_ROWS, max(_FEWEST_ROWS, -(-rows_left // (workers * _SHARDS_A_WORKER))))
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
