@@ -44,6 +44,7 @@ _REFUSED: Final = {
     "output": "the answers are columns of the batch",
     "journal": "no journal is kept",
     "workers": "concurrency=N of map_batches sets their number",
+    "ray": "the rows are on Ray already",
     "cache": "its file would have to be on all nodes",
     "fresh": "no journal is kept",
     "ping": "nobody knows which rows are the last",

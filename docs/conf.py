@@ -27,6 +27,7 @@ project_copyright = "the authors of batchrun"
 release = version = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+autodoc_mock_imports = ["ray"]  # an extra, which the pages do not need
 nitpicky = True
 default_role = "py:obj"  # `run` in a docstring is a link where there is such a name, and code in any case
 # Names of other packages, and batchrun's own that are JSON, a whole report or a row of scorers, have no page here.
