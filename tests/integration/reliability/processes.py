@@ -10,14 +10,16 @@ import signal
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-__all__ = ["Batchrun", "Served", "ServerRecords", "batchrun"]
+import psutil
+
+__all__ = ["Batchrun", "Served", "ServerRecords", "batchrun", "waited", "workers_of"]
 
 COMMAND = "from batchrun.cli import main; main()"
 END_TIMEOUT_S = 100.0
@@ -154,6 +156,26 @@ def batchrun(
     finally:
         process.kill()
         process.join()
+
+
+def workers_of(process: Batchrun) -> list[psutil.Process]:
+    """Return the worker processes of a batch that are running now."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [
+            child
+            for child in psutil.Process(process.pid).children()
+            if "batchrun.batch.shard_worker" in " ".join(child.cmdline())
+        ]
+    return []
+
+
+def waited(process: Batchrun, reached: Callable[[], object]) -> bool:
+    """Wait until `reached()` is true; return whether the batch is still running."""
+    until = time.monotonic() + END_TIMEOUT_S
+    while process.running and not reached():
+        assert time.monotonic() < until, process.stderr
+        time.sleep(0.005)
+    return process.running
 
 
 def _serve(settings: dict[str, Any], script: str, faults: str | None, log: str, started: Connection) -> None:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.reliability.processes import Batchrun, batchrun
-from tests.integration.workers.test_workers import waited, workers_of
+from tests.integration.reliability.processes import Batchrun, batchrun, waited, workers_of
 from tests.support.chat import chat_reply
 from tests.support.rows import read_csv
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, json_answer

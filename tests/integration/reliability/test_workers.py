@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import signal
 import time
@@ -18,31 +17,10 @@ from tests.integration.reliability.batches import (
     command,
     write_table,
 )
-from tests.integration.reliability.processes import Batchrun, Served, batchrun
+from tests.integration.reliability.processes import Served, batchrun, waited, workers_of
 
 OWN = ("thread_id", "run_id", "duration_s", "completed_at")
 """Columns that differ from run to run."""
-
-
-def workers_of(process: Batchrun) -> list[psutil.Process]:
-    """Return the worker processes of a batch that are running now."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return [
-            child
-            for child in psutil.Process(process.pid).children()
-            if "batchrun.batch.shard_worker" in " ".join(child.cmdline())
-        ]
-    return []
-
-
-def waited(process: Batchrun, reached: object) -> bool:
-    """Wait until `reached()` is true; return whether the batch is still running."""
-    assert callable(reached)
-    until = time.monotonic() + 60
-    while process.running and not reached():
-        assert time.monotonic() < until, process.stderr
-        time.sleep(0.005)
-    return process.running
 
 
 def common(rows: list[dict[str, str]]) -> list[dict[str, str]]:
