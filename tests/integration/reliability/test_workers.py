@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -17,10 +18,20 @@ from tests.integration.reliability.batches import (
     command,
     write_table,
 )
-from tests.integration.reliability.processes import Served, batchrun, waited, workers_of
+from tests.integration.reliability.processes import Batchrun, Served, batchrun, waited, workers_of
 
 OWN = ("thread_id", "run_id", "duration_s", "completed_at")
 """Columns that differ from run to run."""
+
+
+def has_ended(table: Table, rows: int) -> bool:
+    """Return whether so many rows have ended in the batch's own journal."""
+    return table.count(ENDED) >= rows
+
+
+def is_at_work(table: Table, process: Batchrun, rows: int) -> bool:
+    """Return whether so many rows have ended, and a worker is running."""
+    return has_ended(table, rows) and bool(workers_of(process))
 
 
 def common(rows: list[dict[str, str]]) -> list[dict[str, str]]:
@@ -56,7 +67,7 @@ def test_any_number_of_workers_continues_a_batch(tmp_path: Path) -> None:
     with Served(tmp_path / "server") as server:
         for workers, rows in ((1, 100), (2, 400), (3, 700)):
             with batchrun(table.folder, *command(table, server.url, "--workers", str(workers))) as process:
-                assert waited(process, lambda rows=rows: table.count(ENDED) >= rows)
+                assert waited(process, partial(has_ended, table, rows))
                 process.signal(signal.SIGTERM)
                 assert process.wait() == 128 + signal.SIGTERM, process.stderr
             assert nothing_left(table)
@@ -72,7 +83,7 @@ def test_killed_workers_lose_nothing(tmp_path: Path) -> None:
     with Served(tmp_path / "server") as server:
         with batchrun(table.folder, *command(table, server.url, "--workers", "2", "--concurrency", "16")) as process:
             for goal in (50, 200, 350, 500, 600):
-                assert waited(process, lambda goal=goal: table.count(ENDED) >= goal and workers_of(process))
+                assert waited(process, partial(is_at_work, table, process, goal))
                 draw.choice(workers_of(process)).kill()
             assert process.wait() == 0, process.stderr
         facts = process.facts()
@@ -95,7 +106,7 @@ def test_twenty_killed_workers(tmp_path: Path, seed: int) -> None:
         arguments = command(table, server.url, "--workers", "2", "--concurrency", "16", api="chat")
         with batchrun(table.folder, *arguments) as process:
             for goal in goals:
-                assert waited(process, lambda goal=goal: table.count(ENDED) >= goal and workers_of(process))
+                assert waited(process, partial(is_at_work, table, process, goal))
                 time.sleep(draw.uniform(0.0, 0.3))
                 draw.choice(workers_of(process)).kill()
             assert process.wait() == 0, process.stderr
