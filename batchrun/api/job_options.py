@@ -32,7 +32,7 @@ class JobOptions(TypedDict, total=False):
     .xlsx) sets the format. A name that ends with / is a folder of parts. Default: the name of the input, in the folder
     outputs."""
 
-    journal: Path | None
+    journal: str | Path | None
     """Journal of the output on this machine, such as work/answers.csv.journal. The table is written next to it and then
     put to --output. Default: next to the output; for a URL, outputs/NAME.journal."""
 

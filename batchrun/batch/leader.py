@@ -121,10 +121,10 @@ class _Worker:
 class Leader:
     """Runs the rows of a batch by workers.
 
-    Mutable state: `stop`, set once, and `_stop_asked`, what it says to workers; `_workers`; `_done`, the statistics of shards that are done, and of workers that
-    were lost; `_rows`, those that are not handed out, and their number, `_rows_left`; `_finished_before` and `_from_cache`, rows that are not sent;
-    `_shards`, cut so far; `_tasks`, the task group of the workers while they run; `_reported`, the row id of the last
-    outcome that was passed to `on_outcome`.
+    Mutable state: `stop`, set once, and `_stop_asked`, what it says to workers; `_workers`; `_done`, the statistics of
+    shards that are done, and of workers that were lost; `_rows`, those that are not handed out, and their number,
+    `_rows_left`; `_finished_before` and `_from_cache`, rows that are not sent; `_shards`, cut so far; `_tasks`, the
+    task group of the workers while they run; `_reported`, the row id of the last outcome passed to `on_outcome`.
     """
 
     def __init__(

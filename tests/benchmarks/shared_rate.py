@@ -22,21 +22,22 @@ import sys
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 from chart import lines
 from measuring import markdown
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.support.rate_simulation import Result, Scenario, simulate
+from tests.support.rate_simulation import Demand, Result, Scenario, simulate
 
-DEMANDS = ("full", "idle", "mixed", "jumps", "killed")
+DEMANDS: tuple[Demand | Literal["killed"], ...] = ("full", "idle", "mixed", "jumps", "killed")
 LATENCIES_S = (0.01, 0.2)
 EACH_PER_MINUTE = 600
 """Requests per minute for each worker, if the parts are equal."""
 
 
-def run(workers: int, demand: str, latency_s: float) -> tuple[float, float, float]:
+def run(workers: int, demand: Demand | Literal["killed"], latency_s: float) -> tuple[float, float, float]:
     """Return the use in the last minute, the worst minute as a share of the limit, and the asks of a worker in a second."""
     scenario = Scenario(
         workers=workers,
@@ -61,7 +62,10 @@ def plot() -> str:
     result = simulate(Scenario(workers=8, limit_per_minute=6_000, demand="jumps", latency_s=0.1))
     drawn = {f"workers {first + 1} and {first + 5}": per_second(result, [first, first + 4]) for first in range(4)}
     drawn = {name: [(at_s - 20, value) for at_s, value in line] for name, line in drawn.items()}
-    return lines("Requests a second of 8 workers with a limit of 6,000 a minute; others want it every 10 s", drawn)
+    drawing: str = lines(
+        "Requests a second of 8 workers with a limit of 6,000 a minute; others want it every 10 s", drawn
+    )
+    return drawing
 
 
 def main() -> None:

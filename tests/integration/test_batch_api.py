@@ -238,7 +238,7 @@ async def test_cancel_keeps_what_is_done(tmp_path: Path) -> None:
     """`cancel` cancels the service batches of its output only and writes what they have answered; the next run sends
     the other rows again, and nothing else."""
     with serving(tmp_path, PLAIN + FOREVER + "batches = [1]\n") as url:
-        elsewhere = {"output": tmp_path / "far" / "out.csv", "journal": tmp_path / "out.csv.journal"}
+        elsewhere: dict[str, Any] = {"output": tmp_path / "far" / "out.csv", "journal": tmp_path / "out.csv.journal"}
         await run(tmp_path, url, no_wait=True, **elsewhere)
         await run(tmp_path, url, name="other.csv", no_wait=True)
         put = (tmp_path / "far" / "out.csv").read_text()

@@ -219,6 +219,8 @@ def test_names_of_outputs_are_shown_safely(folder: Path) -> None:
 NOW = datetime(2026, 11, 29, 15, 0, tzinfo=UTC)
 BATCH: ListedBatch = {
     "output": "out.csv",
+    "put_to": None,
+    "put_at": None,
     "batch_id": "b",
     "created_at": "2026-11-29T12:00:00+00:00",
     "running": False,

@@ -324,8 +324,8 @@ def test_commands_that_read_a_table(store: Any, tmp_path: Path, monkeypatch: pyt
     assert len((tmp_path / "scored2.csv").read_text().splitlines()) == 3
     assert f'input = "{table}"' in (tmp_path / "job.toml").read_text()
     assert command(tmp_path, "check", "job.toml").returncode == 0
-    for arguments in (("score", table, *target), ("report", table), ("init", table)):
-        done = command(tmp_path, *arguments)
+    for refused in (("score", table, *target), ("report", table), ("init", table)):
+        done = command(tmp_path, *refused)
         assert done.returncode == 2
         assert "--output is required for a table at a URL" in done.stderr
     done = command(tmp_path, "compare", table, f"{bucket}/none.csv", *target, "--key", "question")

@@ -195,7 +195,7 @@ async def test_what_a_worker_wants() -> None:
     for tenth in range(1, 101):
         assert rate.take(1.0, tenth / 10)[0] == 1.0
     assert rate.ask(10.0).wanted_per_minute == pytest.approx(600 * 1.03, rel=0.01)
-    assert rate.take(1.0, 10.0) == (0.0, pytest.approx(ASK_APART_S))
+    assert rate.take(1.0, 10.0) == pytest.approx((0.0, ASK_APART_S))
     assert [rate.ask(10.01 + n / 100).wanted_per_minute for n in range(3)] == pytest.approx([600, 900, 1350])
     assert rate.take(1.0, 10.1)[0] == 1.0
     assert rate.ask(10.6).wanted_per_minute < 300
