@@ -1,0 +1,83 @@
+"""A batch whose workers are on a Ray cluster: the table of one process, each row answered once, whatever is lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.reliability.batches import ENDED, Table, command, write_table
+from tests.integration.reliability.processes import Batchrun, Served, batchrun
+from tests.support.ray_cluster import HeadAndNodes, cluster
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+
+LATEST_S = 200.0
+
+
+@pytest.fixture(scope="module")
+def ray_nodes() -> Iterator[HeadAndNodes]:
+    """A cluster of two nodes, each with one CPU."""
+    with cluster(nodes=2) as found:
+        yield found
+
+
+def wait_for_rows(table: Table, process: Batchrun, rows: int) -> None:
+    """Wait until the leader knows that so many rows have ended."""
+    until = time.monotonic() + LATEST_S
+    while table.count(ENDED) < rows:
+        assert process.running, process.stderr
+        assert time.monotonic() < until, process.stderr
+        time.sleep(0.01)
+
+
+def assert_each_row_is_answered_once(table: Table, server: Served) -> None:
+    """The output has every answer, and the service made one answer for each row: repeated requests had the same keys."""
+    assert [row["response"] for row in table.answers()] == [f"answer {row}" for row in range(table.rows)]
+    assert len(server.records().of("completion")) == table.rows
+    assert not table.journal.with_name(table.journal.name + ".d").exists()
+
+
+def arguments(table: Table, server: Served, address: str) -> list[str | Path]:
+    return command(table, server.url, "--workers", "2", "--concurrency", "16", "--ray", address, api="chat")
+
+
+def test_the_workers_of_a_cluster_answer_a_table(tmp_path: Path, ray_nodes: HeadAndNodes) -> None:
+    """All rows are answered, by two workers; standard output has the summary and nothing of Ray."""
+    table = write_table(tmp_path / "batch", 450)
+    with Served(tmp_path / "server", delay_s=0.0, delta_delay_s=0.0) as server:
+        with batchrun(table.folder, *arguments(table, server, ray_nodes.address)) as process:
+            assert process.wait(LATEST_S) == 0, process.stderr
+        assert process.stdout.count("\n") == 1
+        assert process.facts()["completed"] == 450
+    assert_each_row_is_answered_once(table, server)
+
+
+def test_a_lost_node_costs_no_answer(tmp_path: Path, ray_nodes: HeadAndNodes) -> None:
+    """A node that is killed in the middle: its rows since the last copy are asked again, under the same keys."""
+    table = write_table(tmp_path / "batch", 2_000)
+    with Served(tmp_path / "server", delay_s=0.1, delta_delay_s=0.0) as server:
+        with batchrun(table.folder, *arguments(table, server, ray_nodes.address)) as process:
+            wait_for_rows(table, process, 100)
+            ray_nodes.lose_node()
+            ray_nodes.add_node()
+            assert process.wait(LATEST_S) == 0, process.stderr
+        assert "another one continues with its rows" in process.stderr
+        assert process.facts()["completed"] == 2_000
+    assert_each_row_is_answered_once(table, server)
+
+
+def test_a_lost_leader_costs_no_answer(tmp_path: Path, ray_nodes: HeadAndNodes) -> None:
+    """The driver is killed in the middle: the same command continues, also without Ray, and asks no finished row again."""
+    table = write_table(tmp_path / "batch", 2_000)
+    with Served(tmp_path / "server", delay_s=0.1, delta_delay_s=0.0) as server:
+        with batchrun(table.folder, *arguments(table, server, ray_nodes.address)) as process:
+            wait_for_rows(table, process, 100)
+            assert process.kill()
+        known = table.count(ENDED)
+        with batchrun(table.folder, *command(table, server.url, "--concurrency", "16", api="chat")) as process:
+            assert process.wait(LATEST_S) == 0, process.stderr
+        assert process.facts()["finished_before"] >= known
+    assert_each_row_is_answered_once(table, server)
