@@ -25,13 +25,13 @@ def ray_workers(plan: Plan, stack: AsyncExitStack, notify: Callable[[str], None]
     """
     address = plan.job.ray
     assert address is not None
-    try:
-        from batchrun.scale.ray_links import LOCAL, connected
-    except ImportError:
-        raise InputError("--ray: needs Ray: pip install 'batchrun-llm[ray]', on every machine of the cluster") from None
-    if plan.destination.is_embedded and address != LOCAL:
+    if plan.destination.is_embedded and address != "local":
         raise InputError(
             "--ray: other machines cannot reach the embedded server of this process; run `batchrun serve` at an "
             "address that they reach and give it as --base-url, or use --ray local"
         )
+    try:
+        from batchrun.scale.ray_links import connected
+    except ImportError:
+        raise InputError("--ray: needs Ray: pip install 'batchrun-llm[ray]', on every machine of the cluster") from None
     return stack.enter_context(connected(address, serve, workers=plan.job.workers, notify=notify)).start

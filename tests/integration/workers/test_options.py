@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -152,6 +153,18 @@ def test_options_that_need_one_process(url: str, table: Path, options: tuple[str
     assert refused.returncode == 2
     assert f"--workers: cannot be combined with {named}: " in refused.stderr
     assert refused.stderr.count("\n") == 1
+
+
+def test_ray_that_is_not_installed(url: str, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line says what to install; and that no other machine reaches the embedded server."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "batchrun.scale.ray_links", raising=False)
+    missing = ran(table, url, "--ray", "auto")
+    assert missing.returncode == 2
+    assert "--ray: needs Ray: pip install 'batchrun-llm[ray]', on every machine of the cluster" in missing.stderr
+    offline = command(table.parent, "run", table.name, "-o", "o.csv", "--model", "tutor", "--ray", "auto")
+    assert offline.returncode == 2
+    assert "other machines cannot reach the embedded server" in offline.stderr
 
 
 def test_what_only_this_process_has(url: str, table: Path) -> None:
