@@ -91,9 +91,16 @@ def check_table(value: str | os.PathLike[str], where: str, *, is_output: bool = 
         is_output: the table is written.
 
     Raises:
-        InputError: as `check_local`, or the URL contains a user or a key.
+        InputError: as `check_local`, or the URL has another scheme or contains a user or a key.
     """
     if not is_url(value):
+        found = _SCHEME.match(os.fspath(value))
+        if found is not None:
+            known = ", ".join(f"{scheme}://" for scheme in (_WRITTEN if is_output else (*_WRITTEN, *_ONLY_READ)))
+            raise InputError(
+                f"{where}: {found[1]}:… is not a local file, and not a URL of a table; expected a path, or a URL that "
+                f"begins with one of {known}"
+            )
         check_local(value, where)
         return
     scheme, _, place = os.fspath(value).partition("://")

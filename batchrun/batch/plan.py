@@ -49,6 +49,7 @@ from batchrun.tables import (
 )
 from batchrun.tables.excel_sink import check_workbook
 from batchrun.tables.parts import PartsSource
+from batchrun.tables.table_options import check_output_format
 from batchrun.tables.target import OutputPlace
 from batchrun.wording import shown_path
 
@@ -247,9 +248,13 @@ def _plan_of_table(
     write_output: bool,
 ) -> Plan:
     """Return the plan for a job of which only the table is not read yet."""
+    parts = parts_ending(job, input_name(table))
+    if parts is None:
+        check_output_format(paths.output, str(paths.output))  # before a large table is copied
     opened, about_input = with_local_copy(table, paths)
     source = open_source(opened, read_options(job), spool=paths.incoming)
-    about_input += (source.about,) if isinstance(source, PartsSource) else ()
+    if isinstance(source, PartsSource):
+        about_input += (f"{input_name(table)}{source.about.removeprefix(source.name)}",)
     source = with_columns(source, job, paths.journal)
     notices = (
         *filter(None, (destination.continued,)),
@@ -276,7 +281,7 @@ def _plan_of_table(
         safe_csv=job.safe_csv,
         delimiter=job.output_delimiter,
         bom=job.bom,
-        parts=parts_ending(job, input_name(table)),
+        parts=parts,
         extra_columns=added.types,
     )
     check_output(paths.output, source, write_options)

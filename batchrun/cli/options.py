@@ -138,9 +138,11 @@ class TablePath(LocalPath):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the table after checking it."""
-        if is_url(value) and not value.endswith(".toml"):
-            check_table(value, param.metavar or "the table" if param is not None else "the table")
-            return value
+        if not value.endswith(".toml"):
+            where = param.opts[-1] if isinstance(param, click.Option) else getattr(param, "metavar", None)
+            check_table(value, where or "the table")
+            if is_url(value):
+                return value
         return super().convert(value, param, ctx)
 
 

@@ -84,7 +84,8 @@ def would_be_part(output: Path, name: str) -> bool:
 def default_name(name: str) -> str:
     """Return a file name for a table of parts: that of its folder, with the ending of its first part.
 
-    It is `parts` where the pattern names no folder; the ending is `.csv` where a part has none that is known.
+    It is `parts` where the pattern names no folder; the ending is `.csv` where a part has none that is known. A folder
+    whose own name has the ending, such as `answers.parquet`, keeps its name.
 
     Raises:
         InputError: there are no parts.
@@ -93,9 +94,10 @@ def default_name(name: str) -> str:
     stem = os.path.basename(os.path.realpath(name)) if os.path.isdir(name) else folder_of_parts(name).name  # noqa: PTH112, PTH119
     try:
         format_of(first, first.name)
+        ending = first.name.removeprefix(without_ending(first.name))
     except InputError:
-        return f"{stem or 'parts'}.csv"
-    return (stem or "parts") + first.name.removeprefix(without_ending(first.name))
+        ending = ".csv"
+    return (stem or "parts").removesuffix(ending) + ending
 
 
 def path_beside(name: str) -> Path:

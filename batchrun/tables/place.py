@@ -20,18 +20,29 @@ from batchrun.local_paths import shown_url
 from batchrun.tables.web_file import UNKNOWN_SIZE, WebFile
 from batchrun.wording import shortened
 
-__all__ = ["Place", "asking", "copy_in", "has_wildcard"]
+__all__ = ["Place", "asking", "copy_in", "has_wildcard", "opened"]
 
 _RECORD: Final = "_copied.json"
 """What a copy is of. The name is not that of a part."""
 _WILDCARDS: Final = "*["
 """`?` begins the query of a URL."""
 _CHUNK_BYTES: Final = 1 << 20
+GOOGLE_TIMEOUT_S: Final = 60
+"""Time for which Arrow repeats a request to Google Cloud Storage. Its own default is 15 minutes, without a word."""
+_NO_CREDENTIALS: Final = "no credentials work; sign in, or set the usual variables"
 _PROBLEMS: Final = (
     ("NO_SUCH_BUCKET", "the bucket does not exist"),
     ("NETWORK_CONNECTION", "the service cannot be reached; check the network, and AWS_ENDPOINT_URL if you set it"),
     ("INVALID_ACCESS_KEY_ID", "the service does not know the key in the environment (AWS_ACCESS_KEY_ID)"),
     ("SIGNATURE_DOES_NOT_MATCH", "the secret key in the environment is wrong (AWS_SECRET_ACCESS_KEY)"),
+    (
+        "OAuth2 access token",
+        f"Google Cloud: {_NO_CREDENTIALS}, such as GOOGLE_APPLICATION_CREDENTIALS",
+    ),
+    (
+        "AuthenticationException",
+        f"Azure: {_NO_CREDENTIALS}, such as AZURE_CLIENT_ID",
+    ),
     ("ACCESS_DENIED", "access is denied; check the credentials in the environment and their permissions"),
 )
 """Words of an error of Arrow → what they mean for the user."""
@@ -73,7 +84,7 @@ class Place:
         if has_wildcard(folder):
             raise InputError(f"{shown}: a wildcard is allowed in the last part of a URL only")
         with asking(shown):
-            system, path = fs.FileSystem.from_uri(folder + mark + query)
+            system, path = opened(folder + mark + query)
             info = system.get_file_info(path)
             if info.type == fs.FileType.NotFound:
                 bucket = path.partition("/")[0]
@@ -153,6 +164,16 @@ class Place:
                     os.fsync(file.fileno())
         if size not in (copied, UNKNOWN_SIZE):
             raise InputError(f"{self.url}: {path} changed while it was copied; run the same command again")
+
+
+def opened(url: str) -> tuple[Any, str]:
+    """Return the file system (`pyarrow.fs.FileSystem`) of a URL in object storage, and the path in it."""
+    from pyarrow import fs
+
+    if url.startswith("gs://") and "retry_limit_seconds=" not in url:
+        url += f"{'&' if '?' in url else '?'}retry_limit_seconds={GOOGLE_TIMEOUT_S}"
+    system, path = fs.FileSystem.from_uri(url)
+    return system, path
 
 
 def has_wildcard(name: str) -> bool:

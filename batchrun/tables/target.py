@@ -15,7 +15,7 @@ from typing import IO, Any, Final
 from batchrun.local_paths import is_url, shown_url
 from batchrun.tables.atomic import replacing, replacing_folder
 from batchrun.tables.part_folder import MARKER, check_names, check_place
-from batchrun.tables.place import asking
+from batchrun.tables.place import asking, opened
 
 __all__ = ["OutputPlace"]
 
@@ -120,9 +120,7 @@ class OutputPlace:
 
     def _opened(self) -> tuple[Any, str]:
         """Return the file system and the path in it."""
-        from pyarrow import fs
-
-        system, path = fs.FileSystem.from_uri(self.address)
+        system, path = opened(self.address)
         return system, path.rstrip("/")
 
 

@@ -106,7 +106,9 @@ def test_a_url_is_not_a_local_file(folder: Path, place: list[str]) -> None:
 def test_a_table_may_be_remote(folder: Path, place: list[str]) -> None:
     """Other schemes and keys in a URL are refused in one line."""
     messages = {
-        "HDFS://b/x.parquet": "HDFS://… is not a local file",
+        "HDFS://b/x.parquet": "HDFS:… is not a local file, and not a URL of a table; expected a path, or a URL that begins with",
+        "S3://b/q.csv?secret": "s3://, gs://, abfss://",
+        "s3:/b/q.csv?secret": "s3:… is not a local file, and not a URL of a table",
         "s3://me:secret@b/q.csv": "contains a user or a key",
     }
     for url, message in messages.items():

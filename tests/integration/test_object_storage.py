@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import batchrun
 from batchrun.batch.lock import held
 from batchrun.errors import InputError
 from batchrun.local_paths import is_url, shown_url
-from batchrun.tables.place import Place
+from batchrun.tables.place import GOOGLE_TIMEOUT_S, Place, opened
 from tests.support.command import batchrun as command
 from tests.support.object_store import ObjectStore, bucket_of, serving
 
@@ -64,6 +65,25 @@ def test_a_batch_over_a_folder_of_objects(store: Any, tmp_path: Path) -> None:
     shown = command(tmp_path, "show", str(output), "2")
     assert "line 2 of c.csv" in shown.stdout
     assert command(tmp_path, "export", str(output), "-o", "x.jsonl").returncode == 0
+
+
+def test_an_output_is_checked_before_the_copy(store: Any, tmp_path: Path) -> None:
+    """No table is copied for an output whose name is refused; the line about the parts names the URL."""
+    bucket = put(store, a__csv="question\n1 + 1\n", b__csv="question\n2 + 1\n")
+    refused = command(tmp_path, "run", f"{bucket}/in/", "-o", f"{bucket}/out.docx")
+    assert (refused.returncode, list(tmp_path.rglob("*.csv"))) == (2, [])
+    assert "unknown file extension" in refused.stderr
+    assert (
+        f"{bucket}/in/: 2 parts, from a.csv to b.csv" in command(tmp_path, "run", f"{bucket}/in/", "--dry-run").stdout
+    )
+
+
+def test_google_cloud_storage_is_given_up_after_a_minute() -> None:
+    """A request is repeated for a minute, unless the URL says how long."""
+    urls = {"gs://b/q.csv": GOOGLE_TIMEOUT_S, "gs://b/q.csv?scheme=http&retry_limit_seconds=5": 5}
+    for url, seconds in urls.items():
+        system, path = opened(url)
+        assert (system.__reduce__()[1][0]["retry_time_limit"], path) == (timedelta(seconds=seconds), "b/q.csv")
 
 
 def test_a_file_from_python_and_from_a_job_file(store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

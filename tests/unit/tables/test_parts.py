@@ -14,6 +14,7 @@ import pytest
 
 from batchrun.errors import InputError
 from batchrun.records import OUTPUT_COLUMNS
+from batchrun.scoring.scored_output import default_scored
 from batchrun.tables import (
     InputWatch,
     ReadOptions,
@@ -247,3 +248,10 @@ def test_default_names(
     monkeypatch.chdir(tmp_path)
     written(tmp_path / "in", **{first: "k\n1\n"})
     assert default_name(pattern) == expected
+
+
+def test_a_folder_with_an_ending_keeps_its_name(tmp_path: Path) -> None:
+    """Files about the folder `answers.parquet` are named as those about a file of that name."""
+    written(tmp_path / "answers.parquet", **{"part-00000.parquet": "k\n1\n"})
+    assert default_name(str(tmp_path / "answers.parquet")) == "answers.parquet"
+    assert default_scored(f"{tmp_path}/answers.parquet/") == tmp_path / "answers.scored.parquet"
