@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Container
+from pathlib import Path
 from typing import Any
 
 import click
 
 from batchrun.cli.completion import completion_of
 from batchrun.cli.exit_codes import CANCEL, CLEANUP, EXIT_CODES, ExitCode
+from batchrun.errors import InputError
 from batchrun.job.options import job_options
 from batchrun.local_paths import check_local, check_output_path, check_table, is_url
 
@@ -113,14 +115,18 @@ class CancelCommand(SectionedCommand):
 
 
 class LocalPath(click.Path):
-    """A path on this machine. A URL is refused."""
+    """A path on this machine. A URL is refused, and so is a file to write whose name is that of a new folder."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path after checking it."""
         if isinstance(param, click.Option):
-            check_local(value, param.opts[-1])
+            where = param.opts[-1]
         else:
-            check_local(value, param.metavar or param.human_readable_name if param is not None else "the path")
+            where = param.metavar or param.human_readable_name if param is not None else "the path"
+        check_local(value, where)
+        is_written = type(self) is LocalPath and param is not None and param.name in ("output", "to")
+        if is_written and str(value).endswith("/") and not Path(value).is_dir():
+            raise InputError(f"{where}: {value} ends with /, and this command writes one file; remove the slash")
         return super().convert(value, param, ctx)
 
 

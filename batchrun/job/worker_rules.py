@@ -12,7 +12,7 @@ __all__ = ["check_workers"]
 
 _EXCLUDED: Final = {
     "dedupe": "workers do not know the rows of others",
-    "batch_api": "the service answers its files, whoever sends them",
+    "batch_api": "the service sets the pace, so workers are not faster",
     "thread_column": "the rows of a thread have to follow each other",
     "attach": "each worker would upload the files again",
     "file_search": "each worker would upload the files again",

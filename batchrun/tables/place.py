@@ -27,8 +27,8 @@ _RECORD: Final = "_copied.json"
 _WILDCARDS: Final = "*["
 """`?` begins the query of a URL."""
 _CHUNK_BYTES: Final = 1 << 20
-GOOGLE_TIMEOUT_S: Final = 60
-"""Time for which Arrow repeats a request to Google Cloud Storage. Its own default is 15 minutes, without a word."""
+GOOGLE_TIMEOUT_S: Final = 20
+"""Time for which Arrow repeats a request to Google Cloud Storage. Its own default is 15 minutes."""
 _NO_CREDENTIALS: Final = "no credentials work; sign in, or set the usual variables"
 _PROBLEMS: Final = (
     ("NO_SUCH_BUCKET", "the bucket does not exist"),

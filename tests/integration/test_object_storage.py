@@ -78,8 +78,8 @@ def test_an_output_is_checked_before_the_copy(store: Any, tmp_path: Path) -> Non
     )
 
 
-def test_google_cloud_storage_is_given_up_after_a_minute() -> None:
-    """A request is repeated for a minute, unless the URL says how long."""
+def test_google_cloud_storage_is_given_up_soon() -> None:
+    """A request is repeated for some seconds, unless the URL says how long."""
     urls = {"gs://b/q.csv": GOOGLE_TIMEOUT_S, "gs://b/q.csv?scheme=http&retry_limit_seconds=5": 5}
     for url, seconds in urls.items():
         system, path = opened(url)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from tests.support.command import batchrun as command
 
@@ -42,3 +43,21 @@ def test_a_folder_of_parts_is_a_table(tmp_path: Path) -> None:
     made = command(tmp_path, "convert", "out", "all.csv")
     assert made.returncode == 0, made.stderr
     assert len(pd.read_csv(tmp_path / "all.csv")) == 4
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "export outputs/q.csv -o x.csv/",
+        "score outputs/q.csv --scorer includes --target t -o x.csv/",
+        "convert q.csv x.csv/",
+    ],
+)
+def test_a_command_that_writes_one_file_refuses_a_folder(tmp_path: Path, words: str) -> None:
+    """A name that ends with a slash is not taken for that of a file."""
+    (tmp_path / "q.csv").write_text("question,t\n1 + 1,2\n", encoding="utf-8")
+    assert command(tmp_path, "run", "q.csv").returncode == 0
+    refused = command(tmp_path, *words.split())
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "x.csv/ ends with /, and this command writes one file; remove the slash" in refused.stderr
+    assert not (tmp_path / "x.csv").exists()
