@@ -41,7 +41,7 @@ from batchrun.scale.messages import (
     WorkerReport,
 )
 from batchrun.scale.pipes import start_process
-from batchrun.scale.shards import ShardRows, shard_size, write_rows
+from batchrun.scale.shards import ShardRows, leave_out_ended, shard_size, share_of, usable_files, write_rows
 from batchrun.services.client import Endpoint
 from batchrun.wording import visible_line
 
@@ -123,8 +123,8 @@ class Leader:
 
     Mutable state: `stop`, set once, and `_stop_asked`, what it says to workers; `_workers`; `_done`, the statistics of
     shards that are done, and of workers that were lost; `_rows`, those that are not handed out, and their number,
-    `_rows_left`; `_finished_before` and `_from_cache`, rows that are not sent; `_shards`, cut so far; `_tasks`, the
-    task group of the workers while they run; `_reported`, the row id of the last outcome passed to `on_outcome`.
+    `_rows_left`; `_finished_before` and `_from_cache`, rows that are not sent; `_shards`, cut so far; `_tasks`, their
+    task group; row ids of outcomes: `_reported`, the last one passed to `on_outcome`, `_begun_at`, the last before.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class Leader:
         concurrency = plan.job.concurrency
         shards = -(-plan.rows_to_ask // shard_size(plan.rows_to_ask, plan.job.workers))
         number = min(plan.job.workers, shards, concurrency or plan.job.workers)
-        self._workers = [_Worker(n + 1, _share(concurrency, n, number)) for n in range(number)]
+        self._workers = [_Worker(n + 1, share_of(concurrency, n, number)) for n in range(number)]
         self._done: list[EngineStatistics] = []
         self._rows: Iterator[Row | CachedRow | SkippedRow] = iter(())
         self._finished_before = self._from_cache = 0
@@ -177,7 +177,7 @@ class Leader:
         self._cutting = anyio.Lock()
         self._tasks: anyio.abc.TaskGroup | None = None
         self._governor = _governor(plan, journal)
-        self._reported = journal.last_outcome()[0]
+        self._begun_at = self._reported = journal.last_outcome()[0]
 
     async def run(self, rows: Iterator[Row | CachedRow | SkippedRow]) -> None:
         """Prepare the service and run every row; return when all have ended, or after a stop.
@@ -194,7 +194,8 @@ class Leader:
             self.stop = self.stop or self._engine.stop
             return
         self._rows, self._rows_left = chain(first, rows), self._rows_left + len(first)
-        self._folder.mkdir(mode=0o700, exist_ok=True)
+        with usable_files(self._folder):
+            self._folder.mkdir(mode=0o700, exist_ok=True)
         try:
             async with anyio.create_task_group() as beside:
                 beside.start_soon(self._keep_gathering)
@@ -202,9 +203,10 @@ class Leader:
                     self._tasks = tasks
                     for worker in self._workers:
                         tasks.start_soon(self._run_worker, worker)
+                self._tasks = None
                 beside.cancel_scope.cancel()
         finally:
-            self._tasks = None
+            self._tasks = None  # also after an error
             for worker in self._workers:
                 self._take_back(worker)
             with suppress(OSError):
@@ -317,15 +319,24 @@ class Leader:
             elif not worker.shards:
                 await self._hand_out(worker, link)
             while worker.shards:
-                await self._take(worker, link, await _received(link))
+                await self._take(worker, link, await self._received(link))
             await link.send(Finish())
             with suppress(WorkerLost):  # it has ended
                 while True:
-                    await self._take(worker, link, await _received(link))
+                    await self._take(worker, link, await self._received(link))
             self._bury(worker)
         finally:
             worker.link = None
             await link.aclose()
+
+    async def _received(self, link: Link) -> object:
+        """Return the next message of a worker; one that does not report any more is lost. A process that was stopped
+        (Ctrl-Z) continues with the end of its wait: of several, the others find what was reported meanwhile."""
+        waits = 1 if self._is_remote else 12  # a wait for a message of Ray is better not cancelled
+        for _ in range(waits):
+            with anyio.move_on_after(REPORT_TIMEOUT_S / waits):
+                return await link.receive()
+        raise WorkerLost(f"has not reported for {REPORT_TIMEOUT_S:g} s")
 
     async def _take(self, worker: _Worker, link: Link, message: object) -> None:
         if isinstance(message, WorkerReport):
@@ -373,8 +384,8 @@ class Leader:
             each.statistics = None
             if self._tasks is None:
                 self._drop(each.shard)
-            elif self._is_remote:
-                self._seed_again(each.shard)
+            else:
+                each.shard = self._rest_of(each.shard)
         self._bury(worker)
         return ended
 
@@ -405,38 +416,26 @@ class Leader:
             self._report()
 
     def _report(self) -> None:
-        """WorkerReport the rows that have ended since the last time."""
+        """Report the rows that have ended since the last time."""
         if self._on_outcome is not None:
             self._reported, outcomes = self._journal.outcomes_after(self._reported)
             for outcome in outcomes:
                 self._on_outcome(outcome)
 
-    def _seed_again(self, shard: Shard) -> None:
-        """Begin the journal of a shard again, whose worker was on another machine: only copies of it were here."""
+    def _rest_of(self, shard: Shard) -> Shard:
+        """Return the shard of a lost worker, without the rows that have ended in this run: --retry-failed and --max-age
+        do not let them be asked again. A worker of another machine had the journal: it begins again."""
         rows = ShardRows(self._plan.source.name, self._plan.source.columns, shard.rows)
-        drop(self._journal, shard.journal)
-        seed(self._journal, shard.journal, map(self._plan.prompter.row_key, rows.rows()))
+        left = leave_out_ended(rows, self._plan.prompter.row_key, self._journal, self._begun_at)
+        if self._is_remote:
+            drop(self._journal, shard.journal)
+            seed(self._journal, shard.journal, left)
+        return replace(shard, count=len(left))
 
     def _drop(self, shard: Shard) -> None:
         drop(self._journal, shard.journal)
         for ending in (".rows", ".lock"):
             shard.journal.with_suffix(ending).unlink(missing_ok=True)
-
-
-async def _received(link: Link) -> object:
-    """Return the next message of a worker; one that does not report any more is lost."""
-    with anyio.move_on_after(REPORT_TIMEOUT_S):
-        return await link.receive()
-    raise WorkerLost(f"has not reported for {REPORT_TIMEOUT_S:g} s")
-
-
-def _share(total: int | None, number: int, workers: int) -> int | None:
-    """Return a worker's share of `total` rows in flight.
-
-    >>> [_share(10, number, 3) for number in range(3)]
-    [4, 3, 3]
-    """
-    return None if total is None else total // workers + (number < total % workers)
 
 
 def _governor(plan: Plan, journal: Journal) -> Governor:

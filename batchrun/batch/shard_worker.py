@@ -51,7 +51,7 @@ from batchrun.scale.shards import ShardRows
 from batchrun.sdk_import import import_sdk
 from batchrun.services.client import Endpoint
 
-__all__ = ["REPORT_EVERY_S", "serve"]
+__all__ = ["REPORT_EVERY_S", "main", "serve"]
 
 REPORT_EVERY_S = 0.5
 SHORT_EVERY_S = 0.05
@@ -289,9 +289,10 @@ class _Log(logging.Handler):
         return lines
 
 
-async def _serve_leader() -> None:
-    await serve(PipePort())
+def main() -> None:
+    """Be a worker process of this machine."""
 
+    async def serve_leader() -> None:
+        await serve(PipePort())
 
-if __name__ == "__main__":
-    anyio.run(_serve_leader, backend_options={"use_uvloop": os.name != "nt"})
+    anyio.run(serve_leader, backend_options={"use_uvloop": os.name != "nt"})

@@ -38,6 +38,7 @@ class Histories(JournalPart):
             "SELECT row_key, fingerprint FROM outcomes "
             f"WHERE row_key IN ({_PLACES}) AND status IN ('completed', 'incomplete')"
         )
+        self._row_ids = _sized(f"SELECT row_key, rowid FROM outcomes WHERE row_key IN ({_PLACES})")
         self._outcomes = _sized(
             f"SELECT row_key, status, fingerprint, attempts, completed_at FROM outcomes WHERE row_key IN ({_PLACES})"
         )
@@ -55,6 +56,14 @@ class Histories(JournalPart):
             row_keys: at most `KEYS_AT_ONCE`.
         """
         return dict(self._read(*_bound(self._answered, row_keys)))
+
+    def row_ids(self, row_keys: Sequence[str]) -> dict[str, int]:
+        """Return row → row id of its outcome, for the rows that have one.
+
+        Args:
+            row_keys: at most `KEYS_AT_ONCE`.
+        """
+        return dict(self._read(*_bound(self._row_ids, row_keys)))
 
     def of(self, row_keys: Sequence[str]) -> dict[str, RowHistory]:
         """Return row → its history, for the rows that have one.

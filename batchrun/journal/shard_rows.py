@@ -132,13 +132,19 @@ def _copy_ended(both: sqlite3.Connection, marks: list[int]) -> int:
         "UNION SELECT row_key FROM shard.superseded WHERE rowid > ?",
         (outcome, superseded),
     ).rowcount
-    both.execute("DELETE FROM main.outcomes WHERE row_key IN temp.shard_keys")
+    # REPLACE chooses the new row id before it deletes the earlier outcome, so it is higher than all that were there. If
+    # they were deleted first, the new ones could get their row ids, and nobody would see that they are new.
+    replace = "INSERT OR REPLACE INTO main.outcomes SELECT * FROM shard.outcomes"
     both.execute(
-        "INSERT INTO main.outcomes SELECT * FROM shard.outcomes WHERE rowid <= ? AND row_key IN "
-        "(SELECT row_key FROM shard.superseded WHERE rowid > ?) ORDER BY rowid",
+        f"{replace} WHERE rowid <= ? AND row_key IN (SELECT row_key FROM shard.superseded WHERE rowid > ?) "
+        "ORDER BY rowid",
         (outcome, superseded),
     )
-    both.execute("INSERT INTO main.outcomes SELECT * FROM shard.outcomes WHERE rowid > ? ORDER BY rowid", (outcome,))
+    both.execute(f"{replace} WHERE rowid > ? ORDER BY rowid", (outcome,))
+    both.execute(
+        "DELETE FROM main.outcomes WHERE row_key IN temp.shard_keys "
+        "AND row_key NOT IN (SELECT row_key FROM shard.outcomes)"
+    )
     for table, mark in (("superseded", superseded), ("cool_downs", cool_down)):
         both.execute(f"INSERT INTO main.{table} SELECT * FROM shard.{table} WHERE rowid > ? ORDER BY rowid", (mark,))
     return ended

@@ -13,6 +13,7 @@ import anyio
 import anyio.abc
 
 from batchrun.scale.links import LeaderLost, WorkerLost
+from batchrun.scale.shards import usable_files
 
 __all__ = ["PipePort", "ProcessLink", "start_process"]
 
@@ -30,7 +31,7 @@ def _framed(message: object) -> bytes:
 class _Frames:
     """Messages from a stream of bytes.
 
-    Mutable state: `_rest`, bytes of a message that is not complete.
+    Mutable state: `_rest`, bytes of a message that is not complete. It stays if `next` is cancelled.
     """
 
     def __init__(self, stream: anyio.abc.ByteReceiveStream) -> None:
@@ -43,15 +44,13 @@ class _Frames:
         Raises:
             EndOfStream, ClosedResourceError, BrokenResourceError: there is none.
         """
-        length = int.from_bytes(await self._bytes(_LENGTH_SIZE), "big")
-        return pickle.loads(await self._bytes(length))
-
-    async def _bytes(self, number: int) -> bytes:
-        while len(self._rest) < number:
+        while True:
+            end = _LENGTH_SIZE + int.from_bytes(self._rest[:_LENGTH_SIZE], "big")
+            if _LENGTH_SIZE <= len(self._rest) >= end:
+                found = bytes(self._rest[_LENGTH_SIZE:end])
+                del self._rest[:end]
+                return pickle.loads(found)
             self._rest += await self._stream.receive(1 << 20)
-        found = bytes(self._rest[:number])
-        del self._rest[:number]
-        return found
 
 
 _ENDED: Final = (anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError, OSError)
@@ -113,7 +112,8 @@ class ProcessLink:
 
     def _last_line(self) -> str:
         lines = self._log.read_text("utf-8", "replace").splitlines() if self._log.exists() else []
-        return lines[-1][:SHOWN_CHARS] if lines else ""
+        texts = [line.strip(" |+-") for line in lines]  # without the frames of an exception group
+        return next((text[:SHOWN_CHARS] for text in reversed(texts) if text), "")
 
     async def aclose(self) -> None:
         """See `Link`."""
@@ -125,21 +125,33 @@ class ProcessLink:
                 self._process.kill()
             await self._process.aclose()
         self._log_file.close()
-        if self._process.returncode == 0:
+        if (self._process.returncode or 0) <= 0:  # else its last lines say what was wrong, for whoever looks there
+            if sys.stderr is not None and self._log.exists():
+                sys.stderr.write(self._log.read_text("utf-8", "replace"))
             self._log.unlink(missing_ok=True)
 
 
 async def start_process(name: str, module: str, log: Path) -> ProcessLink:
-    """Start `python -m module` as a worker.
+    """Start `main()` of a module as a worker.
 
-    It has a session of its own, so that Ctrl-C on a terminal reaches only the leader.
+    It finds the modules that this process finds: `python -m` would also look in the working directory, where a file of
+    the user may have the name of any module. It has a session of its own, so that Ctrl-C on a terminal reaches only
+    the leader.
 
     Args:
-        log: gets its standard error.
+        log: gets what it prints, which is printed here when it has ended.
+
+    Raises:
+        OutputError: the process cannot be started, or `log` cannot be written.
     """
-    log_file = log.open("wb")
-    command = [sys.executable, "-m", module]
-    process = await anyio.open_process(command, stderr=log_file, start_new_session=True)
+    command = [
+        sys.executable,
+        "-c",
+        f"import sys; sys.path[:] = {list(map(str, sys.path))}; from {module} import main; main()",
+    ]
+    with usable_files(log):
+        log_file = log.open("wb")
+        process = await anyio.open_process(command, stderr=log_file, start_new_session=True)
     return ProcessLink(name, process, log, log_file)
 
 

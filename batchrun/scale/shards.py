@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from batchrun.errors import OutputError
+from batchrun.journal import Journal
+from batchrun.journal.histories import KEYS_AT_ONCE
 from batchrun.records import Row
 
-__all__ = ["MAX_SHARD_ROWS", "ShardRows", "shard_size", "write_rows"]
+__all__ = ["MAX_SHARD_ROWS", "ShardRows", "leave_out_ended", "shard_size", "share_of", "usable_files", "write_rows"]
 
 MAX_SHARD_ROWS: Final = 10_000
 _FEWEST_ROWS: Final = 100
@@ -28,9 +32,34 @@ def shard_size(rows_left: int, workers: int) -> int:
     return min(MAX_SHARD_ROWS, max(_FEWEST_ROWS, -(-rows_left // (workers * _SHARDS_A_WORKER))))
 
 
+def share_of(total: int | None, number: int, workers: int) -> int | None:
+    """Return a worker's share of `total` rows in flight.
+
+    >>> [share_of(10, number, 3) for number in range(3)]
+    [4, 3, 3]
+    """
+    return None if total is None else total // workers + (number < total % workers)
+
+
+@contextmanager
+def usable_files(path: Path) -> Iterator[None]:
+    """Raise OutputError for a file or a folder of workers that cannot be used, as on a full disk."""
+    try:
+        yield
+    except OSError as exc:
+        raise OutputError(
+            f"{exc.filename or path}: the workers of this batch cannot use it ({exc.strerror or exc}); every answer "
+            "that was journalled is safe: remove the cause, and run the same command again"
+        ) from None
+
+
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Write rows for `ShardRows`."""
-    with path.open("wb") as file:
+    """Write rows for `ShardRows`.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    with usable_files(path), path.open("wb") as file:
         for begin in range(0, len(rows), _CHUNK_ROWS):
             chunk = [
                 (row.row_index, tuple(row.values.values()), row.line, row.part)
@@ -54,8 +83,14 @@ class ShardRows:
     path: Path
 
     def rows(self) -> Iterator[Row]:
-        """Yield the rows."""
-        with self.path.open("rb") as file:
+        """Yield the rows.
+
+        Raises:
+            OutputError: the file cannot be read.
+        """
+        with usable_files(self.path):
+            file = self.path.open("rb")
+        with file:
             while file.peek(1):
                 for row_index, values, line, part in pickle.load(file):
                     yield Row(row_index, dict(zip(self.columns, values, strict=True)), line, part)
@@ -63,3 +98,22 @@ class ShardRows:
     def fingerprint(self) -> str:
         """A shard has none: the leader has the fingerprint of the input."""
         raise NotImplementedError
+
+
+def leave_out_ended(shard: ShardRows, key_of: Callable[[Row], str], journal: Journal, mark: int) -> list[str]:
+    """Write a shard again without the rows that have ended since `mark`; return the keys of those that are left.
+
+    Args:
+        mark: the row id of an outcome in the journal of the batch.
+
+    Raises:
+        OutputError: the file cannot be read or written.
+    """
+    rows = {key_of(row): row for row in shard.rows()}
+    keys = list(rows)
+    for begin in range(0, len(keys), KEYS_AT_ONCE):
+        for key, row_id in journal.histories.row_ids(keys[begin : begin + KEYS_AT_ONCE]).items():
+            if row_id > mark:
+                del rows[key]
+    write_rows(shard.path, list(rows.values()))
+    return list(rows)
