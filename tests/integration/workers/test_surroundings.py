@@ -25,7 +25,7 @@ from tests.support.scripted_http import Answer, Request, ScriptedHttp, json_answ
 
 __all__ = ["disk", "service", "table", "url"]
 
-TOOLS = '''
+TOOLS = r'''
 import sys
 
 def double(number: int) -> int:
