@@ -16,10 +16,10 @@ import pytest
 import batchrun as package
 from batchrun.journal import Journal
 from tests.integration.reliability.batches import ENDED, assert_each_row_once, command, write_table
-from tests.integration.reliability.processes import Served, batchrun
+from tests.integration.reliability.processes import Served, batchrun, waited, workers_of
 from tests.integration.reliability.test_disks import Disk, disk
+from tests.integration.reliability.test_workers import nothing_left
 from tests.integration.workers.test_options import ROWS, Service, answers, ran, service, table, url
-from tests.integration.workers.test_workers import nothing_left, waited, workers_of
 from tests.support.chat import chat_reply
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, json_answer
 
