@@ -136,7 +136,7 @@ def test_a_lost_worker_does_not_repeat_rows(tmp_path: Path, options: tuple[str, 
     """Rows that have ended in this run are not asked again by the worker that continues, and are counted once."""
     table = write_table(tmp_path / "batch", 300)
     fails = options == ("--retry-failed",)
-    faults = "[[fault]]\nkind = 'run_failed'\nrate = 0.5\ncode = 'invalid_prompt'\n" if fails else None
+    faults = "[[fault]]\nkind = 'run_failed'\nrate = 0.1\ncode = 'invalid_prompt'\n" if fails else None
     with Served(tmp_path / "server", faults=faults) as server:
         arguments = command(table, server.url, "--workers", "2", "--concurrency", "4", *options)
         with batchrun(table.folder, *arguments) as process:
