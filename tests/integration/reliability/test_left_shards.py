@@ -56,7 +56,7 @@ async def run():
         seed(main, one, [str(row) for row in range(0, 20)])
         seed(main, two, [str(row) for row in range(20, 40)])
         with held(one.with_suffix(".lock")), Journal(one) as journal:
-            limits = limits_of(plan, journal, utc_now, None)
+            limits = limits_of(plan, lambda wait_s, reason: None, None)
             wire = wire_of(plan, endpoint_of(job, url, environment), limits)
             ended = 0
 
