@@ -29,7 +29,7 @@ def check_target(plan: Plan) -> None:
     """Check that the output can be put to its place, and that nothing of others is replaced.
 
     Raises:
-        InputError: the output would replace the input, or become a part of it.
+        InputError: the output would replace the input, or become a part of it; or its URL is a pattern.
         JournalMismatch: the journal belongs to an output at another place.
         OutputError: something is there that this batch has not put, or the place cannot be written.
     """
@@ -37,6 +37,8 @@ def check_target(plan: Plan) -> None:
     if target is None:
         return
     if is_url(target.address):
+        if has_wildcard(target.address.rstrip("/").rpartition("/")[2]):
+            raise InputError(f"{target.shown}: an output is one file or folder; leave out * and [")
         _check_not_remote_input(target, plan.input_name)
     else:
         check_not_input(Path(target.address), plan.source, _IS_INPUT)

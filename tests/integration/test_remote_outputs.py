@@ -125,6 +125,7 @@ def test_a_journal_of_another_output_is_not_continued(store: Any, tmp_path: Path
         (("-o", "BUCKET/in/a.csv"), "the output would be a part of the input BUCKET/in/"),
         (("-o", "BUCKET"), "BUCKET names no file or folder in the bucket; add a name such as answers.csv"),
         (("-o", "BUCKET/a"), "no file extension"),
+        (("-o", "BUCKET/*.csv"), "an output is one file or folder; leave out * and ["),
         (("-o", "BUCKET/a.csv", "--journal", "w.journal"), "w.journal: expected a name that ends in .csv.journal, because"),
         (("-o", "BUCKET/a.csv", "--journal", "w.tsv.journal"), "put to --output; try w.csv.journal"),
         (("--journal", "w.csv.journal"), "--journal: needs --output"),

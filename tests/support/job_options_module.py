@@ -56,6 +56,7 @@ WIDER = {
     "header": "Mapping[str, str]",
     "query": "Mapping[str, str]",
     "script": "str | Path | None",
+    "journal": "str | Path | None",
     "store": "str | Path | None",
     "cache": "str | Path | None",
     "prices": "Mapping[str, Mapping[str, float]]",
