@@ -79,13 +79,25 @@ def test_every_command_is_valid() -> None:
         (path.name, call)
         for path in DEPLOY.iterdir()
         for call in CALL.findall(path.read_text(encoding="utf-8").replace("\\\n", " "))
-        if path.name != "Dockerfile" and (path.suffix != ".md" or call.startswith("run "))
+        if path.name not in ("Dockerfile", "rayjob.yaml") and (path.suffix != ".md" or call.startswith("run "))
     ]
     assert {name for name, _ in calls} == {
         "crontab", "evaluation.yml", "index.md", "nightly.service", "nightly.yml"
     }  # fmt: skip
     found = {call: refused(shlex.split(call.split(">>")[0].rstrip("`"))) for _, call in calls}
     assert {call: reason for call, reason in found.items() if reason} == {}
+
+
+def test_the_command_of_the_ray_job_is_valid() -> None:
+    """Its entrypoint is one call of batchrun, with as many workers as the cluster has CPUs for them."""
+    spec = documents("rayjob.yaml")[0]["spec"]
+    program, *arguments = shlex.split(spec["entrypoint"])
+    assert program == "batchrun"
+    assert refused(arguments) == ""
+    (group,) = spec["rayClusterSpec"]["workerGroupSpecs"]
+    (container,) = group["template"]["spec"]["containers"]
+    cpus = group["replicas"] * int(container["resources"]["requests"]["cpu"])
+    assert cpus == int(arguments[arguments.index("--workers") + 1])
 
 
 def test_an_invalid_command_is_found() -> None:
