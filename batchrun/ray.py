@@ -1,4 +1,4 @@
-"""Rows of a Ray Data pipeline, for `ds.map_batches(batchrun.ray.Ask, …)`; all workers share limits and a budget."""
+"""Batches on a Ray cluster, and the rows of a Ray Data pipeline, for `ds.map_batches(batchrun.ray.Ask, …)`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Unpack
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 import anyio
 from anyio.from_thread import BlockingPortal
@@ -21,6 +21,7 @@ from anyio.from_thread import BlockingPortal
 from batchrun.api.call import Call, resolve
 from batchrun.api.job_options import JobOptions
 from batchrun.api.parameters import CallersWords, in_python
+from batchrun.api.run import run as run_batch_of
 from batchrun.batch.endpoint import endpoint_for
 from batchrun.batch.plan import Plan, make_plan
 from batchrun.batch.results import result_cells
@@ -38,7 +39,10 @@ from batchrun.scale.messages import Begin, Broken, Shard, ShardEnded, WorkerRepo
 from batchrun.scale.ray_governor import SharedLimits, join_governor
 from batchrun.scale.shards import write_rows
 
-__all__ = ["Ask"]
+if TYPE_CHECKING:
+    from batchrun.api.data import Data
+
+__all__ = ["Ask", "run"]
 
 _REFUSED: Final = {
     "output": "the answers are columns of the batch",
@@ -52,6 +56,17 @@ _REFUSED: Final = {
     "limit": "each worker knows only the rows of its batch; use ds.limit",
 }
 """Options without an effect, or with a wrong one, and the reason."""
+
+
+def run(data: Data, job: Job | None = None, **options: Any) -> Any:
+    """Run all rows of a table by workers on a Ray cluster: `batchrun.run` with `ray="auto"`.
+
+    Args:
+        data, job, options: as for `batchrun.run`; `workers` is their number. A connection to a cluster that the program
+            has made already is used, and kept.
+    """
+    with CallersWords():
+        return run_batch_of(data, job, **{"ray": "auto", **options})
 
 
 class Ask:

@@ -54,6 +54,15 @@ print(json.dumps([[frame[name].tolist() for name in ("number", "response", "stat
         assert [responses[number] for number in (0, 11)] == ["0 + 0 = 0.", "11 + 11 = 22."]
 
 
+def test_a_batch_on_the_cluster_of_the_program() -> None:
+    """`batchrun.ray.run` uses the connection that the program has, and keeps it."""
+    found = result_of("""
+answers = batchrun.ray.run([{"q": f"{n} + {n}"} for n in range(150)], model="tutor", ray="local", workers=2)
+print(json.dumps([answers["response"].tolist(), ray.is_initialized()]))
+""")
+    assert found == [[f"{n} + {n} = {2 * n}." for n in range(150)], True]
+
+
 def test_workers_share_a_budget() -> None:
     """Two workers spend at most the budget together; rows for which nothing is left are rows with that reason."""
     frame = result_of("""
