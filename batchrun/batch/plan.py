@@ -13,6 +13,7 @@ from batchrun.batch.destination import Destination, destination_of, variants_of
 from batchrun.batch.examples import ExamplePairs, read_examples
 from batchrun.batch.input_checks import check_rows
 from batchrun.batch.input_place import attachments_folder, input_name, recorded_name, with_local_copy
+from batchrun.batch.job_files import JobFiles, structure_of, toolbox_of
 from batchrun.batch.message_column import answers_notice, default_conversation
 from batchrun.batch.output_path import continued_default_notice, long_cells_notice, parts_ending, target_of
 from batchrun.batch.paths import Paths, paths_for
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow
 
-__all__ = ["Plan", "make_plan", "read_options", "structure_of", "toolbox_of", "with_texts"]
+__all__ = ["Plan", "make_plan", "read_options", "with_texts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,15 +185,6 @@ class Plan:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class _JobFiles:
-    """The files of a job that decide its answers, loaded."""
-
-    toolbox: Toolbox | None
-    structure: Structure | None
-    searched: tuple[LocalFile, ...]
-
-
 def make_plan(
     job: Job,
     table: str | Path | pandas.DataFrame | pyarrow.Table,
@@ -219,7 +211,7 @@ def make_plan(
     if any(variant.model is None and variant.assistant is None for variant in variants_of(job)):
         raise InputError("no model given: give --model NAME or set BATCHRUN_MODEL")
     searched = matching_files(job.file_search, Path()) if job.file_search else ()
-    files = _JobFiles(toolbox_of(job), structure_of(job), searched)
+    files = JobFiles(toolbox_of(job), structure_of(job), searched)
     if files.toolbox is not None:
         job = replace(job, functions=list(files.toolbox.declarations))
     if not _is_standard_input(table):
@@ -243,7 +235,7 @@ def _plan_of_table(
     table: str | Path | pandas.DataFrame | pyarrow.Table,
     paths: Paths,
     destination: Destination,
-    files: _JobFiles,
+    files: JobFiles,
     *,
     write_output: bool,
 ) -> Plan:
@@ -414,7 +406,7 @@ def _with_destination(job: Job, environment: Environment, recorded: Api | None) 
     return job, destination
 
 
-def _settings(job: Job, destination: Destination, files: _JobFiles, examples: ExamplePairs | None) -> JsonDict:
+def _settings(job: Job, destination: Destination, files: JobFiles, examples: ExamplePairs | None) -> JsonDict:
     """Return what decides the answers: the same settings give the same fingerprints, so answers in a journal hold.
 
     Files count by their content, so that an edited file asks its rows again and a moved one does not.
@@ -427,25 +419,3 @@ def _settings(job: Job, destination: Destination, files: _JobFiles, examples: Ex
     if examples is not None:
         settings["examples"] = [list(pair) for pair in examples]  # as JSON has them
     return settings
-
-
-def toolbox_of(job: Job) -> Toolbox | None:
-    """Return the user's functions, None without --tools."""
-    if job.tools is None:
-        return None
-    if job.functions:
-        raise InputError("--tools and `functions` cannot be combined: batchrun can call only the functions of --tools")
-    if isinstance(job.tools, Path):
-        return Toolbox.load(job.tools, timeout_s=job.tool_timeout)
-    return Toolbox.of(job.tools, timeout_s=job.tool_timeout)
-
-
-def structure_of(job: Job) -> Structure | None:
-    """Return the schema of the answers, None without --schema."""
-    if job.schema is None:
-        return None
-    if job.response_format is not None or "response_format" in job.matrix:
-        raise InputError("--schema and `response_format` cannot be combined: a schema sets the response format")
-    if isinstance(job.schema, str):
-        return Structure.load(job.schema, Path())
-    return Structure.of_schema(job.schema) if isinstance(job.schema, dict) else Structure.of_model(job.schema)

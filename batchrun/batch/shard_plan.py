@@ -10,8 +10,9 @@ from typing import Self
 
 from batchrun.batch.added_columns import AddedColumns
 from batchrun.batch.destination import Destination
+from batchrun.batch.job_files import structure_of, toolbox_of
 from batchrun.batch.paths import Paths
-from batchrun.batch.plan import Plan, structure_of, toolbox_of
+from batchrun.batch.plan import Plan
 from batchrun.errors import InputError
 from batchrun.job.options import Job
 from batchrun.prompts.combinations import Combination

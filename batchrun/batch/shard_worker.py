@@ -51,7 +51,7 @@ from batchrun.scale.shards import ShardRows
 from batchrun.sdk_import import import_sdk
 from batchrun.services.client import Endpoint
 
-__all__ = ["REPORT_EVERY_S", "main", "serve"]
+__all__ = ["main", "serve"]
 
 REPORT_EVERY_S = 0.5
 SHORT_EVERY_S = 0.05

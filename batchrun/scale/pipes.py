@@ -76,11 +76,6 @@ class ProcessLink:
         self._frames = _Frames(process.stdout)
         self._sending = anyio.Lock()
 
-    @property
-    def pid(self) -> int:
-        """The number of the process."""
-        return self._process.pid
-
     async def send(self, message: object) -> None:
         """See `Link`."""
         try:
