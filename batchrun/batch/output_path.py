@@ -143,7 +143,8 @@ def parts_ending(job: Job, input_name: str | None) -> str | None:
 
 def _is_folder(output: str | Path) -> bool:
     """Return whether an output is a folder of parts: its name ends with a slash, or batchrun wrote such a folder."""
-    return str(output).endswith(("/", os.sep)) or (not is_url(output) and is_written(Path(output)))
+    name = shown_url(str(output)) if is_url(output) else str(output)  # without its query
+    return name.endswith(("/", os.sep)) or (not is_url(output) and is_written(Path(output)))
 
 
 def _output_of_journal(journal: Path, output: str | Path | None) -> Path:

@@ -279,6 +279,12 @@ def test_a_folder_of_parts_by_url(server: ObjectStore, store: Any, tmp_path: Pat
     assert names(store) == whole
     with store.open_input_file(whole[1]) as file:
         assert pq.read_table(file)["response"].to_pylist() == ["1 + 1 = 2.", "2 + 1 = 3."]
+    queried = command(tmp_path, "run", "q.csv", "-o", f"{url_of(store)}/queried/?region=us-east-1")
+    assert queried.returncode == 0, queried.stderr
+    assert [name for name in names(store) if name.startswith("queried/")] == [
+        "queried/_SUCCESS",
+        "queried/part-00000.csv",
+    ]
     with store.open_output_stream("deep/answers.parquet/theirs.csv") as file:
         file.write(b"x")
     refused = command(tmp_path, "run", "q.csv", "-o", url)
