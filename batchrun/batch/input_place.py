@@ -17,10 +17,13 @@ from batchrun.wording import counted, shown_path
 __all__ = ["attachments_folder", "input_name", "recorded_name", "with_local_copy"]
 
 
-def with_local_copy(table: Any, paths: Paths) -> tuple[Any, tuple[str, ...]]:
+def with_local_copy(table: Any, paths: Paths, *, is_kept: bool) -> tuple[Any, tuple[str, ...]]:
     """Return a table that can be opened, and lines for people: the copy of a remote table, otherwise the table itself.
 
     The copy of an earlier run is used again if sizes and times of the remote files are the same.
+
+    Args:
+        is_kept: the copy is next to the journal; otherwise nobody else uses it, and the caller deletes it.
 
     Raises:
         InputError: the remote table cannot be read.
@@ -30,13 +33,14 @@ def with_local_copy(table: Any, paths: Paths) -> tuple[Any, tuple[str, ...]]:
     if not is_url(table):
         return table, ()
     place = Place.find(table)
-    if is_held(paths.lock) and not place.has_copy(paths.copy):
+    if is_kept and is_held(paths.lock) and not place.has_copy(paths.copy):
         raise OutputHeld(f"another batch is writing this output (lock: {paths.lock}); a remote input cannot wait")
     is_new = place.copy(paths.copy)
     sizes = [size for _, size, _ in place.files]
     count = counted(len(sizes), "file") + (f", {sum(sizes):,} bytes" if UNKNOWN_SIZE not in sizes else "")
     what = "copied to" if is_new else "unchanged since it was copied to"
-    return copy_in(paths.copy, place.url), (f"{place.url}: {what} {shown_path(paths.copy)} ({count})",)
+    where = shown_path(paths.copy) if is_kept else "a temporary folder"
+    return copy_in(paths.copy, place.url), (f"{place.url}: {what} {where} ({count})",)
 
 
 def input_name(table: object) -> str | None:

@@ -18,7 +18,7 @@ from batchrun.journal import Journal
 from batchrun.local_paths import is_url, shown_url
 from batchrun.tables import default_name, format_of, is_parts
 from batchrun.tables.part_folder import is_written
-from batchrun.tables.place import has_wildcard
+from batchrun.tables.part_names import name_of_url
 from batchrun.tables.table_options import check_output_format, without_ending
 from batchrun.tables.target import OutputPlace
 from batchrun.wording import shown_path
@@ -68,14 +68,8 @@ def _default_output(input_name: str) -> Path:
 
 def _name_of(input_name: str) -> str:
     if is_url(input_name):
-        return _name_of_url(shown_url(input_name).rstrip("/"))
+        return name_of_url(input_name)
     return default_name(input_name) if is_parts(input_name) else Path(input_name).name
-
-
-def _name_of_url(url: str) -> str:
-    """Return a remote table's own name; for a pattern that of its folder, with the ending of the pattern."""
-    folder, _, name = url.rpartition("/")
-    return folder.rpartition("/")[2] + name.removeprefix(without_ending(name)) if has_wildcard(name) else name
 
 
 def _former_default_output(input_name: str) -> Path:

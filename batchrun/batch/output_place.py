@@ -8,60 +8,67 @@ from typing import Final
 
 import anyio.to_thread
 
-from batchrun.batch.plan import Plan
+from batchrun.batch.paths import Paths
 from batchrun.clock import WallClock
 from batchrun.errors import InputError, JournalMismatch, OutputError
 from batchrun.journal import Journal
 from batchrun.journal.open import read_earlier
 from batchrun.local_paths import is_url
 from batchrun.tables.place import has_wildcard
-from batchrun.tables.sink import check_not_input
 from batchrun.tables.target import OutputPlace
 from batchrun.wording import local_time
 
-__all__ = ["await_put", "check_target", "put_output", "put_text", "record_target"]
+__all__ = ["IS_INPUT", "await_put", "check_journal_of", "check_target", "put_output", "put_text", "record_target"]
 
 _ENTRY: Final = "put_to"
-_IS_INPUT: Final = "the output is the input; choose another name"
+IS_INPUT: Final = "the output is the input; choose another name"
 
 
-def check_target(plan: Plan) -> None:
-    """Check that the output can be put to its place, and that nothing of others is replaced.
+def check_target(target: OutputPlace, paths: Paths, table: str | None, *, fresh: bool) -> None:
+    """Check that the output can be put to its place, and that nothing of others is replaced; nothing is left on this
+    machine if not.
+
+    Args:
+        paths: the files of the batch.
+        table: the path or the URL of the input; None for a table in memory.
+        fresh: the batch starts over.
 
     Raises:
-        InputError: the output would replace the input, or become a part of it; or its URL is a pattern.
-        JournalMismatch: the journal belongs to an output at another place.
-        OutputError: something is there that this batch has not put, or the place cannot be written.
+        InputError: the output would replace a remote input, or become a part of it; or its URL is a pattern.
+        JournalMismatch, OutputError: as `check_journal_of`; or the place cannot be written.
     """
-    target = plan.target
-    if target is None:
-        return
     if is_url(target.address):
         if has_wildcard(target.address.rstrip("/").rpartition("/")[2]):
             raise InputError(f"{target.shown}: an output is one file or folder; leave out * and [")
-        _check_not_remote_input(target, plan.input_name)
-    else:
-        check_not_input(Path(target.address), plan.source, _IS_INPUT)
-    before = None
-    if not plan.job.fresh:
-        before = read_earlier(plan.paths.journal, lambda journal: journal.read_manifest().get(_ENTRY))
-        if before is not None and before["place"] != target.shown:
-            raise JournalMismatch(
-                f"{plan.paths.journal} belongs to the output {before['place']}, not to {target.shown}; give another "
-                "--journal, or start over with --fresh (the old journal is kept)"
-            )
-        own = Path(f"{Path(target.address)}.journal")
-        if not is_url(target.address) and own.exists():
-            raise JournalMismatch(
-                f"{own}: is the journal of this output, and --journal names another one; leave --journal out, or name "
-                "another output"
-            )
-        if before is None and target.exists():
-            raise OutputError(
-                f"{target.shown}: exists, and {plan.paths.journal} is not the journal of it; name another output "
-                "(--output), or give --fresh to replace it"
-            )
-    target.check(is_own=before is not None)
+        _check_not_remote_input(target, table)
+    target.check(is_own=not fresh and check_journal_of(target, paths))
+
+
+def check_journal_of(target: OutputPlace, paths: Paths) -> bool:
+    """Return whether the batch has put its output there before, or has begun to.
+
+    Raises:
+        JournalMismatch: the journal belongs to an output at another place.
+        OutputError: something is there that this batch has not put, or the place cannot be asked.
+    """
+    before = read_earlier(paths.journal, lambda journal: journal.read_manifest().get(_ENTRY))
+    if before is not None and before["place"] != target.shown:
+        raise JournalMismatch(
+            f"{paths.journal} belongs to the output {before['place']}, not to {target.shown}; give another "
+            "--journal, or start over with --fresh (the old journal is kept)"
+        )
+    own = Path(f"{Path(target.address)}.journal")
+    if not is_url(target.address) and own.exists():
+        raise JournalMismatch(
+            f"{own}: is the journal of this output, and --journal names another one; leave --journal out, or name "
+            "another output"
+        )
+    if before is None and target.exists():
+        raise OutputError(
+            f"{target.shown}: exists, and {paths.journal} is not the journal of it; name another output "
+            "(--output), or give --fresh to replace it"
+        )
+    return before is not None
 
 
 def _check_not_remote_input(target: OutputPlace, table: str | None) -> None:
@@ -71,7 +78,7 @@ def _check_not_remote_input(target: OutputPlace, table: str | None) -> None:
     folder, _, name = output.rpartition("/")
     inputs, _, pattern = given.rpartition("/")
     if output == given or (target.is_folder and output == inputs):
-        raise InputError(f"{target.shown}: {_IS_INPUT}")
+        raise InputError(f"{target.shown}: {IS_INPUT}")
     is_part = folder == inputs and has_wildcard(pattern) and fnmatch.fnmatchcase(name, pattern)
     if is_part or folder == given:
         raise InputError(f"{target.shown}: the output would be a part of the input {table}; choose another folder")

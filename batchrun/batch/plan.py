@@ -16,6 +16,7 @@ from batchrun.batch.input_place import attachments_folder, input_name, recorded_
 from batchrun.batch.job_files import JobFiles, structure_of, toolbox_of
 from batchrun.batch.message_column import answers_notice, default_conversation
 from batchrun.batch.output_path import continued_default_notice, long_cells_notice, parts_ending, target_of
+from batchrun.batch.output_place import IS_INPUT, check_target
 from batchrun.batch.paths import Paths, paths_for
 from batchrun.batch.protocol_choice import recorded_api
 from batchrun.batch.recorded_input import with_columns
@@ -29,6 +30,7 @@ from batchrun.job.environment import Environment
 from batchrun.job.fingerprint import digest, settings_of
 from batchrun.job.option_values import read_text_option
 from batchrun.job.options import EMBEDDED_MODEL, Api, Job
+from batchrun.local_paths import is_url
 from batchrun.prompts.combinations import Combination, combinations_of
 from batchrun.prompts.local_files import LocalFile, matching_files
 from batchrun.prompts.placeholders import default_template, no_prompt
@@ -50,6 +52,7 @@ from batchrun.tables import (
 )
 from batchrun.tables.excel_sink import check_workbook
 from batchrun.tables.parts import PartsSource
+from batchrun.tables.sink import check_not_input
 from batchrun.tables.table_options import check_output_format
 from batchrun.tables.target import OutputPlace
 from batchrun.wording import shown_path
@@ -193,17 +196,22 @@ def make_plan(
     *,
     write_output: bool = True,
     will_send: bool = True,
+    scratch: Path | None = None,
 ) -> Plan:
     """Read the input once, render its first row, and check the output.
 
     Args:
         will_send: False if nothing is to be sent; a missing key is then no error (`Destination.missing_key`).
+        scratch: folder for the copy of standard input or of a remote table, which the caller deletes; None keeps the
+            copy next to the journal.
 
     Raises:
         InputError, OutputError: one line with the cause and the remedy.
     """
     check_needs_batch_api(job)
     paths = paths_for(output).with_store(job.store)
+    if scratch is not None:  # an earlier run of this batch resumes from its own copy, which must stay
+        paths = replace(paths, incoming=scratch / paths.incoming.name, copy=scratch / paths.copy.name)
     recorded = None if job.api is not None or job.fresh else recorded_api(paths.journal)
     job, destination = _with_destination(with_texts(job), environment, recorded)
     if destination.missing_key is not None and will_send:
@@ -214,20 +222,16 @@ def make_plan(
     files = JobFiles(toolbox_of(job), structure_of(job), searched)
     if files.toolbox is not None:
         job = replace(job, functions=list(files.toolbox.declarations))
-    if not _is_standard_input(table):
-        plan = _plan_of_table(job, table, paths, destination, files, write_output=write_output)
-        return _with_cache(plan, environment)
-    check_standard_input(paths)
+    is_kept, is_standard_input = scratch is None, isinstance(table, str) and table == "-"
+    if is_kept and is_standard_input:
+        check_standard_input(paths)
     try:
-        plan = _plan_of_table(job, table, paths, destination, files, write_output=write_output)
+        plan = _plan_of_table(job, table, paths, destination, files, write_output=write_output, is_kept=is_kept)
         return _with_cache(plan, environment)
     except BaseException:
-        paths.incoming.unlink(missing_ok=True)
+        if is_kept and is_standard_input:
+            paths.incoming.unlink(missing_ok=True)
         raise
-
-
-def _is_standard_input(table: object) -> bool:
-    return isinstance(table, str) and table == "-"
 
 
 def _plan_of_table(
@@ -238,15 +242,19 @@ def _plan_of_table(
     files: JobFiles,
     *,
     write_output: bool,
+    is_kept: bool,
 ) -> Plan:
     """Return the plan for a job of which only the table is not read yet."""
     parts = parts_ending(job, input_name(table))
     if parts is None:
         check_output_format(paths.output, str(paths.output))  # before a large table is copied
-    opened, about_input = with_local_copy(table, paths)
+    target = target_of(job, paths.output)
+    if target is not None:
+        check_target(target, paths, input_name(table), fresh=job.fresh)
+    opened, about_input = with_local_copy(table, paths, is_kept=is_kept)
     source = open_source(opened, read_options(job), spool=paths.incoming)
     if isinstance(source, PartsSource):
-        about_input += (f"{input_name(table)}{source.about.removeprefix(source.name)}",)
+        about_input += (source.about,)
     source = with_columns(source, job, paths.journal)
     notices = (
         *filter(None, (destination.continued,)),
@@ -277,6 +285,8 @@ def _plan_of_table(
         extra_columns=added.types,
     )
     check_output(paths.output, source, write_options)
+    if target is not None and not is_url(target.address):
+        check_not_input(Path(target.address), source, IS_INPUT)
     if write_output and write_options.output_format(paths.output).kind == "xlsx":
         check_workbook(paths.output, source, write_options)
         notices += long_cells_notice(job, paths.output)
@@ -307,7 +317,7 @@ def _plan_of_table(
         notices=notices if selection is None else (*notices, selection.note),
         about_input=about_input,
         selection=selection,
-        target=target_of(job, paths.output),
+        target=target,
     )
 
 

@@ -33,7 +33,7 @@ from batchrun.batch.left_out import LeftOut, selection_record
 from batchrun.batch.left_shards import gather_left, wait_for_workers
 from batchrun.batch.lock import hold
 from batchrun.batch.output import write_output
-from batchrun.batch.output_place import check_target, put_output, record_target
+from batchrun.batch.output_place import check_journal_of, put_output, record_target
 from batchrun.batch.plan import Plan
 from batchrun.batch.progress import BatchView, Watch
 from batchrun.batch.ray_cluster import ray_workers
@@ -158,7 +158,8 @@ def _open_journal(plan: Plan, stack: AsyncExitStack, clock: WallClock, notify: C
     A journal that opens has accepted the batch, so the copy of standard input replaces that of an earlier run.
     """
     refuse_to_leave_batches(plan)
-    check_target(plan)
+    if plan.target is not None and not plan.job.fresh:
+        check_journal_of(plan.target, plan.paths)  # again, since another batch may have held the lock until now
     if plan.job.fresh:
         wait_for_workers(plan.paths.shards)  # the shards are set aside with the journal
     else:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from batchrun.batch.output_path import target_of
-from batchrun.batch.output_place import check_target
 from batchrun.batch.paths import paths_for
 from batchrun.batch.plan import Plan, make_plan
 from batchrun.errors import InputError
@@ -18,7 +15,7 @@ from batchrun.job.environment import Environment
 from batchrun.job.options import Job
 from batchrun.journal.open import check_not_lost
 from batchrun.local_paths import is_url
-from batchrun.tables import check_output, exists
+from batchrun.tables import exists
 
 if TYPE_CHECKING:
     import pandas
@@ -48,18 +45,8 @@ def dry_plan(job: Job, table: Table, environment: Environment, output: Path) -> 
         raise InputError(f"{table}: no such file; {journal} still holds the answers of an earlier run over it")
     folders = [folder for folder in output.absolute().parents if not folder.exists()]
     try:
-        if not is_copied:
-            plan = make_plan(job, table, environment, output, will_send=False)
-            check_target(plan)
-            yield plan
-            return
-        with tempfile.TemporaryDirectory(prefix="batchrun-") as spool:
-            # An earlier run of this batch resumes from its own copy, which must stay.
-            plan = make_plan(job, table, environment, Path(spool) / output.name, will_send=False)
-            check_output(output, plan.source, plan.write_options)
-            plan = replace(plan, paths=paths_for(output), target=target_of(plan.job, output))
-            check_target(plan)
-            yield plan
+        with tempfile.TemporaryDirectory(prefix="batchrun-") as scratch:
+            yield make_plan(job, table, environment, output, will_send=False, scratch=Path(scratch))
     finally:
         for folder in folders:
             try:

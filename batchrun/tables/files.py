@@ -16,7 +16,10 @@ from batchrun.tables.compression import DAMAGED, Compression, open_bytes
 from batchrun.tables.encodings import suggestions
 from batchrun.wording import shown_path, visible_line
 
-__all__ = ["OfTextFile", "TextFile", "check_readable", "digest", "reading"]
+__all__ = ["STANDARD_INPUT", "OfTextFile", "TextFile", "check_readable", "digest", "reading"]
+
+STANDARD_INPUT: Final = "standard input"
+"""The name of a table that is read from there."""
 
 BLOCK_CHARS: Final = 1 << 18
 """Characters to read at once. A block ends with a complete line."""
@@ -59,10 +62,12 @@ def _near_file(path: Path) -> str:
 
 
 def digest(path: Path, name: str) -> str:
-    """Return the SHA-256 (hex) of a file's name, size and content. The folder does not count."""
+    """Return the SHA-256 (hex) of a file's name, size and content. The folder does not count, nor does the name of the
+    copy of standard input."""
+    own = name if name == STANDARD_INPUT else path.name
     with reading(name), path.open("rb") as file:
         content = hashlib.file_digest(file, "sha256")
-        identity = f"{Path(name).name}\0{file.tell()}\0{content.hexdigest()}"
+        identity = f"{own}\0{file.tell()}\0{content.hexdigest()}"
     return hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()
 
 

@@ -19,12 +19,13 @@ from batchrun.tables.compression import COMPRESSIONS, open_bytes
 from batchrun.tables.content import CALLED, Found, content_of
 from batchrun.tables.dialect import CANDIDATES
 from batchrun.tables.expanded import ExpandedSource
-from batchrun.tables.files import TextFile, check_readable, reading
+from batchrun.tables.files import STANDARD_INPUT, TextFile, check_readable, reading
 from batchrun.tables.frame import FrameSource
 from batchrun.tables.jsonl import JsonlSource
 from batchrun.tables.lines import LinesSource
 from batchrun.tables.part_names import is_parts, part_files
 from batchrun.tables.parts import PartSource, PartsSource
+from batchrun.tables.place import url_of_copy
 from batchrun.tables.source import Source
 from batchrun.tables.table_options import BINARY, Kind, ReadOptions, delimiter_named, format_of
 from batchrun.tables.text import TextSource
@@ -42,9 +43,6 @@ _ANSWER_COLUMNS: Final = ("response", "status", "error_type", "run_id", "attempt
 """Columns that occur together only in tables that batchrun wrote."""
 
 
-_STDIN: Final = "standard input"
-
-
 def open_source(
     input: str | os.PathLike[str] | pd.DataFrame | pa.Table,  # noqa: A002 - the word of the command line and the job file
     options: ReadOptions,
@@ -55,7 +53,7 @@ def open_source(
 
     Args:
         input: a path whose extension names the format, a folder or a pattern of such files, `-` for CSV on standard
-            input, a pandas frame or an Arrow table.
+            input, a pandas frame or an Arrow table. Messages name the URL of a table that is a copy (`Place.copy`).
         options: encoding, delimiter, and whether the first line is a row.
         spool: file that standard input is copied to, so that it can be read again. Required for `-`.
 
@@ -73,11 +71,12 @@ def open_source(
         if spool is None:
             raise ValueError("a spool file is required, because standard input can be read only once")
         _copy_stdin(spool)
-        path, where = spool, _STDIN
+        path, where = spool, STANDARD_INPUT
     else:
         check_local(name, "the table")
         if is_parts(name):
             return _open_parts(name, options)
+        where = url_of_copy(path) or name
     check_readable(path, where)
     return _open_file(path, where, options)
 
@@ -87,16 +86,17 @@ def _open_parts(name: str, options: ReadOptions) -> PartsSource:
     parts: list[PartSource] = []
     empty = 0
     for path in part_files(name):
-        if _is_empty_text(path, str(path), options):
+        where = url_of_copy(path) or str(path)
+        if _is_empty_text(path, where, options):
             empty += 1
             continue
         first = parts[0] if parts else None
         known = first.delimiter if isinstance(first, TextSource) and first.delimiter in CANDIDATES else None
-        part = _open_file(path, str(path), options, known)
+        part = _open_file(path, where, options, known)
         if not isinstance(part, PartSource):
-            raise InputError(f"{path}: is a workbook; parts are CSV, TSV, JSON Lines, Parquet or Arrow files")
+            raise InputError(f"{where}: is a workbook; parts are CSV, TSV, JSON Lines, Parquet or Arrow files")
         parts.append(part)
-    return PartsSource.of(name, parts, empty)
+    return PartsSource.of(url_of_copy(Path(name)) or name, name, parts, empty)
 
 
 def _is_empty_text(path: Path, name: str, options: ReadOptions) -> bool:
@@ -154,15 +154,15 @@ def _kind(path: Path, name: str, found: Found, options: ReadOptions) -> tuple[Ki
             promised = format_of(path, name).kind
         except InputError:
             promised = None
-        if promised == found.content or name == _STDIN:
+        if promised == found.content or name == STANDARD_INPUT:
             return found.content, ()
         return found.content, (f"{name}: is {CALLED[found.content]}, whatever its name says, and is read as one",)
     if named is not None and found.content not in ("text", named):
         raise InputError(f"{name}: is {CALLED[found.content]}; --format {named} does not fit")
     if named is None:
-        named = "csv" if name == _STDIN else _format_inside(path, name, found)
+        named = "csv" if name == STANDARD_INPUT else _format_inside(path, name, found)
         if named in ("csv", "tsv") and found.is_json:
-            notes = () if name == _STDIN else (f"{name}: is JSON, whatever its name says, and is read as such",)
+            notes = () if name == STANDARD_INPUT else (f"{name}: is JSON, whatever its name says, and is read as such",)
             return "jsonl", (*notes, *_compression_note(path, name, found))
     if named in BINARY and found.content == "text" and options.format is not None:
         raise InputError(f"{name}: is text, or damaged; --format {named} does not fit")
@@ -181,7 +181,7 @@ def _format_inside(path: Path, name: str, found: Found) -> Kind:
 
 def _compression_note(path: Path, name: str, found: Found) -> tuple[str, ...]:
     promised = COMPRESSIONS.get(path.suffix.lower())
-    if name == _STDIN or promised == found.compression:
+    if name == STANDARD_INPUT or promised == found.compression:
         return ()
     if found.compression is None:
         return (f"{name}: is not compressed, whatever its name says, and is read as it is",)
@@ -223,7 +223,7 @@ def cells_of(source: Source, column: str) -> Iterator[Value]:
 def _copy_stdin(spool: Path) -> None:
     stream = sys.stdin
     if stream is None:  # a process may be started without standard input
-        raise InputError(f"{_STDIN}: is closed; pipe a CSV table in, or give a file")
+        raise InputError(f"{STANDARD_INPUT}: is closed; pipe a CSV table in, or give a file")
     # Prompts may be private: other users cannot read the copy.
     with replacing(spool, mode=0o600) as file:
         # `read` would continue after the end that a user types at a terminal, and wait for a second one.

@@ -10,10 +10,20 @@ from pathlib import Path
 from typing import Final
 
 from batchrun.errors import InputError
+from batchrun.local_paths import is_url, shown_url
 from batchrun.tables.files import reading
 from batchrun.tables.table_options import format_of, without_ending
 
-__all__ = ["default_name", "exists", "folder_of_parts", "is_parts", "part_files", "path_beside", "would_be_part"]
+__all__ = [
+    "default_name",
+    "exists",
+    "folder_of_parts",
+    "is_parts",
+    "name_of_url",
+    "part_files",
+    "path_beside",
+    "would_be_part",
+]
 
 _WILDCARD: Final = re.compile(r"[*?[]")
 _PASSED_OVER: Final = ("_", ".")
@@ -100,10 +110,22 @@ def default_name(name: str) -> str:
     return (stem or "parts").removesuffix(ending) + ending
 
 
+def name_of_url(url: str) -> str:
+    """Return a remote table's own name; for a pattern that of its folder, with the ending of the pattern."""
+    folder, _, name = shown_url(url).rstrip("/").rpartition("/")
+    is_pattern = _WILDCARD.search(name) is not None
+    return folder.rpartition("/")[2] + name.removeprefix(without_ending(name)) if is_pattern else name
+
+
 def path_beside(name: str) -> Path:
-    """Return the path next to which files about a table are: a file's own, or, for parts, one next to their folder.
+    """Return the path next to which files about a table are: a file's own; for parts, one next to their folder; for a
+    remote table, one in `outputs`.
 
     >>> path_beside("answers.csv").as_posix()
     'answers.csv'
+    >>> path_beside("s3://bucket/in/*.csv").as_posix()
+    'outputs/in.csv'
     """
+    if is_url(name):
+        return Path("outputs") / name_of_url(name)
     return folder_of_parts(name).parent / default_name(name) if is_parts(name) else Path(name)

@@ -15,7 +15,6 @@ from batchrun.tables.files import digest
 from batchrun.tables.jsonl import JsonlSource
 from batchrun.tables.lines import LinesSource
 from batchrun.tables.part_names import folder_of_parts, part_files
-from batchrun.tables.source import Source
 from batchrun.tables.text import TextSource
 from batchrun.wording import counted
 
@@ -35,7 +34,8 @@ class PartsSource:
     Parts have the same columns in the same order; only JSON Lines may lack a key in one part, as in one row.
 
     Attributes:
-        name: the folder or the pattern, as the user gave it.
+        name: the folder or the pattern, as the user gave it, or the URL of which `place` is the copy.
+        place: the folder or the pattern on this machine.
         parts: the parts with rows or a header. Empty text files, which Spark writes for empty partitions, are left out.
         columns: the names of the columns.
         about: a line for people with the number of parts.
@@ -43,16 +43,18 @@ class PartsSource:
     """
 
     name: str
+    place: str
     parts: tuple[PartSource, ...]
     columns: tuple[str, ...]
     about: str
     notes: tuple[str, ...]
 
     @classmethod
-    def of(cls, name: str, parts: Sequence[PartSource], empty: int) -> PartsSource:
+    def of(cls, name: str, place: str, parts: Sequence[PartSource], empty: int) -> PartsSource:
         """Return the source after checking that the parts fit together.
 
         Args:
+            name, place: see the attributes.
             empty: number of files that were left out because they are empty.
 
         Raises:
@@ -66,15 +68,15 @@ class PartsSource:
         columns = tuple(dict.fromkeys(column for part in parts for column in part.columns))
         if not columns:
             raise InputError(f"{name}: no part has a column")
-        about = f"{name}: {len(parts):,} parts, from {_short(name, parts[0])} to {_short(name, parts[-1])}"
+        about = f"{name}: {len(parts):,} parts, from {_short(place, parts[0])} to {_short(place, parts[-1])}"
         if len(parts) == 1:
-            about = f"{name}: one part, {_short(name, parts[0])}"
+            about = f"{name}: one part, {_short(place, parts[0])}"
         if empty:
             about += f"; {counted(empty, 'empty file')} left out"
         notes = [note for part in parts for note in getattr(part, "notes", ())]
         if len(notes) > _NOTES:
             notes[_NOTES:] = [f"{name}: {len(notes) - _NOTES:,} more parts have such notes"]
-        source = cls(name, tuple(parts), columns, about, tuple(notes))
+        source = cls(name, place, tuple(parts), columns, about, tuple(notes))
         if isinstance(parts[0], ColumnarSource):
             source.schema()
         return source
@@ -90,14 +92,14 @@ class PartsSource:
         Raises:
             InputError: there are none.
         """
-        return part_files(self.name)
+        return part_files(self.place)
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows of all parts, numbered through; each has the name of its part."""
         row_index = 0
         columns = self.columns
         for part in self.parts:
-            short, is_whole = _short(self.name, part), part.columns == columns
+            short, is_whole = _short(self.place, part), part.columns == columns
             for row in part.rows():
                 values = row.values if is_whole else {column: row.values.get(column) for column in columns}
                 yield Row(row_index, values, row.line, short)
@@ -146,16 +148,16 @@ class PartsSource:
     def fingerprint(self) -> str:
         """Return the SHA-256 (hex) of the names, sizes and contents of the files that are the parts now."""
         identity = hashlib.sha256()
-        folder = folder_of_parts(self.name)
+        folder = folder_of_parts(self.place)
         for path in self.files():
             identity.update(f"{path.relative_to(folder).as_posix()}\0".encode("utf-8", "surrogateescape"))
             identity.update(digest(path, str(path)).encode())
         return identity.hexdigest()
 
 
-def _short(name: str, part: Source) -> str:
+def _short(place: str, part: PartSource) -> str:
     """Return the name of a part below its folder."""
-    return Path(part.name).relative_to(folder_of_parts(name)).as_posix()
+    return part.path.relative_to(folder_of_parts(place)).as_posix()
 
 
 def _format(part: PartSource) -> str:

@@ -20,7 +20,7 @@ from batchrun.local_paths import shown_url
 from batchrun.tables.web_file import UNKNOWN_SIZE, WebFile
 from batchrun.wording import shortened
 
-__all__ = ["Place", "asking", "copy_in", "has_wildcard", "opened"]
+__all__ = ["Place", "asking", "copy_in", "has_wildcard", "opened", "url_of_copy"]
 
 _RECORD: Final = "_copied.json"
 """What a copy is of. The name is not that of a part."""
@@ -193,6 +193,19 @@ def copy_in(folder: Path, url: str) -> str:
     return str(folder / os.path.basename(record["files"][0][0]) if record["is_file"] else folder)  # noqa: PTH119
 
 
+def url_of_copy(path: Path) -> str | None:
+    """Return the URL, for messages, of which a folder, or a file in it, is a copy that `Place.copy` made; else None."""
+    if (record := _record(path)) is not None:
+        return str(record["url"])
+    if (record := _record(path.parent)) is None:
+        return None
+    url = str(record["url"])
+    if record["is_file"]:
+        return url
+    folder, _, last = url.rstrip("/").rpartition("/")
+    return f"{folder if has_wildcard(last) else url.rstrip('/')}/{path.name}"
+
+
 def _entry(system: Any, info: Any) -> tuple[str, int, str]:
     if system.type_name == "py::fsspec+hf":  # whose files have a hash and no time
         return info.path, info.size, str(system.handler.fs.info(info.path).get("blob_id") or "")
@@ -202,9 +215,10 @@ def _entry(system: Any, info: Any) -> tuple[str, int, str]:
 def _record(folder: Path) -> Any:
     """Return what a folder is a copy of; None if it is not a copy."""
     try:
-        return json.loads((folder / _RECORD).read_bytes())
+        found = json.loads((folder / _RECORD).read_bytes())
     except (OSError, ValueError):
         return None
+    return found if isinstance(found, dict) and {"url", "is_file", "files"} <= found.keys() else None
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -84,7 +84,7 @@ def check_not_input(path: Path, source: Source, problem: str) -> None:
     if any(_is_same(path, each) for each in files_of(source)):
         raise InputError(f"{path}: {problem}")
     original = source.source if isinstance(source, ExpandedSource) else source
-    if isinstance(original, PartsSource) and would_be_part(path, original.name):
+    if isinstance(original, PartsSource) and would_be_part(path, original.place):
         raise InputError(f"{path}: the output would be a part of the input {original.name}; choose another folder")
 
 

@@ -475,6 +475,16 @@ def test_scoring_again_asks_only_what_is_new(bench: Bench) -> None:
     assert found["scores"][0]["n"] == 13
 
 
+def test_verdicts_about_a_remote_table_stay(bench: Bench) -> None:
+    """They are in `outputs`, since the copy of the table is deleted: nothing is graded twice."""
+    bench.table(answers(3))
+    url = (bench.folder / "a.csv").as_uri()
+    for _ in range(2):
+        bench.score("--grader", bench.grader(), "-o", "scored.csv", table=url)
+    assert len(bench.judge.asked) == 3
+    assert (bench.folder / "outputs" / "a.csv.grader-strict.csv.journal").is_file()
+
+
 def test_going_back_to_a_rubric_asks_nothing(bench: Bench) -> None:
     """Another rubric or model grades every answer; the verdicts of the former one are kept."""
     bench.table(answers(5))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -45,6 +46,8 @@ def test_a_batch_over_a_folder_of_objects(store: Any, tmp_path: Path) -> None:
     bucket = put(store, a__csv="question\n1 + 1\n", b__csv="question\n2 + 1\n", _SUCCESS="")
     dry = command(tmp_path, "run", f"{bucket}/in/", "--dry-run")
     assert dry.returncode == 0, dry.stderr
+    assert f"{bucket}/in/: copied to a temporary folder (2 files, " in dry.stdout
+    assert str(tempfile.gettempdir()) not in dry.stdout
     assert list(tmp_path.iterdir()) == []
     first = command(tmp_path, "run", f"{bucket}/in/")
     assert first.returncode == 0, first.stderr
@@ -76,6 +79,46 @@ def test_an_output_is_checked_before_the_copy(store: Any, tmp_path: Path) -> Non
     assert (
         f"{bucket}/in/: 2 parts, from a.csv to b.csv" in command(tmp_path, "run", f"{bucket}/in/", "--dry-run").stdout
     )
+
+
+@pytest.mark.parametrize(
+    ("table", "part", "message"),
+    [
+        ("BUCKET/in/", "b__csv:question,k\n1\n", "BUCKET/in/b.csv, line 2: expected 2 cells as in the first line"),
+        ("BUCKET/in/*?region=us-east-1", "b__csv:question,k\n\"1", "BUCKET/in/b.csv, line 2: the quote that opens here"),
+        ("BUCKET/in", "b__csv:question\n1\n", "BUCKET/in/b.csv: lacks the column 'k' of BUCKET/in/a.csv"),
+        ("BUCKET/in/", "b__jsonl:{}\n", "BUCKET/in/b.jsonl: no row has a key"),
+        ("BUCKET/in/?region=us-east-1", 'b__jsonl:{"question": 1}\n', "BUCKET/in/b.jsonl: is JSON, and BUCKET/in/a.csv"),
+        ("BUCKET/in/*.csv", "b__csv:question,k\n1,a\n", "BUCKET/in/*.csv: --key k: 'a' is in line 2 of a.csv and in"),
+    ],
+)  # fmt: skip
+def test_errors_name_the_url_of_a_part(store: Any, tmp_path: Path, table: str, part: str, message: str) -> None:
+    """What is wrong in a part is said with the part's URL and line, and never with the place of the copy."""
+    name, _, content = part.partition(":")
+    bucket = put(store, a__csv="question,k\n1 + 1,a\n", **{name: content})
+    for more in ((), ("--dry-run",)):
+        done = command(tmp_path, "run", table.replace("BUCKET", bucket), "--key", "k", *more)
+        assert (done.returncode, done.stderr.count("batchrun: ")) == (2, 1)
+        assert message.replace("BUCKET", bucket) in done.stderr
+        assert not any(each in done.stderr for each in (".input", tempfile.gettempdir()))
+
+
+def test_other_commands_name_the_url(store: Any, tmp_path: Path) -> None:
+    """Commands that only read a table name its URL, of one file too."""
+    bucket = put(store, a__csv="question,response\n1 + 1,2\n", b__csv="question,response\n1 + 1\n")
+    for table in (f"{bucket}/in/", f"{bucket}/in/b.csv"):
+        for given in (
+            ("score", table, "--scorer", "exact", "--target", "question", "-o", "x.csv"),
+            ("report", table, "-o", "x.html"),
+            ("init", table, "-o", "job.toml"),
+            ("convert", table, "x.jsonl"),
+        ):
+            done = command(tmp_path, *given)
+            assert done.returncode == 2
+            assert f"{bucket}/in/b.csv, line 2: expected 2 cells as in the first line, found 1" in done.stderr, given
+    put(store, b__csv="question,response\n1 + 1,3\n")
+    assert f'"path": "{bucket}/in/"' not in command(tmp_path, "report", f"{bucket}/in/", "-o", "x.html").stderr
+    assert f"{bucket}/in/" in (tmp_path / "x.html").read_text()
 
 
 def test_google_cloud_storage_is_given_up_soon() -> None:

@@ -154,7 +154,8 @@ def _planned(options: JsonDict, table: str, environment: Environment, output: Pa
     for name in _NOT_IN_A_LINE:
         if getattr(job, name):
             raise InputError(f"--{name.replace('_', '-')}: not possible in a request of the Batch API")
-    plan = make_plan(job, table, environment, output, will_send=False)
+    # Lines of requests are written instead of the output that a job file names.
+    plan = make_plan(replace(job, output=None, journal=None), table, environment, output, will_send=False)
     if plan.destination.api == "assistants":
         raise InputError("the Batch API has no assistants: give --api responses or --api chat")
     return plan
