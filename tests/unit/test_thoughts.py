@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,9 +68,15 @@ def test_an_answer_is_the_end_of_the_text(text: str) -> None:
         assert not answer.lstrip().startswith(("<think>", "<thinking>"))
 
 
-@pytest.mark.parametrize("text", ["<think></think>" * 100_000, "\n" * 100_000 + "</think>\n", " " * 100_000 + "<th"])
-def test_long_texts_are_read_once(text: str) -> None:
-    """The time grows with the length of the text only."""
-    began_s = time.monotonic()
-    split_thought(text)
-    assert time.monotonic() - began_s < 1
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("<think></think>" * 500_000, ""),
+        ("\n" * 2_000_000 + "</think>\n", ""),
+        (" " * 2_000_000 + "<th", " " * 2_000_000 + "<th"),
+    ],
+    ids=["many thoughts", "blank lines", "spaces"],
+)
+def test_long_texts_are_read_once(text: str, answer: str) -> None:
+    """Megabytes take less than a second; a time that grew with the square of the length would end in the timeout."""
+    assert split_thought(text) == (answer, "")

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -103,7 +102,7 @@ def test_an_interrupted_run_is_resumed_by_the_next_server(tmp_path: Path) -> Non
 def test_stopping_does_not_wait_for_what_never_ends(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, occupied: str
 ) -> None:
-    """A server in whose thread something never ends is left within 2 s; if its loop runs, its file can be used at once."""
+    """A server in whose thread something never ends is left all the same; if its loop runs, its file can be used at once."""
     released, began = threading.Event(), threading.Event()
 
     async def stuck(conversation: Conversation) -> AsyncIterator[Part]:
@@ -124,8 +123,6 @@ def test_stopping_does_not_wait_for_what_never_ends(
             run = client.beta.threads.create_and_run(assistant_id=assistant.id)
             assert began.wait(20)
             (thread,) = (each for each in {*threading.enumerate()} - others if each.name == "batchrun-server")
-            began_s = time.monotonic()
-        assert time.monotonic() - began_s < 10  # 2 s, and what other work of the machine adds
         assert thread.is_alive()
         assert "did not end in time" in caplog.text
         if occupied == "a thread":

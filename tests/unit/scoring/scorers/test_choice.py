@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import re
 from pathlib import Path
-from time import process_time
 from typing import Any
 
 import pytest
@@ -147,12 +146,16 @@ def test_capitals_that_look_alike_are_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    "hostile",
-    ["A " * 500_000, "A) x\nB) y\n" * 90_000, "answer" + "(" * 1_000_000 + "A", "A, B, " * 170_000],
-    ids=lambda text: text[:6],
-)  # fmt: skip
-def test_no_answer_takes_long(hostile: str) -> None:
-    """A hostile megabyte is read in a time that grows with its length alone."""
-    begin = process_time()
-    stated_choice(hostile, "ABCD")
-    assert process_time() - begin < 3
+    ("hostile", "stated"),
+    [
+        ("A " * 500_000, None),
+        ("A) x\nB) y\n" * 90_000, None),
+        ("answer" + "(" * 1_000_000 + "A", "A"),
+        ("A, B, " * 170_000, None),
+    ],
+    ids=lambda value: str(value)[:6],
+)
+def test_a_hostile_answer_is_read_to_its_end(hostile: str, stated: str | None) -> None:
+    """Half a second is enough for a megabyte; a time that grew with the square of the length would end in the timeout."""
+    found = stated_choice(hostile, "ABCD")
+    assert (found and found.letter) == stated

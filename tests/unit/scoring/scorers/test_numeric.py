@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from time import process_time
 from typing import Any
 
 import pytest
@@ -82,11 +81,18 @@ def test_explanations() -> None:
 
 
 @pytest.mark.parametrize(
-    "hostile", ["1" * 1_000_000, "answer is " * 100_000, "[1]" * 330_000, "1," * 100_000, "answer is " + "$ " * 500_000]
+    ("hostile", "read"),
+    [
+        ("1" * 1_000_000, None),
+        ("answer is " * 100_000, None),
+        ("[1]" * 330_000, "1"),
+        ("1," * 200_000, "1"),
+        ("answer is " + "$ " * 500_000, None),
+    ],
+    ids=lambda value: str(value)[:10],
 )
 @pytest.mark.parametrize("pick", ["final", "any"])
-def test_no_answer_takes_long(hostile: str, pick: str) -> None:
-    """A hostile megabyte is read in a time that grows with its length alone."""
-    begin = process_time()
-    score(f"numeric:pick={pick}", hostile, "2")
-    assert process_time() - begin < 8
+def test_a_hostile_answer_is_read_to_its_end(hostile: str, read: str | None, pick: str) -> None:
+    """A second is enough for a megabyte; a time that grew with the square of the length would end in the timeout."""
+    found = score(f"numeric:pick={pick}", hostile, "2")
+    assert (found.value, found.read) == (0.0, read)
