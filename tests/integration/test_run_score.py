@@ -233,7 +233,7 @@ def test_the_monitor_is_notified_of_a_missed_bar(tmp_path: Path, url: str) -> No
             pass
 
     with HTTPServer(("127.0.0.1", 0), Watch) as watch:
-        thread = Thread(target=watch.serve_forever)
+        thread = Thread(target=watch.serve_forever, args=(0.01,))
         thread.start()
         ping = f"http://127.0.0.1:{watch.server_port}/x"
         assert run(tmp_path, url, *SCORE, "--fail-under", "0.9", "--ping", ping).returncode == 7

@@ -68,7 +68,7 @@ def serving() -> Iterator[ObjectStore]:
     store = ObjectStore()
     server = make_server("127.0.0.1", 0, store, threaded=True, request_handler=MotoRequestHandler)
     store.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = Thread(target=server.serve_forever, daemon=True)
+    thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield store

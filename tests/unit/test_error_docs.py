@@ -22,8 +22,9 @@ def names_given() -> set[str]:
         for node in ast.walk(tree):
             if isinstance(node, ast.Call):
                 values = [keyword.value for keyword in node.keywords if keyword.arg == "error_type"]
-                if ast.unparse(node.func) in ("PromptError", "self._failed"):
-                    values += node.args[:1]
+                match node.func:
+                    case ast.Name("PromptError") | ast.Attribute(ast.Name("self"), "_failed"):
+                        values += node.args[:1]
                 constants = (
                     each.value for value in values for each in ast.walk(value) if isinstance(each, ast.Constant)
                 )

@@ -155,10 +155,10 @@ async def test_a_foreign_journal(tmp_path: Path, what: str) -> None:
         batch_status(table.output)
 
 
-async def test_looking_holds_nobody_up(tmp_path: Path) -> None:
+async def test_looking_holds_nobody_up(tmp_path: Path, server: Served) -> None:
     """A batch that starts at the moment in which `status` checks the lock is not refused."""
     table = write_table(tmp_path, 1)
-    plan = plan_of(table, max_outage=1)
+    plan = plan_of(table, base_url=server.url)
     for _ in range(3):
         await run_batch_while_looked_at(plan)
 

@@ -9,12 +9,12 @@ from typing import Any
 import openai
 import pytest
 from openai.types.responses import ResponseStreamEvent
-from pydantic import TypeAdapter
 
 from batchrun.server.responders.base import Conversation, Finish, Part, TextDelta, ToolCall, ToolCallDelta
 from batchrun.server.sandbox.code_interpreter import find_sandbox
 from tests.integration.server.conftest import Running
 from tests.integration.server.scripted import WEATHER
+from tests.integration.server.sdk_types import validate
 
 Start = Callable[..., Running]
 needs_sandbox = pytest.mark.skipif(find_sandbox() is None, reason="needs a sandbox, which this machine lacks")
@@ -59,7 +59,7 @@ def test_file_search(start: Start) -> None:
         )
     )
     for event in events:
-        TypeAdapter(ResponseStreamEvent).validate_json(event.model_dump_json(), strict=True)
+        validate(ResponseStreamEvent, event.model_dump_json())
     assert [event.type.removeprefix("response.") for event in events if event.type.startswith("response.file")] == [
         "file_search_call.in_progress", "file_search_call.searching", "file_search_call.completed",
     ]  # fmt: skip
@@ -200,7 +200,7 @@ def test_code_interpreter(start: Start) -> None:
         )
     )
     for event in events:
-        TypeAdapter(ResponseStreamEvent).validate_json(event.model_dump_json(), strict=True)
+        validate(ResponseStreamEvent, event.model_dump_json())
     states = [event.type.removeprefix("response.code_interpreter_call") for event in events if ".code_" in event.type]
     assert list(dict.fromkeys(states)) == [
         ".in_progress", "_code.delta", "_code.done", ".interpreting", ".completed",

@@ -21,11 +21,11 @@ from openai.types.conversations import Conversation as ConversationBody
 from openai.types.conversations import ConversationItem
 from openai.types.responses import Response, ResponseStreamEvent
 from openai.types.vector_stores import VectorStoreFile, VectorStoreFileBatch
-from pydantic import TypeAdapter
 
 from batchrun.server.responders.base import Conversation, Finish, Part, ResponderError, TextDelta
 from tests.integration.server.conftest import Running
 from tests.integration.server.scripted import WEATHER, call_functions, echo, forever
+from tests.integration.server.sdk_types import validate
 
 Start = Callable[..., Running]
 BETA = {"OpenAI-Beta": "assistants=v2"}
@@ -33,7 +33,7 @@ BETA = {"OpenAI-Beta": "assistants=v2"}
 
 def strictly(shape: Any, data: Any) -> Any:
     """Validate `data` strictly as the SDK's type, and return it."""
-    TypeAdapter(shape).validate_json(json.dumps(data), strict=True)
+    validate(shape, json.dumps(data))
     return data
 
 

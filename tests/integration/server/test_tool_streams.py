@@ -13,12 +13,12 @@ from openai import AssistantEventHandler
 from openai.types.beta.assistant_stream_event import AssistantStreamEvent
 from openai.types.chat import ChatCompletionChunk
 from openai.types.responses import ResponseStreamEvent
-from pydantic import TypeAdapter
 
 from batchrun.server.responders.base import Conversation, Finish, Part, TextDelta, ToolCall, ToolCallDelta
 from batchrun.server.sandbox.code_interpreter import find_sandbox
 from tests.integration.server.conftest import Running
 from tests.integration.server.scripted import WEATHER
+from tests.integration.server.sdk_types import validate
 
 Start = Callable[..., Running]
 PIECES = ("", '{"city"', ': "Be', 'rn"}')
@@ -47,7 +47,7 @@ def run_pieces(client: Any, running: Running) -> Iterator[tuple[str | None, str 
         thread={"messages": [{"role": "user", "content": "weather?"}]},
     )
     for event in stream:
-        TypeAdapter(AssistantStreamEvent).validate_json(event.model_dump_json(), strict=True)
+        validate(AssistantStreamEvent, event.model_dump_json())
         if event.event == "thread.run.step.delta":
             (call,) = event.data.delta.step_details.tool_calls
             yield call.function.name, call.function.arguments
@@ -56,14 +56,14 @@ def run_pieces(client: Any, running: Running) -> Iterator[tuple[str | None, str 
 def chat_pieces(client: Any, running: Running) -> Iterator[tuple[str | None, str | None]]:
     question = {"role": "user", "content": "weather?"}
     for chunk in client.chat.completions.create(model="m", messages=[question], tools=[WEATHER], stream=True):
-        TypeAdapter(ChatCompletionChunk).validate_json(chunk.model_dump_json(), strict=True)
+        validate(ChatCompletionChunk, chunk.model_dump_json())
         for call in chunk.choices[0].delta.tool_calls or ():
             yield call.function.name, call.function.arguments
 
 
 def response_pieces(client: Any, running: Running) -> Iterator[tuple[str | None, str | None]]:
     for event in client.responses.create(model="m", input="weather?", tools=[TOOL], stream=True):
-        TypeAdapter(ResponseStreamEvent).validate_json(event.model_dump_json(), strict=True)
+        validate(ResponseStreamEvent, event.model_dump_json())
         if event.type == "response.output_item.added" and event.item.type == "function_call":
             yield event.item.name, event.item.arguments
         if event.type == "response.function_call_arguments.delta":

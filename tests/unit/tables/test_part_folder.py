@@ -10,12 +10,18 @@ from typing import Any
 import pytest
 
 from batchrun.errors import InputError, OutputError
-from batchrun.tables import ReadOptions, Source, WriteOptions, check_output, open_source, write_table
+from batchrun.tables import ReadOptions, Source, WriteOptions, check_output, open_source, sink, write_table
 from batchrun.tables.atomic import replacing_folder
-from batchrun.tables.sink import PART_ROWS
 
 Outcomes = Callable[..., Iterator[dict[str, Any]]]
+PART_ROWS = 1_000
+"""Rows of a part in these tests: the loop that begins the next part is the same for a hundred times as many."""
 ENDINGS = [".csv", ".tsv.gz", ".jsonl.zst", ".json", ".parquet", ".feather"]
+
+
+@pytest.fixture(autouse=True)
+def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sink, "PART_ROWS", PART_ROWS)
 
 
 def numbers(folder: Path, rows: int, ending: str = ".csv") -> Source:
