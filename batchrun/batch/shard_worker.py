@@ -48,7 +48,6 @@ from batchrun.scale.messages import (
 )
 from batchrun.scale.pipes import PipePort
 from batchrun.scale.shards import ShardRows
-from batchrun.sdk_import import import_sdk
 from batchrun.services.client import Endpoint
 
 __all__ = ["main", "serve"]
@@ -60,7 +59,6 @@ SHORT_EVERY_S = 0.05
 
 async def serve(port: Port) -> None:
     """Run shards until the leader has no more, or has ended. Rows in flight then stay in their journals."""
-    import_sdk()
     try:
         begin = await port.receive()
         assert isinstance(begin, Begin)

@@ -130,8 +130,8 @@ async def start_process(name: str, module: str, log: Path) -> ProcessLink:
     """Start `main()` of a module as a worker.
 
     It finds the modules that this process finds: `python -m` would also look in the working directory, where a file of
-    the user may have the name of any module. It has a session of its own, so that Ctrl-C on a terminal reaches only
-    the leader.
+    the user may have the name of any module. It imports the SDK without its types, and before `module`, which imports
+    all of it. It has a session of its own, so that Ctrl-C on a terminal reaches only the leader.
 
     Args:
         log: gets what it prints, which is printed here when it has ended.
@@ -139,11 +139,15 @@ async def start_process(name: str, module: str, log: Path) -> ProcessLink:
     Raises:
         OutputError: the process cannot be started, or `log` cannot be written.
     """
-    command = [
-        sys.executable,
-        "-c",
-        f"import sys; sys.path[:] = {list(map(str, sys.path))}; from {module} import main; main()",
-    ]
+    program = f"""
+import sys
+sys.path[:] = {list(map(str, sys.path))}
+from batchrun.sdk_import import import_sdk
+import_sdk()
+from {module} import main
+main()
+"""
+    command = [sys.executable, "-c", program]
     with usable_files(log):
         log_file = log.open("wb")
         process = await anyio.open_process(command, stderr=log_file, start_new_session=True)

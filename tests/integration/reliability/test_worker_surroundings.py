@@ -76,7 +76,7 @@ def test_a_file_in_the_way(url: str, table: Path) -> None:
 @pytest.mark.parametrize("gone", ["*.rows", "*"])
 def test_files_that_are_deleted_meanwhile(tmp_path: Path, gone: str) -> None:
     """If somebody deletes files of the workers, the batch ends with one line, and the next run asks what is missing."""
-    table = write_table(tmp_path / "batch", 900)
+    table = write_table(tmp_path / "batch", 400)
     folder = table.journal.with_name(table.journal.name + ".d")
     with Served(tmp_path / "server") as server:
         arguments = command(table, server.url, "--workers", "2", "--concurrency", "8", api="chat")
@@ -95,7 +95,7 @@ def test_files_that_are_deleted_meanwhile(tmp_path: Path, gone: str) -> None:
 def test_a_full_disk(tmp_path: Path, disk: Any) -> None:
     """A disk that fills up while workers run ends the batch with one line; with space it continues."""
     small: Disk = disk("24m")
-    table = write_table(small.path / "batch", 900)
+    table = write_table(small.path / "batch", 500)
     with Served(tmp_path / "server") as server:
         arguments = command(table, server.url, "--workers", "2")
         small.fill(leave_kib=700)
