@@ -18,6 +18,7 @@ __all__ = [
     "plain_path",
     "rows_text",
     "shortened",
+    "shown_output",
     "shown_path",
     "visible",
     "visible_line",
@@ -55,6 +56,11 @@ def shown_path(path: Path) -> str:
     if ".." in plain.parts or not plain.is_relative_to(Path.cwd()):
         return str(plain)
     return str(plain.relative_to(Path.cwd()))
+
+
+def shown_output(path: Path) -> str:
+    """Return `shown_path` of an output that was written: a folder of parts ends with a slash."""
+    return shown_path(path) + ("/" if path.is_dir() else "")
 
 
 def visible(text: str) -> str:

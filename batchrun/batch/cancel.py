@@ -35,7 +35,7 @@ from batchrun.services.client import Endpoint
 from batchrun.services.wire import Wire
 from batchrun.shell_hint import command
 from batchrun.tables import InputWatch
-from batchrun.wording import rows_text, shown_path
+from batchrun.wording import rows_text, shown_output
 
 __all__ = ["CancelFacts", "cancel_batch", "cancel_exit_code", "cancel_lines"]
 
@@ -197,7 +197,7 @@ def cancel_lines(facts: CancelFacts) -> list[str]:
         left = f", {facts['pending']:,} pending" if facts["pending"] else ""
         then = "; the next run asks these" if left and not facts["open"] else ""
         lines.append(f"{rows_text(facts['completed'] or 0)} completed{left}{then}")
-        lines.append(f"written: {shown_path(Path(facts['output']))}")
+        lines.append(f"written: {shown_output(Path(facts['output']))}")
         if facts["not_put_to"] is not None:
             lines.append(put_text(facts["not_put_to"], None))
     return lines

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from batchrun.batch.listing import ListedBatch, UnreadableJournal
 from batchrun.shell_hint import command
-from batchrun.wording import cost_cell, shown_path, visible_line
+from batchrun.wording import cost_cell, shown_output, shown_path, visible_line
 
 __all__ = ["listing_lines"]
 
@@ -51,7 +51,7 @@ def _cells(batch: ListedBatch, now: datetime, *, is_terminal: bool) -> dict[str,
     else:
         state = "finished" if ended >= rows else "stopped"
     return {
-        "OUTPUT": visible_line(shown_path(Path(batch["output"]))),
+        "OUTPUT": visible_line(shown_output(Path(batch["output"]))),
         "STATE": f"{state} {ended / rows:.0%}" if state != "finished" and rows else state,
         "ROWS": f"{rows:,}" if state == "finished" else f"{ended:,}/{rows:,}",
         "FAILED": f"{batch['failed']:,}" if batch["failed"] else "",

@@ -148,7 +148,9 @@ class Plan:
     @property
     def output_name(self) -> str:
         """The place of the output, for people."""
-        return self.target.shown if self.target is not None else shown_path(self.paths.output)
+        if self.target is not None:
+            return self.target.shown
+        return shown_path(self.paths.output) + ("/" if self.write_options.parts is not None else "")
 
     def answered_by(self) -> str:
         """Return the model, the service and the protocol, for people."""

@@ -15,7 +15,7 @@ from batchrun.batch.totals import Totals
 from batchrun.engine import EngineStatistics, Stop
 from batchrun.journal import ModelFacts
 from batchrun.shell_hint import command
-from batchrun.wording import clipped, cost_text, duration, rows_text, shown_path
+from batchrun.wording import clipped, cost_text, duration, rows_text, shown_output, shown_path
 
 __all__ = [
     "SUBMITTED",
@@ -368,7 +368,7 @@ def _next_lines(summary: Summary) -> Iterator[str]:
         yield f"{begins} with =, which a spreadsheet runs as a formula: --safe-csv or an .xlsx output keeps the text"
     if summary.output is not None:
         put = f"{summary.put_to}, and " if summary.put_to is not None else ""
-        yield f"written: {put}{shown_path(summary.output)}"
+        yield f"written: {put}{shown_output(summary.output)}"
 
 
 def _kept_batches_text(summary: Summary) -> str:

@@ -10,9 +10,10 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final, Literal
 
 from batchrun.errors import InputError, OutputError
@@ -29,6 +30,7 @@ _WILDCARDS: Final = "*["
 _CHUNK_BYTES: Final = 1 << 20
 GOOGLE_TIMEOUT_S: Final = 20
 """Time for which Arrow repeats a request to Google Cloud Storage. Its own default is 15 minutes."""
+_redirecting: Final = Lock()
 _NO_CREDENTIALS: Final = "no credentials work; sign in, or set the usual variables"
 _PROBLEMS: Final = (
     ("NO_SUCH_BUCKET", "the bucket does not exist"),
@@ -167,13 +169,35 @@ class Place:
 
 
 def opened(url: str) -> tuple[Any, str]:
-    """Return the file system (`pyarrow.fs.FileSystem`) of a URL in object storage, and the path in it."""
+    """Return the file system (`pyarrow.fs.FileSystem`) of a URL in object storage, and the path in it.
+
+    Azure's SDK looks for credentials at the first request, which is made here.
+    """
     from pyarrow import fs
 
     if url.startswith("gs://") and "retry_limit_seconds=" not in url:
         url += f"{'&' if '?' in url else '?'}retry_limit_seconds={GOOGLE_TIMEOUT_S}"
     system, path = fs.FileSystem.from_uri(url)
+    if system.type_name == "abfs":
+        with _programs_silenced():
+            system.get_file_info(path)
     return system, path
+
+
+@contextmanager
+def _programs_silenced() -> Iterator[None]:
+    """Discard what a program such as `az`, which Azure's SDK starts, writes to this process's standard error."""
+    with _redirecting, ExitStack() as stack:
+        try:
+            kept = os.dup(2)
+        except OSError:  # it is closed
+            yield
+            return
+        stack.callback(os.close, kept)
+        stack.callback(os.dup2, kept, 2)
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
 
 
 def has_wildcard(name: str) -> bool:

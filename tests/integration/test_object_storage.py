@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
@@ -16,6 +17,7 @@ from batchrun.batch.lock import held
 from batchrun.errors import InputError
 from batchrun.local_paths import is_url, shown_url
 from batchrun.tables.place import GOOGLE_TIMEOUT_S, Place, opened
+from tests.integration.reliability.processes import batchrun as process
 from tests.support.command import batchrun as command
 from tests.support.object_store import ObjectStore, bucket_of, serving
 
@@ -127,6 +129,24 @@ def test_google_cloud_storage_is_given_up_soon() -> None:
     for url, seconds in urls.items():
         system, path = opened(url)
         assert (system.__reduce__()[1][0]["retry_time_limit"], path) == (timedelta(seconds=seconds), "b/q.csv")
+
+
+def test_the_search_for_azures_credentials_is_silent(tmp_path: Path) -> None:
+    """Of a program that the SDK starts to get a token, such as one that asks to sign in, nothing is printed."""
+    program = tmp_path / "az"
+    program.write_text("#!/bin/sh\necho Please run az login >&2\necho >> ran\nexit 1\n")
+    program.chmod(0o755)
+    (tmp_path / "q.csv").write_text("question\n1 + 1\n")
+    url = "abfss://c@account.dfs.core.windows.net/a.csv"
+    for arguments, verb in (
+        ([f"{url}?credential_kind=cli"], "read"),
+        (["q.csv", "-o", f"{url}?credential_kind=cli"], "written"),
+    ):
+        with process(tmp_path, "run", *arguments, environ={"PATH": f"{tmp_path}:{os.environ['PATH']}"}) as done:
+            assert done.wait() == 2
+        [line] = done.stderr.splitlines()
+        assert f"{url}: cannot be {verb} (Azure: no credentials work; sign in, or set the usual variables" in line
+    assert (tmp_path / "ran").exists()
 
 
 def test_a_file_from_python_and_from_a_job_file(store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

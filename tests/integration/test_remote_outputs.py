@@ -224,11 +224,11 @@ def test_a_folder_of_parts(tmp_path: Path) -> None:
     (tmp_path / "in" / "a.jsonl").write_text('{"question": "1 + 1"}\n')
     (tmp_path / "in" / "b.jsonl").write_text('{"question": "2 + 1"}\n')
     (tmp_path / "job.toml").write_text('input = "in"\noutput = "answers/"\n')
-    assert "output: answers" in command(tmp_path, "check", "job.toml").stdout
+    assert "output: answers/" in command(tmp_path, "check", "job.toml").stdout
     assert not (tmp_path / "answers").exists()
     first = command(tmp_path, "run", "job.toml")
     assert first.returncode == 0, first.stderr
-    assert "written: answers" in first.stderr
+    assert "written: answers/\n" in first.stderr
     files = ["_SUCCESS", "part-00000.jsonl"]
     assert sorted(path.name for path in (tmp_path / "answers").iterdir()) == files
     assert {"answers.journal", "answers.lock"} <= {path.name for path in tmp_path.iterdir()}
@@ -239,6 +239,7 @@ def test_a_folder_of_parts(tmp_path: Path) -> None:
     (tmp_path / "answers" / files[1]).write_text("{}")
     assert command(tmp_path, "run", "in/", "-o", "answers/").returncode == 0
     assert (tmp_path / "answers" / files[1]).read_text() == text
+    assert "answers/ " in command(tmp_path, "list", ".").stdout
     for name in ("answers", "answers/", "answers.journal"):
         assert "finished" in command(tmp_path, "status", name).stdout
         assert command(tmp_path, "export", name).returncode == 0
