@@ -14,6 +14,7 @@ from batchrun.cli.logs import with_log
 from batchrun.cli.options import FiniteRange, SectionedOption, TablePath
 from batchrun.cli.remote_tables import local_table, need_output
 from batchrun.cli.scoring_flags import CompareCommand, ComparisonOption, ScoreCommand, parsed_options, scoring_flags
+from batchrun.local_paths import is_url, shown_url
 
 if TYPE_CHECKING:
     from batchrun.scoring.evaluate import Evaluation, ScoringSpec
@@ -137,7 +138,7 @@ def compare(
     confidence intervals and p-values.
     """
     from batchrun.scoring.comparison_text import comparison_lines
-    from batchrun.scoring.evaluate import compare_tables, scoring_spec
+    from batchrun.scoring.evaluate import check_comparison, compare_tables, scoring_spec
     from batchrun.scoring.pairing import DETECTABLE
 
     options = parsed_options(flags)
@@ -145,8 +146,9 @@ def compare(
         raise click.UsageError("compare requires --scorer or --judge")
     if dry_run and (judge is None or options.scorer):
         raise click.UsageError("--dry-run prices the judge alone: give --judge, and no --scorer")
-    tables = tuple(map(local_table, tables))
     spec = scoring_spec(options, grading_for(options, quiet=as_json, is_dry=dry_run, judge=judge))
+    check_comparison([shown_url(name) if is_url(name) else name for name in tables], spec.columns, baseline)
+    tables = tuple(map(local_table, tables))
     if judge is not None:
         if detectable:
             raise click.UsageError("--judge compares the answers themselves: --detect has no effect")
@@ -173,13 +175,11 @@ def judge_tables(
     as_json: bool,
 ) -> None:
     """Ask the judge of `compare --judge`, and print its preferences, or what they would cost."""
-    from batchrun.scoring.evaluate import check_comparison
     from batchrun.scoring.pairwise.judge import check_judged, judge_costs, judge_of, judged
     from batchrun.scoring.pairwise.judged_text import judged_facts, judged_lines, judged_markdown
     from batchrun.tables.atomic import replacing
 
     check_judged(options)
-    check_comparison(tables, spec.columns, baseline)
     grading = spec.grading
     assert grading is not None
     asked = judge_of(judge, grading)

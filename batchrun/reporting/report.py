@@ -294,7 +294,7 @@ def check_scoring(spec: ScoringSpec, baseline: str | None = None) -> None:
     if baseline is not None and spec.columns.split is not None:
         raise InputError("--split: compares the parts of one table, --compare two tables: leave one of them out")
     if baseline is not None and spec.columns.key is None:
-        raise InputError("--compare: pairs the rows of two tables; name their id column with --key COLUMN")
+        raise InputError("--compare: pairs rows by id, not by position; name their id column with --key COLUMN")
 
 
 def _rows_of(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from batchrun.errors import InputError
+from batchrun.local_paths import is_url
 from batchrun.scoring.bars import Bar, floor_bars, junit, no_worse_bars
 from batchrun.scoring.comparison import Comparison, compare, compare_parts
 from batchrun.scoring.comparison_text import comparison_markdown
@@ -231,7 +232,7 @@ def check_baseline(baseline: str | None, columns: ScoreColumns) -> None:
         InputError: no key column is named.
     """
     if baseline is not None and columns.key is None:
-        raise InputError("--no-worse-than: pairs the rows of two tables; name their id column with --key COLUMN")
+        raise InputError("--no-worse-than: pairs rows by id, not by position; name their id column with --key COLUMN")
 
 
 def score_table(name: str, spec: ScoringSpec, bars: Bars, output: Path | None = None) -> Evaluation:
@@ -385,7 +386,8 @@ def _check_ignored(tables: Sequence[ScoredTable]) -> None:
 def _check_tables(names: Sequence[str], columns: ScoreColumns) -> None:
     if len(names) < 2:
         raise InputError("compare: two or more tables are expected, or one table and --split COLUMN")
-    if len(set(names)) < len(names):
-        raise InputError("compare: a table is named twice")
+    if (twice := next((name for name in names if names.count(name) > 1), None)) is not None:
+        query = " (what follows ? in a URL does not count)" if is_url(twice) else ""
+        raise InputError(f"compare: a table is named twice: {twice}{query}")
     if columns.key is None:
-        raise InputError("compare: pairs the rows of the tables; name their id column with --key COLUMN")
+        raise InputError("compare: pairs rows by id, not by position; name their id column with --key COLUMN")

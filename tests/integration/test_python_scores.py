@@ -228,7 +228,7 @@ MISTAKES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: batchrun.score(table(), "numeric", target="truth", no_worse_than=table()),
-        "no_worse_than: pairs the rows of two tables; name their id column with key=COLUMN",
+        "no_worse_than: pairs rows by id, not by position; name their id column with key=COLUMN",
     ),
     (lambda: batchrun.score(table(), "numeric", target="truth", margin=0.1), "score: margin requires no_worse_than"),
     (
@@ -241,7 +241,7 @@ MISTAKES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: batchrun.compare(table(), table()[::-1], scorer="exact", target="truth"),
-        "compare: pairs the rows of the tables; name their id column with key=COLUMN",
+        "compare: pairs rows by id, not by position; name their id column with key=COLUMN",
     ),
     (
         lambda: batchrun.compare(table(), table(), names="ab", scorer="exact", key="id"),

@@ -321,7 +321,7 @@ def test_commands_that_read_a_table(store: Any, tmp_path: Path, monkeypatch: pyt
     for arguments in (
         ("score", table, *target, "-o", "scored.csv"),
         ("score", parts, *target, "-o", "scored2.csv", "--json"),
-        ("compare", table, table, *target, "--key", "question"),
+        ("compare", table, parts, *target, "--key", "question"),
         ("report", table, "-o", "page.html"),
         ("report", parts, "--compare", parts, "--key", "question", *target, "-o", "page2.html"),
         ("convert", table, "evals.jsonl", "--to", "inspect"),
@@ -342,3 +342,24 @@ def test_commands_that_read_a_table(store: Any, tmp_path: Path, monkeypatch: pyt
     done = command(tmp_path, "score", table, *target, "-o", "s3://bucket/scored.csv")
     assert "s3://… is not a local file" in done.stderr
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_remote_folder_and_a_local_file_are_compared(store: Any, tmp_path: Path) -> None:
+    """Outputs of one input are paired by an id wherever they are; without one, or with one table twice, nothing is
+    copied and the message says why."""
+    (tmp_path / "q.csv").write_text("id,question,target\na,1 + 1,2\nb,2 + 1,4\n")
+    url, question = f"{url_of(store)}/deep/answers/", ("--prompt", "{{ question }}")
+    for output in (url, "a.csv"):
+        assert command(tmp_path, "run", "q.csv", "-o", output, *question).returncode == 0
+    scoring = ("--scorer", "numeric", "--target", "target")
+    done = command(tmp_path, "compare", url, "a.csv", *scoring, "--key", "id")
+    assert done.returncode == 0, done.stderr
+    assert f"numeric: a.csv against {url}, 2 pairs" in done.stdout
+    assert "differs" not in done.stdout
+    for tables, more, message in (
+        ((url, "a.csv"), (), "compare: pairs rows by id, not by position; name their id column"),
+        ((url, f"{url}?x=1"), ("--key", "id"), f"a table is named twice: {url} (what follows ? in a URL does not count)"),
+    ):  # fmt: skip
+        done = command(tmp_path, "compare", *tables, *scoring, *more)
+        assert done.returncode == 2
+        assert message in done.stderr

@@ -136,7 +136,7 @@ def test_a_page_may_hold_fewer_rows_than_the_table(tmp_path: Path) -> None:
     [
         (("none.csv",), "none.csv"),
         (("a.csv", "--target", "truth"), "--target: is an option of scoring: add --scorer"),
-        (("a.csv", "--compare", "b.csv", "--scorer", "exact", "--target", "truth"), "--compare: pairs the rows of two tables; name their id column with --key"),
+        (("a.csv", "--compare", "b.csv", "--scorer", "exact", "--target", "truth"), "--compare: pairs rows by id, not by position; name their id column with --key"),
         (("a.csv", "--scorer", "exact", "--target", "nope"), "--target nope: a.csv has no such column"),
         (("a.csv", "--answer", "nope"), "--answer nope"),
         (("a.csv", "-o", "a.csv"), "--output 'a.csv': expected a name that ends in .html, since the output is a page"),

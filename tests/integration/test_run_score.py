@@ -169,7 +169,7 @@ def test_a_job_file_says_how_it_is_scored(tmp_path: Path, url: str) -> None:
         (
             "",
             (*SCORE, "--no-worse-than", "b.csv"),
-            "--no-worse-than: pairs the rows of two tables; name their id column with --key COLUMN",
+            "--no-worse-than: pairs rows by id, not by position; name their id column with --key COLUMN",
         ),
         ("", (*SCORE, "--no-worse-than", "b.csv", "--key", "id"), "b.csv: no such file"),
         ("", ("--score", "model-graded", "--target", "answer"), "no grader is named; add --grader FILE.toml"),

@@ -193,7 +193,8 @@ def test_a_baseline_needs_a_key(tmp_path: Path) -> None:
     """Without a key column rows cannot be paired, and nothing is written."""
     path = write(tmp_path, "a.csv", "1")
     with pytest.raises(
-        InputError, match="--no-worse-than: pairs the rows of two tables; name their id column with --key"
+        InputError,
+        match="--no-worse-than: pairs rows by id, not by position; name their id column with --key",
     ):
         score_table(path, ScoringSpec(["numeric"], ScoreColumns(target="truth")), Bars(baseline=path))
     assert [each.name for each in tmp_path.iterdir()] == ["a.csv"]
