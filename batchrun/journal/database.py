@@ -21,7 +21,7 @@ from batchrun.journal.schema import APPLICATION_ID, STEPS
 from batchrun.journal.write_ahead_log import WriteAheadLog
 from batchrun.records import JsonDict, JsonObject
 
-__all__ = ["Database", "connect_read_only", "no_journal"]
+__all__ = ["Database", "connect_read_only", "has_shards", "no_journal"]
 
 
 _Statements: TypeAlias = tuple[str, str, tuple[str, ...]]
@@ -284,6 +284,11 @@ class Database:
         return OutputError(f"{self.path}: {_reason(exc)}")
 
 
+def has_shards(path: Path) -> bool:
+    """Return whether workers have left journals in the folder next to the journal of their batch."""
+    return any(path.with_name(path.name + ".d").glob("*.journal"))
+
+
 def no_journal(path: Path) -> OutputError:
     """Return the error for an output without a journal; it names a batch that was most likely meant."""
     output = path.with_name(path.name.removesuffix(".journal"))
@@ -294,6 +299,11 @@ def no_journal(path: Path) -> OutputError:
         else "name the output of a batch, or the job file that it was run with"
     )
     state = "is empty" if path.exists() else "does not exist"
+    if has_shards(path):
+        return OutputError(
+            f"{output}: its journal {path} {state}, and the answers of workers in {path.name}.d cannot be taken in "
+            "without it; put a copy of the journal back"
+        )
     return OutputError(f"{output}: no batch has written this output, since its journal {path} {state}; {remedy}")
 
 

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 from batchrun.clock import WallClock
 from batchrun.errors import JournalMismatch, OutputError
 from batchrun.journal.created_objects import place_of
+from batchrun.journal.database import has_shards
 from batchrun.journal.journal import Journal
 from batchrun.prompts.rendering_version import FIRST_RENDERING
 from batchrun.records import Manifest
@@ -244,14 +245,14 @@ def check_not_lost(path: Path, output: Path | None) -> None:
     try:
         state = "is gone" if not path.exists() else "is empty" if path.is_file() and not path.stat().st_size else None
         logged = log.exists() and log.stat().st_size > 0
-        has_shards = path.with_name(path.name + ".d").exists()
+        is_in_shards = has_shards(path)
     except OSError:
         return  # opening the journal reports the problem
     if state is None:
         return
     if logged:
         raise _lost(path, state, "the log next to it shows that the batch had begun")
-    if has_shards:
+    if is_in_shards:
         raise _lost(path, state, f"the answers in {path.name}.d show that the batch had begun")
     _check_output_is_free(path, output, state)
 

@@ -47,8 +47,10 @@ def usable_files(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
+        is_file = isinstance(exc, FileExistsError | NotADirectoryError)
+        reason = "it is a file, not a folder" if is_file else exc.strerror or exc
         raise OutputError(
-            f"{exc.filename or path}: the workers of this batch cannot use it ({exc.strerror or exc}); every answer "
+            f"{exc.filename or path}: the workers of this batch cannot use it ({reason}); every answer "
             "that was journalled is safe: remove the cause, and run the same command again"
         ) from None
 

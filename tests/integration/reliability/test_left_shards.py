@@ -271,3 +271,7 @@ def test_shards_without_their_journal_are_evidence(tmp_path: Path) -> None:
         process = run_command(table, *command(table, server.url), exit_code=2)
         assert "is gone, although the answers in answers.csv.journal.d show that the batch had begun" in process.stderr
         assert (paths_for(table.output).shards / "00001.journal").exists()
+        process = run_command(table, "status", table.output, exit_code=2)
+        assert (
+            "does not exist, and the answers of workers in answers.csv.journal.d cannot be taken in" in process.stderr
+        )

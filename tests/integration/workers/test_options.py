@@ -180,3 +180,22 @@ def test_what_only_this_process_has(url: str, table: Path) -> None:
     for given in ({"tools": [double], "api_key": "k"}, {"api_key": key}):
         with pytest.raises(InputError, match="exists in this process only"):
             batchrun.run(table, prompt="{{ question }}", model="m", base_url=url, workers=2, **given)
+
+
+def test_what_is_not_a_folder_of_shards_is_no_evidence(tmp_path: Path) -> None:
+    """A file at the place of the workers' folder, or a folder without their journals, does not mean that a journal is
+    lost; workers say that they need a folder."""
+    (tmp_path / "q.csv").write_text("question\n1 + 1\n2 + 1\n")
+    shards = tmp_path / "a.csv.journal.d"
+    shards.touch()
+    assert "a.csv: no batch has written this output" in command(tmp_path, "status", "a.csv").stderr
+    refused = command(tmp_path, "run", "q.csv", "-o", "a.csv", "--workers", "2")
+    assert refused.returncode == 2
+    assert "a.csv.journal.d: the workers of this batch cannot use it (it is a file, not a folder)" in refused.stderr
+    alone = command(tmp_path, "run", "q.csv", "-o", "a.csv", "--limit", "1")
+    assert (alone.returncode, shards.is_file()) == (0, True)
+    shards.unlink()
+    shards.mkdir()
+    (tmp_path / "a.csv.journal").unlink()
+    (tmp_path / "a.csv").unlink()
+    assert command(tmp_path, "run", "q.csv", "-o", "a.csv", "--workers", "2", "--json").facts()["completed"] == 2
