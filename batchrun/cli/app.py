@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
+from batchrun.errors import InputError
 from batchrun.interrupts import Interrupts
 from batchrun.shell_hint import command
 from batchrun.version import __version__
@@ -127,6 +128,13 @@ class Commands(click.Group):
 @click.version_option(__version__, "-V", "--version", message="batchrun %(version)s")
 def cli() -> None:
     """Turn a table of prompts into a table of answers: one thread and one run per row."""
+    try:
+        Path.cwd()
+    except OSError as exc:
+        raise InputError(
+            f"the working directory cannot be used ({exc.strerror or exc}); change to a folder that exists, and run "
+            "the command again"
+        ) from None
 
 
 def interrupts() -> Interrupts:

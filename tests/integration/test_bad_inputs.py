@@ -22,6 +22,8 @@ from batchrun.job.job_option import JobOption
 from batchrun.job.options import job_options
 from batchrun.job.validation import make_job
 from batchrun.scoring.score_options import ScoreOptions
+from tests.integration.reliability.processes import COMMAND
+from tests.integration.reliability.processes import batchrun as process
 from tests.support.command import batchrun
 
 SECRET = "sk-planted-0123456789"
@@ -431,3 +433,14 @@ def test_damaged_journals(folder: Path, content: bytes) -> None:
     ):  # fmt: skip
         arguments = (command, *rest, "out.csv", *(["0"] if command == "show" else []))
         assert "out.csv.journal" in refused(folder, *arguments)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps the working directory of a process")
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_a_working_directory_that_was_removed(tmp_path: Path, name: str) -> None:
+    """Every command says it in one line, whatever its arguments are."""
+    program = f"import os; os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone'); {COMMAND}"
+    with process(tmp_path, name, tmp_path / "a.csv", program=program) as done:
+        assert done.wait() == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith("batchrun: the working directory cannot be used (No such file or directory); change to")
