@@ -182,7 +182,7 @@ def test_what_only_this_process_has(url: str, table: Path) -> None:
             batchrun.run(table, prompt="{{ question }}", model="m", base_url=url, workers=2, **given)
 
 
-def test_what_is_not_a_folder_of_shards_is_no_evidence(tmp_path: Path) -> None:
+def test_a_lost_journal_is_seen_by_the_journals_of_workers_only(tmp_path: Path) -> None:
     """A file at the place of the workers' folder, or a folder without their journals, does not mean that a journal is
     lost; workers say that they need a folder."""
     (tmp_path / "q.csv").write_text("question\n1 + 1\n2 + 1\n")
