@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,7 @@ from batchrun.engine import CachedRow, Engine, EngineStatistics, SkippedRow, Sto
 from batchrun.errors import InputError, OutputError
 from batchrun.journal import Journal
 from batchrun.journal.row_history import Counts
-from batchrun.journal.shard_rows import drop, gather, seed
+from batchrun.journal.shard_rows import drop, gather, keep_log, seed
 from batchrun.records import Outcome, Row
 from batchrun.scale.governor import Governor
 from batchrun.scale.journal_copies import JournalCopy, write_copy
@@ -66,13 +67,14 @@ log = logging.getLogger("batchrun.workers")
 
 @dataclass(slots=True)
 class _OpenShard:
-    """A shard that is not done.
+    """A shard that is not done. `log` keeps the log of its journal, unless that is on another machine.
 
     Mutable state: `statistics`, the last that a worker has reported; `ended`, the counts of the rows that were gathered
     from that worker.
     """
 
     shard: Shard
+    log: sqlite3.Connection | None = None
     ended: list[Counts] = field(default_factory=list)
     statistics: EngineStatistics | None = None
 
@@ -189,8 +191,7 @@ class Leader:
             OutputError: a journal cannot be written. Nothing in it is lost.
         """
         self._rows = rows
-        first = await self._next_rows()
-        if not first or not await self._engine.prepare():
+        if not (first := await self._next_rows()) or not await self._engine.prepare():
             self.stop = self.stop or self._engine.stop
             return
         self._rows, self._rows_left = chain(first, rows), self._rows_left + len(first)
@@ -274,7 +275,7 @@ class Leader:
             seed(self._journal, journal, keys)
             shard = Shard(self._shards, journal, journal.with_suffix(".rows"), len(rows))
             write_rows(shard.rows, rows)
-        worker.shards[shard.number] = _OpenShard(shard)
+        worker.shards[shard.number] = _OpenShard(shard, None if self._is_remote else keep_log(journal))
         await link.send(self._as_sent(shard))
 
     def _as_sent(self, shard: Shard) -> Shard | RemoteShard:
@@ -347,7 +348,7 @@ class Leader:
         elif isinstance(message, ShardEnded):
             each = worker.shards[message.number]
             self._gather(worker, each, whole=True)
-            self._drop(each.shard)
+            self._drop(each)
             self._done.append(message.statistics)
             del worker.shards[message.number]
         elif isinstance(message, JournalCopy):
@@ -383,7 +384,7 @@ class Leader:
             ended += found.completed + found.incomplete + found.failed
             each.statistics = None
             if self._tasks is None:
-                self._drop(each.shard)
+                self._drop(each)
             else:
                 each.shard = self._rest_of(each.shard)
         self._bury(worker)
@@ -432,10 +433,12 @@ class Leader:
             seed(self._journal, shard.journal, left)
         return replace(shard, count=len(left))
 
-    def _drop(self, shard: Shard) -> None:
-        drop(self._journal, shard.journal)
+    def _drop(self, each: _OpenShard) -> None:
+        drop(self._journal, each.shard.journal)
+        if each.log is not None:
+            each.log.close()
         for ending in (".rows", ".lock"):
-            shard.journal.with_suffix(ending).unlink(missing_ok=True)
+            each.shard.journal.with_suffix(ending).unlink(missing_ok=True)
 
 
 def _governor(plan: Plan, journal: Journal) -> Governor:

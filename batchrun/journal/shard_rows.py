@@ -30,7 +30,9 @@ import secrets
 import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from batchrun.errors import OutputError
@@ -38,7 +40,7 @@ from batchrun.journal.database import Database
 from batchrun.journal.journal import Journal
 from batchrun.journal.open import create_file
 
-__all__ = ["copy_new", "drop", "gather", "seed", "ungathered"]
+__all__ = ["copy_new", "drop", "gather", "keep_log", "seed", "ungathered"]
 
 _SHARD: Final = "shard"
 """The entry of a shard's manifest: the shard's id, and the last row id of the outcomes that it was seeded with."""
@@ -72,7 +74,10 @@ def seed(main: Journal, path: Path, row_keys: Iterable[str]) -> None:
     """
     _delete(path)
     create_file(path)
-    Database(path).close()
+    try:
+        path.write_bytes(_empty_journal())
+    except OSError as exc:
+        raise OutputError(f"{path}: cannot be written ({exc.strerror or exc})") from None
     with main.attached(path) as both:
         both.execute(_KEYS)
         both.execute("DELETE FROM temp.shard_keys")
@@ -86,6 +91,30 @@ def seed(main: Journal, path: Path, row_keys: Iterable[str]) -> None:
             "INSERT INTO shard.manifest SELECT name, value FROM main.manifest WHERE name NOT GLOB ?", (f"{_GATHERED}*",)
         )
         _write_entry(both, "shard", _SHARD, [secrets.token_hex(8), seeded])
+
+
+@cache
+def _empty_journal() -> bytes:
+    """Return the content of a journal without rows: to make one takes longer than to copy it."""
+    with TemporaryDirectory(prefix="batchrun-") as folder:
+        path = Path(folder, "empty.journal")
+        Database(path).close()
+        return path.read_bytes()
+
+
+def keep_log(path: Path) -> sqlite3.Connection:
+    """Return a connection to the journal of a shard that keeps its log: whoever else closes the journal, does not move
+    the log into the file. That takes time, and the file is deleted soon. The connection itself cannot write.
+
+    Raises:
+        OutputError: the journal cannot be read.
+    """
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        connection.execute("SELECT count(*) FROM manifest").fetchone()  # the log is opened by the first query
+    except sqlite3.Error as exc:
+        raise OutputError(f"{path}: cannot be read ({exc})") from exc
+    return connection
 
 
 def gather(main: Journal, path: Path, *, whole: bool = False) -> int:

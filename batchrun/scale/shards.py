@@ -18,7 +18,7 @@ __all__ = ["MAX_SHARD_ROWS", "ShardRows", "leave_out_ended", "shard_size", "shar
 
 MAX_SHARD_ROWS: Final = 10_000
 _FEWEST_ROWS: Final = 100
-_SHARDS_A_WORKER: Final = 4
+_SHARDS_A_WORKER: Final = 2
 _CHUNK_ROWS: Final = 500
 
 
@@ -27,7 +27,7 @@ def shard_size(rows_left: int, workers: int) -> int:
     time.
 
     >>> shard_size(1_000_000, 4), shard_size(8_000, 4), shard_size(30, 4)
-    (10000, 500, 100)
+    (10000, 1000, 100)
     """
     return min(MAX_SHARD_ROWS, max(_FEWEST_ROWS, -(-rows_left // (workers * _SHARDS_A_WORKER))))
 
