@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain
-from typing import Final, TypeAlias
+from typing import Final
 
 import anyio
 import anyio.abc
@@ -16,23 +15,23 @@ import anyio.lowlevel
 
 from batchrun.batch.assembly import budget_of, price_list
 from batchrun.batch.plan import Plan
+from batchrun.batch.remote_shards import RemoteShards
 from batchrun.batch.service_notices import ServiceNotices
 from batchrun.batch.shard_plan import ShardPlan, check_can_travel
 from batchrun.batch.shard_statistics import statistics_of, together
+from batchrun.batch.worker_state import OpenShard, Worker
 from batchrun.clock import loop_time
 from batchrun.engine import CachedRow, Engine, EngineStatistics, SkippedRow, Stop
-from batchrun.errors import InputError, OutputError
+from batchrun.errors import InputError, OutputError, OutputHeld
 from batchrun.journal import Journal
-from batchrun.journal.row_history import Counts
 from batchrun.journal.shard_rows import drop, gather, keep_log, seed
 from batchrun.records import Outcome, Row
 from batchrun.scale.governor import Governor
-from batchrun.scale.journal_copies import JournalCopy, write_copy
+from batchrun.scale.journal_copies import JournalCopy
 from batchrun.scale.links import Link, WorkerLost
 from batchrun.scale.messages import (
     Begin,
     Broken,
-    CopyTaken,
     Finish,
     RemoteShard,
     Shard,
@@ -46,10 +45,7 @@ from batchrun.scale.shards import ShardRows, leave_out_ended, shard_size, share_
 from batchrun.services.client import Endpoint
 from batchrun.wording import visible_line
 
-__all__ = ["Leader", "StartWorker"]
-
-StartWorker: TypeAlias = Callable[[str], Awaitable[Link]]
-"""Starts a worker with a name for messages."""
+__all__ = ["Leader"]
 
 GATHER_EVERY_S = 1.0
 ROWS_A_TURN: Final = 250
@@ -63,61 +59,6 @@ LATE_S: Final = 20.0
 """Seconds that workers may take to end after the grace of a stop; then they are ended."""
 
 log = logging.getLogger("batchrun.workers")
-
-
-@dataclass(slots=True)
-class _OpenShard:
-    """A shard that is not done. `log` keeps the log of its journal, unless that is on another machine.
-
-    Mutable state: `statistics`, the last that a worker has reported; `ended`, the counts of the rows that were gathered
-    from that worker.
-    """
-
-    shard: Shard
-    log: sqlite3.Connection | None = None
-    ended: list[Counts] = field(default_factory=list)
-    statistics: EngineStatistics | None = None
-
-
-@dataclass(slots=True)
-class _Worker:
-    """One of the workers. If its process is lost, another one takes its place and its shards.
-
-    Attributes:
-        concurrency: rows in flight at most; None for an adaptive number.
-
-    Mutable state: `link`, None while there is no process; `shards`, by their numbers, in its hands; `losses` in a row
-    without a row that ended; `report`, the last one; `requests` of its earlier processes,
-    and their number, `processes`; `spent_usd`, what the journals say that this process has spent.
-    """
-
-    number: int
-    concurrency: int | None
-    link: Link | None = None
-    shards: dict[int, _OpenShard] = field(default_factory=dict)
-    losses: int = 0
-    report: WorkerReport | None = None
-    received_s: float = 0.0
-    requests: int = 0
-    processes: int = 0
-    spent_usd: float = 0.0
-
-    @property
-    def process_name(self) -> str:
-        """A name for the governor, which no earlier process has had."""
-        return f"{self.name}, process {self.processes}"
-
-    @property
-    def name(self) -> str:
-        return f"worker {self.number}"
-
-    def statistics(self) -> Iterator[EngineStatistics]:
-        """Yield the statistics of its shards, with times of this process."""
-        ahead_s = self.report.now_s - self.received_s if self.report is not None else 0.0
-        for each in self.shards.values():
-            if each.statistics is not None:
-                oldest = tuple((key, since_s - ahead_s, doing) for key, since_s, doing in each.statistics.oldest)
-                yield replace(each.statistics, oldest=oldest)
 
 
 class Leader:
@@ -138,7 +79,7 @@ class Leader:
         notices: ServiceNotices,
         notify: Callable[[str], None],
         on_outcome: Callable[[Outcome], None] | None,
-        start: StartWorker | None = None,
+        remote: RemoteShards | None = None,
     ) -> None:
         """
         Args:
@@ -147,7 +88,7 @@ class Leader:
             notices: gets what workers find out about the service.
             notify: shows a line about a worker that was lost.
             on_outcome: called for each row that ends in this run, after its outcome is in the journal.
-            start: starts workers on other machines; None for processes of this one.
+            remote: workers on other machines; None for processes of this one.
 
         Raises:
             InputError: the plan has something that only this process can use.
@@ -161,8 +102,8 @@ class Leader:
         self._journal = journal
         self._engine = engine
         self._endpoint = endpoint
-        self._start = start or self._start_process
-        self._is_remote = start is not None
+        self._remote = remote
+        self._start = self._start_process if remote is None else remote.start
         self._notices = notices
         self._notify = notify
         self._on_outcome = on_outcome
@@ -171,7 +112,7 @@ class Leader:
         concurrency = plan.job.concurrency
         shards = -(-plan.rows_to_ask // shard_size(plan.rows_to_ask, plan.job.workers))
         number = min(plan.job.workers, shards, concurrency or plan.job.workers)
-        self._workers = [_Worker(n + 1, share_of(concurrency, n, number)) for n in range(number)]
+        self._workers = [Worker(n + 1, share_of(concurrency, n, number)) for n in range(number)]
         self._done: list[EngineStatistics] = []
         self._rows: Iterator[Row | CachedRow | SkippedRow] = iter(())
         self._finished_before = self._from_cache = 0
@@ -189,6 +130,7 @@ class Leader:
 
         Raises:
             OutputError: a journal cannot be written. Nothing in it is lost.
+            OutputHeld: the batch was begun elsewhere.
         """
         self._rows = rows
         if not (first := await self._next_rows()) or not await self._engine.prepare():
@@ -199,13 +141,19 @@ class Leader:
             self._folder.mkdir(mode=0o700, exist_ok=True)
         try:
             async with anyio.create_task_group() as beside:
-                beside.start_soon(self._keep_gathering)
+                if self._remote is None:
+                    beside.start_soon(self._keep_gathering)
+                else:  # it is gathered when a copy comes
+                    await self._remote.begin()
+                    beside.start_soon(self._remote.keep, self._stop_for_another)
                 async with anyio.create_task_group() as tasks:
                     self._tasks = tasks
                     for worker in self._workers:
                         tasks.start_soon(self._run_worker, worker)
                 self._tasks = None
                 beside.cancel_scope.cancel()
+            if self._remote is not None:
+                await self._remote.end()
         finally:
             self._tasks = None  # also after an error
             for worker in self._workers:
@@ -222,6 +170,9 @@ class Leader:
         self._stop_asked = StopAsked(self.stop, grace_s)
         if self._tasks is not None:
             self._tasks.start_soon(self._pass_on, self._stop_asked, self._tasks.cancel_scope)
+
+    def _stop_for_another(self, reason: str) -> None:
+        self.request_stop(Stop(reason, OutputHeld.exit_code), GRACE_S)
 
     async def _pass_on(self, message: StopAsked, workers: anyio.CancelScope) -> None:
         """Ask all workers to stop; end those that have not within their time."""
@@ -263,7 +214,7 @@ class Leader:
                 await anyio.lowlevel.checkpoint()
         return found
 
-    async def _hand_out(self, worker: _Worker, link: Link) -> None:
+    async def _hand_out(self, worker: Worker, link: Link) -> None:
         """Give a worker another shard, if there is one."""
         async with self._cutting:
             rows = await self._next_rows() if self.stop is None else []
@@ -275,18 +226,16 @@ class Leader:
             seed(self._journal, journal, keys)
             shard = Shard(self._shards, journal, journal.with_suffix(".rows"), len(rows))
             write_rows(shard.rows, rows)
-        worker.shards[shard.number] = _OpenShard(shard, None if self._is_remote else keep_log(journal))
+        worker.shards[shard.number] = OpenShard(shard, keep_log(journal) if self._remote is None else None)
         await link.send(self._as_sent(shard))
 
     def _as_sent(self, shard: Shard) -> Shard | RemoteShard:
         """Return the message with a shard."""
-        if not self._is_remote:
-            return shard
-        return RemoteShard(shard.number, shard.journal.read_bytes(), shard.rows.read_bytes(), shard.count)
+        return shard if self._remote is None else self._remote.sent(shard)
 
     # -- workers --------------------------------------------------------------------------------------------------
 
-    async def _run_worker(self, worker: _Worker) -> None:
+    async def _run_worker(self, worker: Worker) -> None:
         """Keep a worker running until there are no more rows."""
         while True:
             try:
@@ -306,7 +255,7 @@ class Leader:
     async def _start_process(self, name: str) -> Link:
         return await start_process(name, "batchrun.batch.shard_worker", self._folder / f"{name.replace(' ', '-')}.log")
 
-    async def _converse(self, worker: _Worker) -> None:
+    async def _converse(self, worker: Worker) -> None:
         worker.processes += 1
         link = worker.link = await self._start(worker.name)
         try:
@@ -333,13 +282,13 @@ class Leader:
     async def _received(self, link: Link) -> object:
         """Return the next message of a worker; one that does not report any more is lost. A process that was stopped
         (Ctrl-Z) continues with the end of its wait: of several, the others find what was reported meanwhile."""
-        waits = 1 if self._is_remote else 12  # a wait for a message of Ray is better not cancelled
+        waits = 12 if self._remote is None else 1  # a wait for a message of Ray is better not cancelled
         for _ in range(waits):
             with anyio.move_on_after(REPORT_TIMEOUT_S / waits):
                 return await link.receive()
         raise WorkerLost(f"has not reported for {REPORT_TIMEOUT_S:g} s")
 
-    async def _take(self, worker: _Worker, link: Link, message: object) -> None:
+    async def _take(self, worker: Worker, link: Link, message: object) -> None:
         if isinstance(message, WorkerReport):
             self._take_report(worker, message)
             await link.send(self._governor.answer(worker.process_name, message.asks, loop_time()))
@@ -353,13 +302,15 @@ class Leader:
             del worker.shards[message.number]
         elif isinstance(message, JournalCopy):
             each = worker.shards[message.shard]
-            write_copy(message.content, each.shard.journal)
+            assert self._remote is not None
+            assert self._tasks is not None
+            self._remote.take(message, each.shard)
             self._gather(worker, each, whole=message.is_last)
-            await link.send(CopyTaken(message.shard, message.number))
+            self._tasks.start_soon(self._remote.confirm, message, link)
         elif isinstance(message, Broken):
             raise OutputError(f"{worker.name}: {message.message}")
 
-    def _take_report(self, worker: _Worker, report: WorkerReport) -> None:
+    def _take_report(self, worker: Worker, report: WorkerReport) -> None:
         worker.report, worker.received_s = report, loop_time()
         for number, statistics in report.shards.items():
             if number in worker.shards:
@@ -371,7 +322,7 @@ class Leader:
         if report.stop is not None and self.stop is None:
             self.request_stop(report.stop, GRACE_S)
 
-    def _take_back(self, worker: _Worker) -> int:
+    def _take_back(self, worker: Worker) -> int:
         """Gather all that the shards of a lost worker have; return the number of rows that it has ended.
 
         The worker can have ended rows after its last report: they are counted from the journals.
@@ -390,7 +341,7 @@ class Leader:
         self._bury(worker)
         return ended
 
-    def _bury(self, worker: _Worker) -> None:
+    def _bury(self, worker: Worker) -> None:
         """Take back from a process that has ended what it has not used."""
         self._governor.buried(worker.process_name, worker.spent_usd)
         worker.spent_usd = 0.0
@@ -401,7 +352,7 @@ class Leader:
     # -- journals -------------------------------------------------------------------------------------------------
 
     async def _keep_gathering(self) -> None:
-        while not self._is_remote:  # else it is gathered when a copy comes
+        while True:
             await anyio.sleep(GATHER_EVERY_S)
             for worker in self._workers:
                 for each in list(worker.shards.values()):
@@ -409,7 +360,7 @@ class Leader:
                         self._gather(worker, each)
                     await anyio.lowlevel.checkpoint()
 
-    def _gather(self, worker: _Worker, each: _OpenShard, *, whole: bool = False) -> None:
+    def _gather(self, worker: Worker, each: OpenShard, *, whole: bool = False) -> None:
         mark = self._journal.last_outcome()[0]
         if gather(self._journal, each.shard.journal, whole=whole):
             each.ended.append(counts := self._journal.counts_after(mark))
@@ -428,12 +379,11 @@ class Leader:
         do not let them be asked again. A worker of another machine had the journal: it begins again."""
         rows = ShardRows(self._plan.source.name, self._plan.source.columns, shard.rows)
         left = leave_out_ended(rows, self._plan.prompter.row_key, self._journal, self._begun_at)
-        if self._is_remote:
-            drop(self._journal, shard.journal)
-            seed(self._journal, shard.journal, left)
+        if self._remote is not None:
+            self._remote.seed_again(shard, left)
         return replace(shard, count=len(left))
 
-    def _drop(self, each: _OpenShard) -> None:
+    def _drop(self, each: OpenShard) -> None:
         drop(self._journal, each.shard.journal)
         if each.log is not None:
             each.log.close()

@@ -14,6 +14,7 @@ from batchrun.errors import InputError, JournalMismatch, OutputError
 from batchrun.journal import Journal
 from batchrun.journal.open import read_earlier
 from batchrun.local_paths import is_url
+from batchrun.scale.stored_journal import StoredJournal
 from batchrun.tables.place import has_wildcard
 from batchrun.tables.target import OutputPlace
 from batchrun.wording import local_time
@@ -24,7 +25,7 @@ _ENTRY: Final = "put_to"
 IS_INPUT: Final = "the output is the input; choose another name"
 
 
-def check_target(target: OutputPlace, paths: Paths, table: str | None, *, fresh: bool) -> None:
+def check_target(target: OutputPlace, paths: Paths, table: str | None, *, fresh: bool, on_ray: bool) -> None:
     """Check that the output can be put to its place, and that nothing of others is replaced; nothing is left on this
     machine if not.
 
@@ -32,6 +33,7 @@ def check_target(target: OutputPlace, paths: Paths, table: str | None, *, fresh:
         paths: the files of the batch.
         table: the path or the URL of the input; None for a table in memory.
         fresh: the batch starts over.
+        on_ray: as `check_journal_of`.
 
     Raises:
         InputError: the output would replace a remote input, or become a part of it; or its URL is a pattern.
@@ -41,14 +43,17 @@ def check_target(target: OutputPlace, paths: Paths, table: str | None, *, fresh:
         if has_wildcard(target.address.rstrip("/").rpartition("/")[2]):
             raise InputError(f"{target.shown}: an output is one file or folder; leave out * and [")
         _check_not_remote_input(target, table)
-    target.check(is_own=not fresh and check_journal_of(target, paths))
+    target.check(is_own=not fresh and check_journal_of(target, paths, on_ray=on_ray))
 
 
-def check_journal_of(target: OutputPlace, paths: Paths) -> bool:
+def check_journal_of(target: OutputPlace, paths: Paths, *, on_ray: bool) -> bool:
     """Return whether the batch has put its output there before, or has begun to.
 
+    Args:
+        on_ray: the batch continues with the journal in the store of the output, if this machine has none.
+
     Raises:
-        JournalMismatch: the journal belongs to an output at another place.
+        JournalMismatch: the journal belongs to an output at another place, or that of this one is in its store only.
         OutputError: something is there that this batch has not put, or the place cannot be asked.
     """
     before = read_earlier(paths.journal, lambda journal: journal.read_manifest().get(_ENTRY))
@@ -62,6 +67,13 @@ def check_journal_of(target: OutputPlace, paths: Paths) -> bool:
         raise JournalMismatch(
             f"{own}: is the journal of this output, and --journal names another one; leave --journal out, or name "
             "another output"
+        )
+    if before is None and is_url(target.address) and (stored := StoredJournal.of(target)).generations():
+        if on_ray:
+            return True
+        raise JournalMismatch(
+            f"{stored.shown}: a batch on Ray has put its journal there; continue it with --ray, name another output "
+            "(--output), or give --fresh to start over"
         )
     if before is None and target.exists():
         raise OutputError(

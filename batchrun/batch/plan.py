@@ -252,7 +252,7 @@ def _plan_of_table(
         check_output_format(paths.output, str(paths.output))  # before a large table is copied
     target = target_of(job, paths.output)
     if target is not None:
-        check_target(target, paths, input_name(table), fresh=job.fresh)
+        check_target(target, paths, input_name(table), fresh=job.fresh, on_ray=job.ray is not None)
     opened, about_input = with_local_copy(table, paths, is_kept=is_kept)
     source = open_source(opened, read_options(job), spool=paths.incoming)
     if isinstance(source, PartsSource):

@@ -5,18 +5,42 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
-from batchrun.batch.leader import StartWorker
 from batchrun.batch.plan import Plan
+from batchrun.batch.remote_shards import RemoteShards
 from batchrun.batch.shard_worker import serve
 from batchrun.errors import InputError
+from batchrun.journal import Journal
+from batchrun.local_paths import is_url
+from batchrun.scale.journal_puts import JournalPuts
+from batchrun.scale.stored_journal import StoredJournal, take_up
 
-__all__ = ["ray_workers"]
+__all__ = ["ray_workers", "take_up_stored"]
 
 
-def ray_workers(plan: Plan, stack: AsyncExitStack, notify: Callable[[str], None]) -> StartWorker:
-    """Connect to the cluster of a plan; return what starts a worker there. `stack` ends the connection.
+def take_up_stored(plan: Plan, notify: Callable[[str], None]) -> None:
+    """Bring the journal of a plan up to date with the one in the store of its output: see `stored_journal.take_up`.
+
+    Raises:
+        JournalMismatch: the batch was continued elsewhere.
+        InputError, OutputError: the store or the journal cannot be used.
+    """
+    store = _store_of(plan)
+    if store is not None:
+        take_up(store, plan.paths.journal, notify)
+
+
+def _store_of(plan: Plan) -> StoredJournal | None:
+    """Return the place of the journal in the store of the output; None if it is on this machine only."""
+    if plan.job.ray is None or plan.target is None or not is_url(plan.target.address):
+        return None
+    return StoredJournal.of(plan.target)
+
+
+def ray_workers(plan: Plan, journal: Journal, stack: AsyncExitStack, notify: Callable[[str], None]) -> RemoteShards:
+    """Connect to the cluster of a plan; return what a leader needs of it. `stack` ends the connection.
 
     Args:
+        journal: of the whole batch.
         notify: shows a line about workers that wait for a place in the cluster.
 
     Raises:
@@ -34,4 +58,7 @@ def ray_workers(plan: Plan, stack: AsyncExitStack, notify: Callable[[str], None]
         from batchrun.scale.ray_links import connected
     except ImportError:
         raise InputError("--ray: needs Ray: pip install 'batchrun-llm[ray]', on every machine of the cluster") from None
-    return stack.enter_context(connected(address, serve, workers=plan.job.workers, notify=notify)).start
+    workers = stack.enter_context(connected(address, serve, workers=plan.job.workers, notify=notify))
+    store = _store_of(plan)
+    puts = None if store is None else JournalPuts(store, journal, plan.paths.shards, notify)
+    return RemoteShards(workers.start, journal, puts)

@@ -36,7 +36,7 @@ from batchrun.batch.output import write_output
 from batchrun.batch.output_place import check_journal_of, put_output, record_target
 from batchrun.batch.plan import Plan
 from batchrun.batch.progress import BatchView, Watch
-from batchrun.batch.ray_cluster import ray_workers
+from batchrun.batch.ray_cluster import ray_workers, take_up_stored
 from batchrun.batch.row_numbers import RowNumbers
 from batchrun.batch.run_summary import Summary
 from batchrun.batch.service_batch_text import service_batch_facts
@@ -158,8 +158,11 @@ def _open_journal(plan: Plan, stack: AsyncExitStack, clock: WallClock, notify: C
     A journal that opens has accepted the batch, so the copy of standard input replaces that of an earlier run.
     """
     refuse_to_leave_batches(plan)
+    if not plan.job.fresh:
+        take_up_stored(plan, notify)
     if plan.target is not None and not plan.job.fresh:
-        check_journal_of(plan.target, plan.paths)  # again, since another batch may have held the lock until now
+        # Again, since another batch may have held the lock until now.
+        check_journal_of(plan.target, plan.paths, on_ray=plan.job.ray is not None)
     if plan.job.fresh:
         wait_for_workers(plan.paths.shards)  # the shards are set aside with the journal
     else:
@@ -317,8 +320,8 @@ def _connected(
     wrap = reading_results(wire, journal)
     if plan.job.workers > 1 or plan.job.ray is not None:
         engine = engine_of(plan, journal, wire, limits, clock, None, notices, wrap=wrap)
-        start = ray_workers(plan, stack, notify) if plan.job.ray is not None else None
-        return _Connected(Leader(plan, journal, engine, endpoint, notices, notify, on_outcome, start), lookup)
+        remote = ray_workers(plan, journal, stack, notify) if plan.job.ray is not None else None
+        return _Connected(Leader(plan, journal, engine, endpoint, notices, notify, on_outcome, remote), lookup)
     return _Connected(engine_of(plan, journal, wire, limits, clock, on_outcome, notices, wrap=wrap), lookup)
 
 

@@ -84,3 +84,8 @@ class Counts:
     completion_tokens: int = 0
     cost_usd: float | None = None
     unpriced: int = 0
+
+    @property
+    def ended(self) -> int:
+        """The number of rows that have ended."""
+        return self.completed + self.incomplete + self.failed

@@ -40,7 +40,7 @@ from batchrun.journal.database import Database
 from batchrun.journal.journal import Journal
 from batchrun.journal.open import create_file
 
-__all__ = ["copy_new", "drop", "gather", "keep_log", "seed", "ungathered"]
+__all__ = ["copy_new", "drop", "forget_gathered", "gather", "keep_log", "seed", "ungathered", "whole_copy"]
 
 _SHARD: Final = "shard"
 """The entry of a shard's manifest: the shard's id, and the last row id of the outcomes that it was seeded with."""
@@ -236,6 +236,19 @@ def copy_new(shard: Path, path: Path, since: Sequence[int]) -> list[int]:
     return last
 
 
+def whole_copy(main: Path, path: Path) -> None:
+    """Copy the journal of a batch to `path`, where no file may be, on a connection of its own: call it from a thread.
+
+    Raises:
+        OutputError: the journal cannot be read, or the copy cannot be written.
+    """
+    try:
+        with closing(sqlite3.connect(main)) as journal:
+            journal.execute("VACUUM INTO ?", (str(path),))
+    except sqlite3.Error as exc:
+        raise OutputError(f"{path}: the copy of {main.name} cannot be written ({exc})") from exc
+
+
 def _copy_numbered(both: sqlite3.Connection, table: str, condition: str) -> None:
     """Copy rows of a table with their row ids."""
     columns = ", ".join(column[1] for column in both.execute(f"PRAGMA shard.table_info({table})"))
@@ -269,6 +282,13 @@ def drop(main: Journal, path: Path) -> None:
     _delete(path)
     if found is not None:
         main.remove_from_manifest(_GATHERED + found[0])
+
+
+def forget_gathered(main: Journal) -> None:
+    """Forget how far shards were gathered: nobody continues them."""
+    for name in main.read_manifest():
+        if name.startswith(_GATHERED):
+            main.remove_from_manifest(name)
 
 
 def _delete(path: Path) -> None:

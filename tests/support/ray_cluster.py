@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+import psutil
 
 __all__ = ["HeadAndNodes", "cluster"]
 
@@ -41,6 +44,16 @@ class HeadAndNodes:
     def lose_node(self) -> None:
         """Kill the oldest node: its raylet, and all processes that it started, all at the same moment."""
         self._cluster.remove_node(self._nodes.pop(0), allow_graceful=False)
+
+    @staticmethod
+    def workers() -> list[psutil.Process]:
+        """Return the processes of batchrun's workers that are running on the nodes."""
+        found = []
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "".join(process.cmdline()).startswith("ray::RayWorker"):
+                    found.append(process)
+        return found
 
     def stop(self) -> None:
         """End all nodes."""

@@ -1,0 +1,137 @@
+"""How a leader puts the journal of its batch into the store of the output: see `batchrun.scale.stored_journal`."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import anyio
+from anyio import to_thread
+
+from batchrun.errors import OutputError
+from batchrun.journal import Journal
+from batchrun.scale.journal_copies import MAX_COPY_AGE_S
+from batchrun.scale.stored_journal import STORED, StoredJournal, write_copies
+
+__all__ = ["JournalPuts"]
+
+GROUP_S = 2.0
+"""Seconds for which copies are collected before they are put together, so that a long batch has fewer objects."""
+RETRY_S = 15.0
+"""Seconds between two attempts to put an object."""
+LOOK_S: Final = 30.0
+"""Seconds between two looks whether another leader has begun the batch."""
+
+
+class JournalPuts:
+    """Puts the copies that a leader gathers, in their order.
+
+    Mutable state: `_generation`, of this leader, and `_first`, the number of the batch's first one, both set by
+    `begin`; `_number`, of the last object; `_waiting`, copies
+    that are in no object, with what is set when they are put; `_new`, set when there is one.
+    """
+
+    def __init__(self, store: StoredJournal, journal: Journal, folder: Path, notify: Callable[[str], None]) -> None:
+        """
+        Args:
+            journal: of the batch. A copy is gathered into it before it is put.
+            folder: for temporary files.
+            notify: shows a line when the store refuses, and when it is back.
+        """
+        self._store, self._journal, self._folder, self._notify = store, journal, folder, notify
+        self._generation = ""
+        self._first = self._number = 0
+        self._waiting: list[tuple[bytes, anyio.Event]] = []
+        self._new = anyio.Event()
+
+    async def begin(self) -> None:
+        """Put a whole copy of the journal, and delete the generations of the batch that it continues.
+
+        Raises:
+            OutputError: the store refuses.
+        """
+        earlier = await to_thread.run_sync(self._store.generations)
+        number = _number_of(earlier[-1]) + 1 if earlier else 1
+        self._generation = f"{number:06}-{secrets.token_hex(4)}"
+        before = {"first": number, **self._journal.read_manifest().get(STORED, {})}
+        # If this process dies after the copy is put, the next one has to know that it is its own.
+        self._journal.write_manifest({STORED: {**before, "next": self._generation}})
+        await to_thread.run_sync(self._store.put_whole, self._generation, self._journal.path, self._folder)
+        self._first = before["first"]
+        self._note()
+        for generation in earlier:
+            if _number_of(generation) >= self._first:  # the others are of batches that --fresh has ended
+                await to_thread.run_sync(self._store.delete, generation)
+
+    def _note(self) -> None:
+        stored = {"first": self._first, "generation": self._generation, "number": self._number}
+        self._journal.write_manifest({STORED: stored})
+
+    async def put(self, content: bytes) -> None:
+        """Return when a copy, which is gathered, is in the store."""
+        is_put = anyio.Event()
+        self._waiting.append((content, is_put))
+        self._new.set()
+        await is_put.wait()
+
+    async def keep(self) -> None:
+        """Put what comes. Runs until it is cancelled.
+
+        Raises:
+            OutputError: a file of this machine cannot be written.
+        """
+        while True:
+            await self._new.wait()
+            await anyio.sleep(GROUP_S)
+            self._new = anyio.Event()
+            group, self._waiting = self._waiting, []
+            self._number += 1
+            self._note()  # before the object is there: no later run may gather it a second time
+            file = self._folder / "copies"
+            try:
+                write_copies((content for content, _ in group), file)
+                await self._put(file)
+            finally:
+                file.unlink(missing_ok=True)
+            for _, is_put in group:
+                is_put.set()
+
+    async def _put(self, file: Path) -> None:
+        is_refused = False
+        while True:
+            try:
+                await to_thread.run_sync(self._store.put, self._generation, self._number, file, abandon_on_cancel=True)
+            except OutputError as exc:
+                if not is_refused:
+                    self._notify(f"{exc}; no rows are sent once the last copy there is {MAX_COPY_AGE_S:.0f} s old")
+                is_refused = True
+                await anyio.sleep(RETRY_S)
+            else:
+                break
+        if is_refused:
+            self._notify(f"{self._store.shown}: can be written again")
+
+    async def watch(self, stop: Callable[[str], None]) -> None:
+        """Call `stop` with the reason if another leader begins the batch. Runs until it is cancelled."""
+        while True:
+            await anyio.sleep(LOOK_S)
+            reason = await self.begun_elsewhere()
+            if reason is not None:
+                stop(reason)
+                return
+
+    async def begun_elsewhere(self) -> str | None:
+        """Return that another leader has begun the batch since, in words; None if there is no sign of it."""
+        try:
+            generations = await to_thread.run_sync(self._store.generations, abandon_on_cancel=True)
+        except OutputError:
+            return None  # putting the next object reports it
+        if not generations or generations[-1] <= self._generation:
+            return None
+        return f"{self._store.shown}: this batch was begun elsewhere since; it continues there, and stops here"
+
+
+def _number_of(generation: str) -> int:
+    return int(generation.partition("-")[0])
