@@ -13,7 +13,6 @@ import anyio
 import anyio.abc
 import anyio.lowlevel
 
-from batchrun.batch.assembly import budget_of, price_list
 from batchrun.batch.plan import Plan
 from batchrun.batch.remote_shards import RemoteShards
 from batchrun.batch.service_notices import ServiceNotices
@@ -119,7 +118,12 @@ class Leader:
         self._shards = 0
         self._cutting = anyio.Lock()
         self._tasks: anyio.abc.TaskGroup | None = None
-        self._governor = _governor(plan, journal)
+        self._governor = Governor(
+            requests_per_minute=plan.job.rpm,
+            tokens_per_minute=plan.job.tpm,
+            budget_usd=plan.job.budget if engine.has_budget else None,
+            spent_usd=journal.spent_usd(),
+        )
         self._begun_at = self._reported = journal.last_outcome()[0]
 
     async def run(self, rows: Iterator[Row | CachedRow | SkippedRow]) -> None:
@@ -389,14 +393,3 @@ class Leader:
             each.log.close()
         for ending in (".rows", ".lock"):
             each.shard.journal.with_suffix(ending).unlink(missing_ok=True)
-
-
-def _governor(plan: Plan, journal: Journal) -> Governor:
-    spent_usd = journal.spent_usd()
-    has_budget = budget_of(plan, price_list(plan), spent_usd=spent_usd) is not None  # not for answers that cost nothing
-    return Governor(
-        requests_per_minute=plan.job.rpm,
-        tokens_per_minute=plan.job.tpm,
-        budget_usd=plan.job.budget if has_budget else None,
-        spent_usd=spent_usd,
-    )

@@ -201,6 +201,11 @@ class Engine:
         await self._context.stopped.wait()
 
     @property
+    def has_budget(self) -> bool:
+        """Whether a budget can stop the batch: --budget was given, and answers cost something."""
+        return self._reservations.budget is not None
+
+    @property
     def rows_left(self) -> bool:
         """Whether the budget left rows of the last pass to a later one."""
         return self._reservations.rows_left
