@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from batchrun import records
-from batchrun.records import OUTPUT_COLUMNS
+from batchrun.records import OUTPUT_COLUMNS, Attempt, Completed, Failed, Prompt, Row, Turn
+from batchrun.token_usage import Usage
 
 
-@pytest.mark.parametrize("name", ["Row", "Turn", "Prompt", "Usage", "Attempt", "Completed", "Failed"])
-def test_records_are_frozen_and_slotted(name: str) -> None:
+@pytest.mark.parametrize("kind", [Row, Turn, Prompt, Usage, Attempt, Completed, Failed])
+def test_records_are_frozen_and_slotted(kind: Any) -> None:
     """No stage can change a record of another stage."""
-    kind = getattr(records, name)
     assert kind.__dataclass_params__.frozen
     assert "__dict__" not in dir(kind)
 

@@ -1,0 +1,56 @@
+"""The records that pass between the stages: frozen, slotted, every field with its unit and origin."""
+
+from batchrun.records.outcome import (
+    EMPTY_ANSWER,
+    OUTPUT_COLUMNS,
+    REFUSAL,
+    Attempt,
+    Completed,
+    Exchange,
+    Failed,
+    Outcome,
+    Reply,
+    RowStatus,
+    RunEnd,
+)
+from batchrun.records.plain import Cells, JsonDict, JsonObject, Manifest, Settings, Value
+from batchrun.records.prompt import (
+    Attachment,
+    CallKey,
+    LaterTurns,
+    Prompt,
+    Row,
+    RowSettings,
+    ToolCall,
+    ToolOutput,
+    Turn,
+)
+
+__all__ = [
+    "EMPTY_ANSWER",
+    "OUTPUT_COLUMNS",
+    "REFUSAL",
+    "Attachment",
+    "Attempt",
+    "CallKey",
+    "Cells",
+    "Completed",
+    "Exchange",
+    "Failed",
+    "JsonDict",
+    "JsonObject",
+    "LaterTurns",
+    "Manifest",
+    "Outcome",
+    "Prompt",
+    "Reply",
+    "Row",
+    "RowSettings",
+    "RowStatus",
+    "RunEnd",
+    "Settings",
+    "ToolCall",
+    "ToolOutput",
+    "Turn",
+    "Value",
+]
