@@ -23,7 +23,7 @@ from batchrun.clock import loop_time
 from batchrun.engine import CachedRow, Engine, EngineStatistics, SkippedRow, Stop
 from batchrun.errors import InputError, OutputError, OutputHeld
 from batchrun.journal import Journal
-from batchrun.journal.shard_rows import drop, gather, keep_log, seed
+from batchrun.journal.shard_rows import begun_after, drop, gather, keep_log, seed
 from batchrun.records import Outcome, Row
 from batchrun.scale.governor import Governor
 from batchrun.scale.journal_copies import JournalCopy
@@ -329,11 +329,13 @@ class Leader:
     def _take_back(self, worker: Worker) -> int:
         """Gather all that the shards of a lost worker have; return the number of rows that it has ended.
 
-        The worker can have ended rows after its last report: they are counted from the journals.
+        The worker can have begun and ended rows after its last report: they are counted from the journals.
         """
         ended = 0
         for each in worker.shards.values():
             self._gather(worker, each, whole=True)
+            if worker.report is not None:  # an attempt has one request, as a rule
+                worker.requests += begun_after(self._journal, each.shard.journal, worker.report.at)
             self._done.append(found := statistics_of(each.ended))
             each.ended.clear()
             ended += found.completed + found.incomplete + found.failed

@@ -248,6 +248,7 @@ class _Worker:
         await self._port.send(
             WorkerReport(
                 loop_time(),
+                utc_now(),
                 shards,
                 self._limits.statistics(),
                 stop,

@@ -30,6 +30,7 @@ import secrets
 import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,8 +40,19 @@ from batchrun.errors import OutputError
 from batchrun.journal.database import Database
 from batchrun.journal.journal import Journal
 from batchrun.journal.open import create_file
+from batchrun.journal.row_records import stamp
 
-__all__ = ["copy_new", "drop", "forget_gathered", "gather", "keep_log", "seed", "ungathered", "whole_copy"]
+__all__ = [
+    "begun_after",
+    "copy_new",
+    "drop",
+    "forget_gathered",
+    "gather",
+    "keep_log",
+    "seed",
+    "ungathered",
+    "whole_copy",
+]
 
 _SHARD: Final = "shard"
 """The entry of a shard's manifest: the shard's id, and the last row id of the outcomes that it was seeded with."""
@@ -269,6 +281,17 @@ def ungathered(main: Journal, path: Path) -> int:
             return 0
         marks = main.read_manifest().get(_GATHERED + found[0], [found[1], 0, 0])
         return max(int(last - mark) for last, mark in zip(shard.last_outcome(), marks[:2], strict=True))
+
+
+def begun_after(main: Journal, path: Path, moment: datetime) -> int:
+    """Return the number of attempts that the worker of a shard began after a moment of its own clock.
+
+    Raises:
+        OutputError: a journal cannot be read.
+    """
+    with main.attached(path) as both:
+        begun = both.execute("SELECT count(*) FROM shard.attempts WHERE started_at > ?", (stamp(moment),))
+        return int(begun.fetchone()[0])
 
 
 def drop(main: Journal, path: Path) -> None:

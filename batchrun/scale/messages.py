@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from batchrun.engine import EngineStatistics, LimitsStatistics, Stop
@@ -119,6 +120,7 @@ class WorkerReport:
 
     Attributes:
         now_s: loop time of the worker.
+        at: the same moment on the clock that its journals have.
         shards: number of each shard in work → its statistics, of this worker's work on it.
         limits: of the whole worker.
         stop: why the worker wants the batch to stop; None if it does not.
@@ -127,6 +129,7 @@ class WorkerReport:
     """
 
     now_s: float
+    at: datetime
     shards: Mapping[int, EngineStatistics]
     limits: LimitsStatistics
     stop: Stop | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,8 @@ from tests.integration.reliability.batches import (
     write_table,
 )
 from tests.integration.reliability.processes import Batchrun, Served, batchrun, waited, workers_of
+from tests.support.chat import chat_reply
+from tests.support.scripted_http import Answer, Request, ScriptedHttp, json_answer
 
 OWN = ("thread_id", "run_id", "duration_s", "completed_at")
 """Columns that differ from run to run."""
@@ -92,6 +95,25 @@ def test_killed_workers_lose_nothing(tmp_path: Path) -> None:
     assert (facts["completed"], facts["this_run"]["completed"], facts["finished_before"]) == (300, 300, 0)
     assert facts["this_run"]["prompt_tokens"] == facts["prompt_tokens"]
     assert nothing_left(table)
+
+
+def test_requests_of_a_killed_worker_are_counted(tmp_path: Path) -> None:
+    """Those that it made after its last report too: they are counted from the journal of its shard."""
+    table, released = write_table(tmp_path / "batch", 200), threading.Event()
+
+    def reply(_: Request) -> Answer:
+        released.wait()
+        return json_answer(chat_reply("yes"))
+
+    with ScriptedHttp(reply) as server:
+        arguments = command(table, server.url, "--workers", "2", "--concurrency", "12", api="chat")
+        with batchrun(table.folder, *arguments) as process:
+            assert waited(process, lambda: len(server.requests) == 12)
+            workers_of(process)[0].kill()
+            assert waited(process, lambda: len(server.requests) == 18)
+            released.set()
+            assert process.wait() == 0, process.stderr
+        assert process.facts()["requests"] == len(server.requests) == 206
 
 
 @pytest.mark.nightly
