@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib import import_module
+from typing import Any
 
 from batchrun.engine.pacer import TokenEstimate
 from batchrun.job.options import Job
@@ -18,11 +20,17 @@ __all__ = ["TokenGuess", "o200k_counter"]
 def o200k_counter() -> Callable[[str], float] | None:
     """Return a function that counts tokens as OpenAI's models since GPT-4o do; None without the extra `tokens`."""
     try:
-        splintr = import_module("splintr")
+        import_module("splintr")
     except ImportError:
         return None
-    tokenizer = splintr.Tokenizer.from_pretrained("o200k_base")
+    tokenizer = _o200k()
     return lambda text: len(tokenizer.encode(text))
+
+
+@cache
+def _o200k() -> Any:
+    """Return the tokenizer, whose vocabulary takes a while to load."""
+    return import_module("splintr").Tokenizer.from_pretrained("o200k_base")
 
 
 class TokenGuess:

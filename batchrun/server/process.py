@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import signal
@@ -135,7 +136,7 @@ class EmbeddedServer:
             try:
                 self._started.wait(limit - time.monotonic())
                 if self._server is not None:
-                    self._server.should_exit = True
+                    self._server.stop()
                 is_left = not self._ended.wait(limit - time.monotonic())
             except KeyboardInterrupt as exc:  # raised at the end: otherwise the thread would keep the file open
                 interrupted = exc
@@ -225,7 +226,10 @@ def serve_forever(
 
 
 class _Uvicorn(uvicorn.Server):
-    """A uvicorn server that reports its start and lets runs finish before it closes connections."""
+    """A uvicorn server that reports its start, stops at once, and lets runs finish before it closes connections.
+
+    Mutable state: `_stopping`, set when it is to stop.
+    """
 
     def __init__(self, core: Core, *, on_started: Callable[[], None], signals: bool) -> None:
         super().__init__(
@@ -246,6 +250,8 @@ class _Uvicorn(uvicorn.Server):
             )
         )
         self.core = core
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
         self._on_started = on_started
         self._signals = signals
         self._last_resort = threading.Timer(core.parts.settings.shutdown_grace_s + _CLOSING_S, _end_process, [core])
@@ -269,6 +275,13 @@ class _Uvicorn(uvicorn.Server):
         if not self.should_exit:
             self._last_resort.start()
         super().handle_exit(sig, frame)
+        self.stop()
+
+    def stop(self) -> None:
+        """Begin to stop. It may be called from any thread, and again."""
+        self.should_exit = True
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._stopping.set)
 
     def closed(self) -> None:
         """Note that everything is closed."""
@@ -278,9 +291,19 @@ class _Uvicorn(uvicorn.Server):
         await super().startup(sockets)
         self._on_started()
 
+    async def main_loop(self) -> None:
+        for tenth in itertools.count():
+            if await self.on_tick(tenth):
+                return
+            with anyio.move_on_after(0.1):
+                await self._stopping.wait()
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await _drain(self.core)
-        await super().shutdown(sockets)
+        for server in self.servers:
+            server.close()
+        if self.server_state.connections or self.server_state.tasks:  # otherwise uvicorn would sleep all the same
+            await super().shutdown(sockets)
 
 
 @contextlib.asynccontextmanager

@@ -76,12 +76,12 @@ def test_a_file_in_the_way(url: str, table: Path) -> None:
 @pytest.mark.parametrize("gone", ["*.rows", "*"])
 def test_files_that_are_deleted_meanwhile(tmp_path: Path, gone: str) -> None:
     """If somebody deletes files of the workers, the batch ends with one line, and the next run asks what is missing."""
-    table = write_table(tmp_path / "batch", 400)
+    table = write_table(tmp_path / "batch", 300)
     folder = table.journal.with_name(table.journal.name + ".d")
     with Served(tmp_path / "server") as server:
-        arguments = command(table, server.url, "--workers", "2", "--concurrency", "8", api="chat")
-        with batchrun(table.folder, *arguments) as process:
-            assert waited(process, lambda: table.count(ENDED) >= 50)
+        arguments = command(table, server.url, "--concurrency", "4", api="chat")
+        with batchrun(table.folder, *arguments, "--workers", "2") as process:
+            assert waited(process, lambda: table.count(ENDED) >= 20)
             for path in folder.glob(gone):
                 path.unlink(missing_ok=True)
             assert process.wait() == 2, process.stderr
@@ -97,9 +97,9 @@ def test_a_full_disk(tmp_path: Path, disk: Any) -> None:
     small: Disk = disk("24m")
     table = write_table(small.path / "batch", 500)
     with Served(tmp_path / "server") as server:
-        arguments = command(table, server.url, "--workers", "2")
+        arguments = command(table, server.url)
         small.fill(leave_kib=700)
-        with batchrun(tmp_path, *arguments) as process:
+        with batchrun(tmp_path, *arguments, "--workers", "2") as process:
             assert process.wait() == 2, process.stderr
         assert (process.stderr.count("\n"), "Traceback" in process.stderr) == (1, False), process.stderr
         small.make_space()
@@ -116,7 +116,7 @@ def test_rows_that_are_asked_again_are_reported(service: Service, url: str, tabl
         "api": "chat",
         "base_url": url,
         "api_key": "k",
-        "workers": 2,
+        "workers": 1,
         "max_age": "0s",
     }
     for _ in range(2):
@@ -134,13 +134,13 @@ def test_rows_that_are_asked_again_are_reported(service: Service, url: str, tabl
 @pytest.mark.parametrize("options", [("--max-age", "0s"), ("--retry-failed",)])
 def test_a_lost_worker_does_not_repeat_rows(tmp_path: Path, options: tuple[str, ...]) -> None:
     """Rows that have ended in this run are not asked again by the worker that continues, and are counted once."""
-    table = write_table(tmp_path / "batch", 300)
+    table = write_table(tmp_path / "batch", 150)
     fails = options == ("--retry-failed",)
     faults = "[[fault]]\nkind = 'run_failed'\nrate = 0.1\ncode = 'invalid_prompt'\n" if fails else None
     with Served(tmp_path / "server", faults=faults) as server:
-        arguments = command(table, server.url, "--workers", "2", "--concurrency", "4", *options)
+        arguments = command(table, server.url, "--workers", "1", "--concurrency", "2", *options)
         with batchrun(table.folder, *arguments) as process:
-            assert waited(process, lambda: table.count(ENDED) >= 60)
+            assert waited(process, lambda: table.count(ENDED) >= 20)
             for worker in workers_of(process):
                 worker.kill()
             assert process.wait() == (3 if fails else 0), process.stderr
