@@ -102,7 +102,6 @@ class Leader:
         self._engine = engine
         self._endpoint = endpoint
         self._remote = remote
-        self._start = self._start_process if remote is None else remote.start
         self._notices = notices
         self._notify = notify
         self._on_outcome = on_outcome
@@ -245,23 +244,29 @@ class Leader:
             try:
                 await self._converse(worker)
             except WorkerLost as lost:
+                if self.stop is None:
+                    self._notify(f"{worker.name} {lost}; another one continues with its rows")
+                    if self._remote is not None:
+                        await self._remote.recover(worker)
                 ended = self._take_back(worker)
                 if self.stop is not None:
                     return
                 worker.losses = 0 if ended else worker.losses + 1
-                self._notify(f"{worker.name} {lost}; another one continues with its rows")
                 if worker.losses == LOSSES_WITHOUT_PROGRESS:
                     times = f"{worker.losses} times in a row without an answer"
                     self.request_stop(Stop(f"{worker.name} {lost}, {times}", exit_code=1), GRACE_S)
             else:
                 return
 
-    async def _start_process(self, name: str) -> Link:
-        return await start_process(name, "batchrun.batch.shard_worker", self._folder / f"{name.replace(' ', '-')}.log")
+    async def _started(self, worker: Worker) -> Link:
+        if self._remote is not None:
+            return await self._remote.started(worker)
+        log_file = self._folder / f"{worker.name.replace(' ', '-')}.log"
+        return await start_process(worker.name, "batchrun.batch.shard_worker", log_file)
 
     async def _converse(self, worker: Worker) -> None:
         worker.processes += 1
-        link = worker.link = await self._start(worker.name)
+        link = worker.link = await self._started(worker)
         try:
             await link.send(
                 Begin(ShardPlan.of(self._plan, worker.concurrency), self._endpoint, log.getEffectiveLevel())
@@ -297,6 +302,7 @@ class Leader:
             self._take_report(worker, message)
             await link.send(self._governor.answer(worker.process_name, message.asks, loop_time()))
         elif isinstance(message, Taken):
+            worker.shards[message.number].place = message.journal
             await self._hand_out(worker, link)
         elif isinstance(message, ShardEnded):
             each = worker.shards[message.number]
@@ -339,7 +345,7 @@ class Leader:
             self._done.append(found := statistics_of(each.ended))
             each.ended.clear()
             ended += found.completed + found.incomplete + found.failed
-            each.statistics = None
+            each.statistics = each.place = None
             if self._tasks is None:
                 self._drop(each)
             else:

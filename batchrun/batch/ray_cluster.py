@@ -61,4 +61,4 @@ def ray_workers(plan: Plan, journal: Journal, stack: AsyncExitStack, notify: Cal
     workers = stack.enter_context(connected(address, serve, workers=plan.job.workers, notify=notify))
     store = _store_of(plan)
     puts = None if store is None else JournalPuts(store, journal, plan.paths.shards, notify)
-    return RemoteShards(workers.start, journal, puts)
+    return RemoteShards(workers.start, journal, puts, notify)

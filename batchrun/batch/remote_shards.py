@@ -4,39 +4,64 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
 import anyio
 
+from batchrun.batch.worker_state import Worker
 from batchrun.errors import OutputHeld
 from batchrun.journal import Journal
 from batchrun.journal.shard_rows import drop, seed
 from batchrun.scale.journal_copies import JournalCopy, write_copy
 from batchrun.scale.journal_puts import JournalPuts
 from batchrun.scale.links import Link, WorkerLost
-from batchrun.scale.messages import CopyTaken, RemoteShard, Shard
+from batchrun.scale.messages import CopyTaken, LeftCopy, LeftJournal, RemoteShard, Shard
 
 __all__ = ["RemoteShards", "StartWorker"]
 
-StartWorker: TypeAlias = Callable[[str], Awaitable[Link]]
-"""Starts a worker with a name for messages."""
+
+class RemoteLink(Link, Protocol):
+    """A worker on another machine.
+
+    Attributes:
+        node: the name of that machine.
+    """
+
+    @property
+    def node(self) -> str: ...
+
+
+StartWorker: TypeAlias = Callable[[str, str | None], Awaitable[RemoteLink]]
+"""Starts a worker with a name for messages, on a machine that is preferred (None for any)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Replacement:
+    """A worker that was started for one that was lost, and the journals that it found: copies for the store."""
+
+    link: RemoteLink
+    found: list[bytes]
 
 
 class RemoteShards:
     """What a leader does for workers on other machines that it does not for those of this one.
 
-    Attributes:
-        start: starts a worker.
+    Mutable state, by the numbers of workers: `_nodes`, on which they are or were; `_replacements` that have not begun.
     """
 
-    def __init__(self, start: StartWorker, journal: Journal, puts: JournalPuts | None) -> None:
+    def __init__(
+        self, start: StartWorker, journal: Journal, puts: JournalPuts | None, notify: Callable[[str], None]
+    ) -> None:
         """
         Args:
             journal: of the whole batch.
             puts: puts it into the store of the output; None without a store.
+            notify: shows a line about journals that were lost.
         """
-        self.start = start
-        self._journal, self._puts = journal, puts
+        self._start, self._journal, self._puts, self._notify = start, journal, puts, notify
+        self._nodes: dict[int, str] = {}
+        self._replacements: dict[int, _Replacement] = {}
 
     async def begin(self) -> None:
         """Prepare for the first worker.
@@ -61,12 +86,63 @@ class RemoteShards:
                 tasks.start_soon(self._puts.keep)
                 tasks.start_soon(self._puts.watch, stop)
 
+    async def started(self, worker: Worker) -> Link:
+        """Return a worker that can begin: its replacement if it was lost, or a new one.
+
+        Raises:
+            InputError, WorkerLost: it cannot be started.
+        """
+        replacement = self._replacements.pop(worker.number, None)
+        if replacement is None:
+            link = await self._start(worker.name, None)
+        else:
+            link = replacement.link
+            if self._puts is not None:
+                for content in replacement.found:  # gathered meanwhile
+                    await self._puts.put(content)
+        self._nodes[worker.number] = link.node
+        return link
+
+    async def recover(self, worker: Worker) -> None:
+        """Start the replacement of a worker that was lost, if possible on its machine, and take from there what it has
+        not sent yet: it is gathered as its last copies. If nothing is there, the copies so far count.
+
+        Raises:
+            InputError: it cannot be started.
+            OutputError: a copy cannot be written.
+        """
+        left = [(each.shard, each.place) for each in worker.shards.values() if each.place is not None]
+        node = self._nodes.get(worker.number)
+        if not left:
+            return
+        try:
+            link = await self._start(worker.name, node)
+        except WorkerLost:
+            return  # its journals too: another one will be started
+        found: list[bytes] = []
+        try:
+            for shard, place in left if link.node == node else ():
+                await link.send(LeftJournal(place))
+                answer = await link.receive()
+                assert isinstance(answer, LeftCopy)
+                if answer.content is None:
+                    self._notify(f"{worker.name}: asks again what it had not sent yet, since {answer.reason}")
+                else:
+                    write_copy(answer.content, shard.journal)
+                    found.append(answer.content)
+        except WorkerLost:
+            await link.aclose()
+        else:
+            self._replacements[worker.number] = _Replacement(link, found)
+
     async def end(self) -> None:
-        """Refuse to write the output of a batch that was begun elsewhere.
+        """End workers that have not begun, and refuse to write the output of a batch that was begun elsewhere.
 
         Raises:
             OutputHeld: it was.
         """
+        for replacement in self._replacements.values():  # of workers that were lost during a stop
+            await replacement.link.aclose()
         reason = await self._puts.begun_elsewhere() if self._puts is not None else None
         if reason is not None:
             raise OutputHeld(reason)

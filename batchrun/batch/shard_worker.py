@@ -4,32 +4,34 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections import deque
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import cast
+from typing import Final, cast
 
 import anyio
 import anyio.abc
+from anyio import to_thread
 
 from batchrun.batch.assembly import budget_of, engine_of, limits_of, price_list, wire_of
 from batchrun.batch.checkpoints import keep_checkpoints
 from batchrun.batch.file_descriptors import connection_limit, import_early, raise_limit
 from batchrun.batch.garbage import lazy_garbage_collector
-from batchrun.batch.lock import held
+from batchrun.batch.lock import held, is_held
 from batchrun.batch.service_notices import ServiceNotices
 from batchrun.batch.shard_plan import ShardPlan
 from batchrun.batch.work import work_of
 from batchrun.clock import loop_time, utc_now
 from batchrun.engine import Engine, RowWork, Stop
 from batchrun.engine.limits import RATE_LIMITED
-from batchrun.errors import BatchrunError, unwrapped
+from batchrun.errors import BatchrunError, OutputError, unwrapped
 from batchrun.journal import Journal
 from batchrun.scale.governor import Asks, Leases
-from batchrun.scale.journal_copies import JournalCopies
+from batchrun.scale.journal_copies import JournalCopies, content_of
 from batchrun.scale.leased_purse import LeasedPurse
 from batchrun.scale.leased_rate import LeasedRates
 from batchrun.scale.links import LeaderLost, Port
@@ -38,6 +40,8 @@ from batchrun.scale.messages import (
     Broken,
     CopyTaken,
     Finish,
+    LeftCopy,
+    LeftJournal,
     LogLine,
     RemoteShard,
     Shard,
@@ -55,13 +59,21 @@ __all__ = ["main", "serve"]
 REPORT_EVERY_S = 0.5
 SHORT_EVERY_S = 0.05
 """Least time between two reports for want of money."""
+LEFT_TIMEOUT_S: Final = 5.0
+"""Seconds that a worker which was given up has to end before its journals are."""
 
 
 async def serve(port: Port) -> None:
     """Run shards until the leader has no more, or has ended. Rows in flight then stay in their journals."""
     try:
-        begin = await port.receive()
+        begin, left = await port.receive(), []
+        while isinstance(begin, LeftJournal):
+            await port.send(await to_thread.run_sync(_left_copy, begin.journal))
+            left.append(begin.journal.parent)
+            begin = await port.receive()
         assert isinstance(begin, Begin)
+        for folder in left:
+            shutil.rmtree(folder, ignore_errors=True)
         with unwrapped():
             async with AsyncExitStack() as stack:
                 await _Worker(begin, port, stack).run()
@@ -70,6 +82,18 @@ async def serve(port: Port) -> None:
     except BatchrunError as error:
         with anyio.CancelScope(shield=True):
             await port.send(Broken(str(error), error.exit_code))
+
+
+def _left_copy(journal: Path) -> LeftCopy:
+    """Return the whole journal of a shard that a lost worker of this machine has left."""
+    if not journal.exists():
+        return LeftCopy(None, f"{journal} is gone")
+    if is_held(journal.with_suffix(".lock"), LEFT_TIMEOUT_S):
+        return LeftCopy(None, f"the lost worker still writes {journal}")
+    try:
+        return LeftCopy(content_of(journal)[0])
+    except OutputError as exc:
+        return LeftCopy(None, str(exc))
 
 
 class _Worker:
@@ -195,7 +219,7 @@ class _Worker:
                 self._new = anyio.Event()
                 await self._new.wait()
             shard = self._waiting.popleft()
-            await self._port.send(Taken(shard.number))
+            await self._port.send(Taken(shard.number, shard.journal if shard.number in self._copies else None))
             admitted = anyio.Event()
             tasks.start_soon(self._run_shard, shard, admitted)
             await admitted.wait()

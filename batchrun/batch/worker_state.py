@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from batchrun.engine import EngineStatistics
 from batchrun.journal.row_history import Counts
@@ -19,13 +20,14 @@ class OpenShard:
     """A shard that is not done. `log` keeps the log of its journal, unless that is on another machine.
 
     Mutable state: `statistics`, the last that a worker has reported; `ended`, the counts of the rows that were gathered
-    from that worker.
+    from that worker; `place`, where the journal is on another machine, None before its worker has begun.
     """
 
     shard: Shard
     log: sqlite3.Connection | None = None
     ended: list[Counts] = field(default_factory=list)
     statistics: EngineStatistics | None = None
+    place: Path | None = None
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -17,7 +17,7 @@ from batchrun.clock import loop_time
 from batchrun.errors import OutputError
 from batchrun.journal.shard_rows import copy_new
 
-__all__ = ["COPY_S", "MAX_COPY_AGE_S", "JournalCopies", "JournalCopy", "write_copy"]
+__all__ = ["COPY_S", "MAX_COPY_AGE_S", "JournalCopies", "JournalCopy", "content_of", "write_copy"]
 
 COPY_S: Final = 5.0
 """Seconds between two copies: the rows of so much time are asked again if the machine of a worker is lost."""
@@ -107,12 +107,16 @@ class JournalCopies:
         self._confirmed = anyio.Event()
         self._number += 1
         self._made_at_s, self._state = loop_time(), _state_of(self._journal)
-        content, self._last = await to_thread.run_sync(_content, self._journal, self._since)
+        content, self._last = await to_thread.run_sync(content_of, self._journal, self._since)
         await self._send(JournalCopy(self._shard, self._number, content, is_last))
 
 
-def _content(journal: Path, since: list[int]) -> tuple[bytes, list[int]]:
-    """Return a compressed copy of what is new in a journal, and its last row ids."""
+def content_of(journal: Path, since: Sequence[int] = (0, 0, 0)) -> tuple[bytes, list[int]]:
+    """Return a compressed copy of what is new in a journal, and its last row ids: see `copy_new`.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
     with tempfile.TemporaryDirectory(prefix="copy-", dir=journal.parent) as folder:
         path = Path(folder) / "copy.journal"
         last = copy_new(journal, path, since)

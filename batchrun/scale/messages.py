@@ -15,6 +15,8 @@ __all__ = [
     "Broken",
     "CopyTaken",
     "Finish",
+    "LeftCopy",
+    "LeftJournal",
     "LogLine",
     "RemoteShard",
     "Shard",
@@ -29,8 +31,21 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
+class LeftJournal:
+    """Comes before `Begin`, to a worker on the machine of one that was lost: send what that one left of a shard.
+
+    The worker answers with `LeftCopy`. At `Begin` the answers are kept: it deletes those files.
+
+    Attributes:
+        journal: its path on the worker's machine.
+    """
+
+    journal: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Begin:
-    """The first message to a worker: what it has to know of the batch.
+    """What a worker has to know of the batch, before its first shard.
 
     Attributes:
         plan: a `batchrun.batch.shard_plan.ShardPlan`.
@@ -100,9 +115,27 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The worker has begun with a shard and has room for another."""
+    """The worker has begun with a shard and has room for another.
+
+    Attributes:
+        journal: where its journal is, on another machine than the leader's; None on the leader's.
+    """
 
     number: int
+    journal: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class LeftCopy:
+    """The answer to `LeftJournal`.
+
+    Attributes:
+        content: the whole journal, compressed; None if it cannot be had.
+        reason: why not, for a person.
+    """
+
+    content: bytes | None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from typing import Any, Final
 import anyio
 import ray
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from batchrun.clock import loop_time
 from batchrun.errors import InputError
@@ -40,6 +41,8 @@ POLL_S: Final = 1.0
 """Seconds that a worker waits for something to report before it answers."""
 PLACE_NOTICE_S: Final = 20.0
 """Seconds without a place in the cluster after which a worker is reported to be waiting."""
+REJOIN_S: Final = 15.0
+"""Seconds that a worker waits for a place on the node of one that was lost, before it takes any."""
 
 
 _EXIT_TYPE: Final = re.compile(r"Worker exit type: \w+ Worker exit detail: ")
@@ -51,16 +54,19 @@ class RayLink:
     A call to the actor can be cancelled, lost or repeated, so messages have numbers: what a call carried stays here, or
     in the actor, until a later call has confirmed it.
 
+    Attributes:
+        node: the id of its node.
+
     Mutable state: the two directions; `_inbox`, messages that arrived and were not taken; `_lost`, how the worker
     ended, None before; `_quiet_at_s`, loop time from which a worker that was given up has surely stopped.
     """
 
-    def __init__(self, name: str, actor: Any, life: Any, heart: _Heart) -> None:
+    def __init__(self, name: str, node: str, actor: Any, life: Any, heart: _Heart) -> None:
         """
         Args:
             life: the running call of `RayWorker.live`.
         """
-        self.name = name
+        self.name, self.node = name, node
         self._actor, self._life, self._heart = actor, life, heart
         self._sending = anyio.Lock()
         self._unconfirmed, self._arrivals = Unconfirmed(), Arrivals()
@@ -157,16 +163,29 @@ class RayWorkers:
         # Nobody restarts it but the leader, which knows what its shard was.
         self._actor_class = ray.remote(num_cpus=1, max_restarts=0, enable_task_events=False)(RayWorker)
 
-    async def start(self, name: str) -> RayLink:
-        """Start a worker on any node that has a free CPU, and wait until it runs.
+    async def start(self, name: str, node: str | None = None) -> RayLink:
+        """Start a worker on a node that has a free CPU, and wait until it runs.
+
+        Args:
+            node: the id of the node that is preferred; None for any.
 
         Raises:
             InputError: the node has another version of batchrun or Python, or none.
             WorkerLost: the actor ended at once.
         """
-        actor = self._actor_class.remote(self._serve)
+        if node is not None:
+            with anyio.move_on_after(REJOIN_S):
+                return await self._started(name, NodeAffinitySchedulingStrategy(node, soft=True))
+        return await self._started(name, "DEFAULT")
+
+    async def _started(self, name: str, strategy: object) -> RayLink:
+        actor = self._actor_class.options(scheduling_strategy=strategy).remote(self._serve)
         try:
             build = await self._placed(name, actor)
+            node = await actor.node.remote()
+        except anyio.get_cancelled_exc_class():
+            ray.kill(actor)
+            raise
         except RayActorError as exc:
             raise WorkerLost(f"could not start: {_reason(exc)}") from None
         except RayError as exc:
@@ -177,7 +196,7 @@ class RayWorkers:
                 f"--ray: {name} has {build}, the leader {Build.here()}; install the same on all nodes of the cluster"
             )
         self._heart.join(actor)
-        return RayLink(name, actor, actor.live.remote(), self._heart)
+        return RayLink(name, node, actor, actor.live.remote(), self._heart)
 
     async def _placed(self, name: str, actor: Any) -> Build:
         answer = actor.build.remote()

@@ -126,6 +126,12 @@ class RayWorker:
         """Return the versions in this process. The answer shows that the actor has a place in the cluster."""
         return Build.here()
 
+    async def node(self) -> str:
+        """Return the id of the node on which this process runs."""
+        import ray  # an extra, which every process of an actor has
+
+        return str(ray.get_runtime_context().get_node_id())
+
     async def beat(self) -> None:
         """Note that the leader's process is running."""
         self._missed = 0

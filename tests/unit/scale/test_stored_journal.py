@@ -24,24 +24,12 @@ from batchrun.scale.journal_copies import NO_COPY, JournalCopies, JournalCopy, w
 from batchrun.scale.journal_puts import JournalPuts
 from batchrun.scale.stored_journal import STORED, StoredJournal, take_up, write_copies
 from batchrun.tables.target import OutputPlace
+from tests.support.folder_store import store_in
 from tests.support.journal_histories import CUT, MEMORY, REMOTE, ROWS, STEPS, History, content, new_copy, new_journal
 from tests.support.object_store import ObjectStore, bucket_of, serving
 from tests.support.rows import NOON, attempt, completed, prompt
 
 pytestmark = pytest.mark.anyio
-
-
-class Folder(fs.LocalFileSystem):  # type: ignore[misc]  # Arrow has no types
-    """A folder of this machine as a store, in which a name needs no folder that is there before."""
-
-    def open_output_stream(self, path: str) -> Any:
-        self.create_dir(path.rpartition("/")[0])
-        return super().open_output_stream(path)
-
-
-def store_in(folder: Path) -> StoredJournal:
-    """Return a store that is a folder of this machine."""
-    return StoredJournal(Folder(), str(folder), "s3://bucket/answers.csv.journal")
 
 
 def ignore(_line: str) -> None:
