@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
+import re
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -20,6 +20,11 @@ from batchrun.wording import rows_text, visible_line
 __all__ = ["gather_left", "take_in", "wait_for_workers"]
 
 logger = logging.getLogger("batchrun.journal")
+
+_OWN: Final = re.compile(
+    r"[0-9]{5}\.(journal(\.new)?(-wal|-shm)?|rows|lock)|worker-[0-9]+\.log|whole(\.gz)?(-wal|-shm)?|copies"
+)
+"""Names of files in the folder of a batch's shards."""
 
 ENDING_TIMEOUT_S: Final = 10.0
 """Workers stop when their leader has ended; a process takes a moment to end."""
@@ -70,11 +75,19 @@ def gather_left(journal: Path) -> None:
             raise OutputError(f"{journal}: another process reads this journal; end it, and run the same command again")
         for path in shards:
             drop(main, path)
+    _delete(folder)
+    logger.info("%s: took in %s that workers had left", visible_line(str(journal)), rows_text(ended))
+
+
+def _delete(folder: Path) -> None:
+    """Delete what a leader and its workers have left in the folder, and the folder, unless it has something else."""
     try:
-        shutil.rmtree(folder)
+        for path in [path for path in folder.iterdir() if _OWN.fullmatch(path.name)]:
+            path.unlink()
+        if not any(folder.iterdir()):
+            folder.rmdir()
     except OSError as exc:
         raise OutputError(f"{folder}: cannot be deleted ({exc.strerror or exc})") from None
-    logger.info("%s: took in %s that workers had left", visible_line(str(journal)), rows_text(ended))
 
 
 def wait_for_workers(folder: Path) -> None:

@@ -99,7 +99,7 @@ def _listed(journal: Path, flocked: frozenset[tuple[int, int]]) -> ListedBatch:
     if not journal.stat().st_size:
         raise OutputError(f"{journal}: is empty, so it holds no batch")
     running = is_held_now(paths.lock, flocked)
-    if paths.shards.is_dir() and not running:
+    if any(paths.shards.glob("*.journal")) and not running:
         raise OutputError(
             f"{paths.shards}: workers have left answers here that are not counted yet; "
             f"{command('status', paths.output)} takes them in"

@@ -113,6 +113,17 @@ def test_an_ordinary_run_asks_no_row_again(tmp_path: Path) -> None:
     assert_each_row_once(table, server)
 
 
+def test_other_files_in_the_folder_of_the_shards_stay(tmp_path: Path) -> None:
+    """A file that no worker has written is kept, and `list` does not take its folder for answers that are not counted."""
+    with left_shards(tmp_path) as (table, _):
+        folder = paths_for(table.output).shards
+        (folder / "mine.txt").write_text("mine")
+        status(table)
+        assert [path.name for path in folder.iterdir()] == ["mine.txt"]
+        (found,) = json.loads(run_command(table, "list", "-r", table.folder, "--json").stdout)
+        assert "problem" not in found or found["problem"] is None
+
+
 @pytest.mark.parametrize("arguments", [("status",), ("export",), ("costs",), ("show", "0")])
 def test_every_command_reads_all_rows(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     """A command that reads the batch shows the rows of its shards, which are then in its journal."""
