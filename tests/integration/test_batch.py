@@ -375,9 +375,9 @@ SERVICES = {
               "the quota is exhausted: Pay."),
     "model": (json_answer({"error": {"message": "The model `m` does not exist", "code": "model_not_found"}}, 404),
               "the service refused a setting: The model `m` does not exist"),
-    "html": (html(), "the service has been unavailable for 2 s (--max-outage): the server answered 200 with text/html"),
+    "html": (html(), "the service has been unavailable for 0.2 s (--max-outage): the server answered 200 with text/html"),
     "404 page": (html(status=404), "no such endpoint on this server: /v1/assistants"),
-    "closes at once": (Answer(b"", "close"), "the service has been unavailable for 2 s (--max-outage): the server closed"),
+    "closes at once": (Answer(b"", "close"), "the service has been unavailable for 0.2 s (--max-outage): the server closed"),
     "no http": (Answer(b"220 smtp ready\r\n", "close"), "the service cannot be used: the connection failed: "),
     "silent": (Answer(b"", "silence"), "the service cannot be used: the server sent nothing within the deadline"),
     "other json": (json_answer({"models": []}), "the service cannot be used: the server's reply has no"),
@@ -397,7 +397,7 @@ async def test_urls_without_a_service(
     table = write_csv(tmp_path / "in.csv", [{"question": "1 + 1"}])
     with ScriptedHttp(lambda _: reply) as server:
         job = make_job(
-            {"base_url": server.url, "model": "m", "api": "assistants", "silence_timeout": 0.2, "max_outage": 2}
+            {"base_url": server.url, "model": "m", "api": "assistants", "silence_timeout": 0.2, "max_outage": 0.2}
         )
         environment = Environment(api_key=KEY)
         summary = await run_batch(make_plan(job, table, environment, tmp_path / "out.csv"), environment)

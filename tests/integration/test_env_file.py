@@ -225,7 +225,7 @@ def test_a_proxy_and_certificates_of_a_file_have_no_effect(folder: Path, service
     """Requests with the user's own key do not pass through the proxy of a `.env`."""
     place = f"http://127.0.0.1:{service.port}"
     env_file(folder, HTTP_PROXY=place, http_proxy=place, ALL_PROXY=place, SSL_CERT_FILE="/nowhere")
-    arguments = ["--model", "m", "--base-url", "http://service.test/v1", "--max-outage", "1"]
+    arguments = ["--model", "m", "--base-url", "http://service.test/v1", "--max-outage", "0.2"]
     done = command(folder, "run", "job.toml", *arguments, OPENAI_API_KEY=REAL)
     assert done.returncode != 0
     assert "SSL_CERT_FILE:" not in done.stderr

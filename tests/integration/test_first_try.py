@@ -93,7 +93,7 @@ def test_the_corrected_command_continues(folder: Path, server: ScriptedHttp, wro
 
 def test_a_wrong_port(folder: Path, server: ScriptedHttp) -> None:
     """No server received a request there, so nothing counts as sent again, even with another model."""
-    assert run(folder, NOWHERE, "--max-outage", "2", model="wrong").returncode == 5
+    assert run(folder, NOWHERE, "--max-outage", "0.2", model="wrong").returncode == 5
     second = run(folder, server.url)
     assert second.returncode == 0, second.stderr
     assert second.facts()["created_again"] == 0

@@ -176,7 +176,7 @@ def test_errors_behind_a_proxy_name_it(folder: Path, case: str) -> None:
         return completion(request) if next(first, None) is not None else PAGES[case]
 
     with ScriptedHttp(script) as proxy:
-        done = run(folder, NOWHERE, "--concurrency", "1", "--max-outage", "1", **through(proxy))
+        done = run(folder, NOWHERE, "--concurrency", "1", "--max-outage", "0.2", **through(proxy))
     told = done.stderr + (folder / "a.csv").read_text()
     assert f"(through the proxy {place(proxy)})" in told
     assert PASSWORD not in told
@@ -186,7 +186,7 @@ def test_errors_behind_a_proxy_name_it(folder: Path, case: str) -> None:
 def test_a_tunnel_that_is_not_made(folder: Path, answer: Answer) -> None:
     """For https:// too, the error names a proxy that cannot connect or closes the connection."""
     with ScriptedHttp(lambda _: answer) as proxy:
-        done = run(folder, HTTPS, "--max-outage", "1", **through(proxy, "HTTPS_PROXY"))
+        done = run(folder, HTTPS, "--max-outage", "0.2", **through(proxy, "HTTPS_PROXY"))
     told = done.stderr + (folder / "a.csv").read_text() if (folder / "a.csv").exists() else done.stderr
     assert f"the proxy {place(proxy)}" in told
     assert PASSWORD not in told
@@ -197,7 +197,7 @@ def test_a_tunnel_that_is_not_made(folder: Path, answer: Answer) -> None:
 def test_a_proxy_that_is_not_there(folder: Path, base_url: str, address: str) -> None:
     """A proxy that refuses connections or has no address is named, and stops the batch as a service would."""
     value = f"http://user:{PASSWORD}@{address}"
-    done = run(folder, base_url, "--max-outage", "1", HTTP_PROXY=value, HTTPS_PROXY=value)
+    done = run(folder, base_url, "--max-outage", "0.2", HTTP_PROXY=value, HTTPS_PROXY=value)
     assert done.returncode == 5
     assert f"the proxy {address}" in done.stderr
     assert PASSWORD not in done.stderr

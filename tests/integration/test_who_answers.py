@@ -285,7 +285,7 @@ def test_the_night_without_its_environment_costs_nothing(folder: Path, service_u
 
 def test_what_nobody_answered_is_nobodys(folder: Path) -> None:
     """If a service has answered nothing, the output is free for a rehearsal, and the other way round."""
-    refused = ("--base-url", "http://127.0.0.1:9/v1", "--model", "m", "--max-outage", "2", "--api", "assistants")
+    refused = ("--base-url", "http://127.0.0.1:9/v1", "--model", "m", "--max-outage", "0.2", "--api", "assistants")
     assert command(folder, "run", "q.csv", "-o", "out.csv", *refused).returncode != 0
     done = command(folder, "run", "q.csv", "-o", "out.csv", "--accept-changes")
     assert done.returncode == 0, done.stderr

@@ -341,7 +341,7 @@ def test_a_service_that_cannot_be_reached(tmp_path: Path, api: str) -> None:
         "--max-attempts",
         "1",
         "--max-outage",
-        "2",
+        "0.2",
     ]
     done = batchrun(tmp_path, "run", "q.csv", *arguments)
     assert done.returncode == 5
