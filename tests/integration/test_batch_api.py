@@ -272,7 +272,7 @@ async def test_cancel_does_not_wait_for_ever(tmp_path: Path) -> None:
         assert (facts["cancelled"], facts["open"], cancel_exit_code(facts)) == (0, 1, 8)
         assert f"collect what is done with batchrun cancel {tmp_path / 'out.csv'}" in "\n".join(cancel_lines(facts))
         assert statuses(tmp_path) == ["in_flight"] * 6
-        facts = await cancel_batch(tmp_path / "out.csv", make_job({}), KEY)
+        facts = await cancel_batch(tmp_path / "out.csv", make_job({"batch_poll": 0.05}), KEY)
         assert (facts["cancelled"], facts["open"], cancel_exit_code(facts)) == (1, 0, 0)
         assert statuses(tmp_path) == ["pending"] * 2 + ["completed"] * 4
 
