@@ -147,12 +147,12 @@ def test_a_suspended_batch_continues(tmp_path: Path) -> None:
     """Suspended (SIGSTOP) for longer than all its deadlines and continued, a batch completes its rows."""
     table = write_table(tmp_path / "batch", 40)
     with Served(tmp_path / "server", delay_s=0.1, delta_delay_s=0.1) as server:
-        arguments = command(table, server.url, "--row-timeout", "4", "--silence-timeout", "2", "--concurrency", "20")
+        arguments = command(table, server.url, "--row-timeout", "2", "--silence-timeout", "1", "--concurrency", "20")
         with batchrun(table.folder, *arguments) as process:
             while process.running and table.count(ENDED) < 10:
                 time.sleep(0.005)
             process.signal(signal.SIGSTOP)
-            time.sleep(4.5)
+            time.sleep(2.5)
             process.signal(signal.SIGCONT)
             assert process.wait() == 0, process.stdout
     assert_each_row_once(table, server)

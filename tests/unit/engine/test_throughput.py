@@ -134,11 +134,11 @@ async def test_no_row_fails_for_waiting_its_turn(capacity: Capacity, tmp_path: P
 @pytest.mark.parametrize("capacity", [pytest.param(FAST, id="fast"), pytest.param(SLOW_PARALLEL, id="slow, parallel")])
 async def test_a_large_service_is_used_well(capacity: Capacity, tmp_path: Path) -> None:
     """After 500 rows, at 90 % or more of the throughput of the best fixed number of slots up to 256."""
-    rows = 1_500
+    rows = 1_200
     best = await run(capacity, rows, tmp_path, 256)  # the service works on any number of requests at once
     found = await run(capacity, rows, tmp_path)
     assert found.completed == rows
-    assert found.rate(500, 1_300) >= 0.9 * best.rate(500, 1_300)
+    assert found.rate(500, 1_000) >= 0.9 * best.rate(500, 1_000)
 
 
 async def test_cut_streams_end_in_one_slot(tmp_path: Path) -> None:
