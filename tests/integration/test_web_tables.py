@@ -49,6 +49,7 @@ def web() -> Iterator[Web]:
             self.wfile.write(content)
 
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # the second packet of a reply would wait 40 ms for an acknowledgement
 
         def log_message(self, *_: object) -> None:
             """Write no log."""

@@ -62,11 +62,15 @@ class ObjectStore:
         }
 
 
+class _Handler(MotoRequestHandler):
+    disable_nagle_algorithm = True  # the second packet of a reply would wait 40 ms for an acknowledgement
+
+
 @contextmanager
 def serving() -> Iterator[ObjectStore]:
     """Run a server in a thread of this process."""
     store = ObjectStore()
-    server = make_server("127.0.0.1", 0, store, threaded=True, request_handler=MotoRequestHandler)
+    server = make_server("127.0.0.1", 0, store, threaded=True, request_handler=_Handler)
     store.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
