@@ -209,7 +209,7 @@ class ForeignBatchApi:
 class _Handler(BaseHTTPRequestHandler):
     api: ForeignBatchApi
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # headers and body are two packets: the second would wait 40 ms for an acknowledgement
+    disable_nagle_algorithm = True  # the second packet of a reply would wait 40 ms for an acknowledgement
 
     def log_message(self, *args: object) -> None:
         """Print nothing."""
