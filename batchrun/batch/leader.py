@@ -85,7 +85,7 @@ class Leader:
             journal: of the whole batch.
             engine: prepares the service for all workers; it runs no row.
             notices: gets what workers find out about the service.
-            notify: shows a line about a worker that was lost.
+            notify: shows a line about workers: that they were lost, or how many can send at once.
             on_outcome: called for each row that ends in this run, after its outcome is in the journal.
             remote: workers on other machines; None for processes of this one.
 
@@ -140,6 +140,8 @@ class Leader:
             self.stop = self.stop or self._engine.stop
             return
         self._rows, self._rows_left = chain(first, rows), self._rows_left + len(first)
+        for notice in self._governor.notices(len(self._workers)):
+            self._notify(notice)
         with usable_files(self._folder):
             self._folder.mkdir(mode=0o700, exist_ok=True)
         try:

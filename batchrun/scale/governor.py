@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from batchrun.engine.pacer import TOKEN_CREDIT_SHARE
 from batchrun.engine.rate import Unit
 from batchrun.scale.dollar_governor import DollarAnswer, DollarGovernor, DollarReport
-from batchrun.scale.rate_governor import RateAsk, RateGovernor, RateLease
+from batchrun.scale.rate_governor import RateAsk, RateGovernor, RateLease, places_of
 
 __all__ = ["Asks", "Governor", "Leases"]
 
@@ -64,11 +64,22 @@ class Governor:
             budget_usd: US dollars that the batch may cost; None for no budget.
             spent_usd: cost of its earlier runs.
         """
+        self._limits = {"--rpm": requests_per_minute, "--tpm": tokens_per_minute}
         self._rates: dict[Unit, RateGovernor] = {
             "requests": RateGovernor(requests_per_minute),
             "tokens": RateGovernor(tokens_per_minute, credit_share=TOKEN_CREDIT_SHARE),
         }
         self._dollars = None if budget_usd is None else DollarGovernor(budget_usd, spent_usd)
+
+    def notices(self, workers: int) -> Iterator[str]:
+        """Yield a line for people about each limit that is too low for so many workers."""
+        for option, limit in self._limits.items():
+            if limit is not None and (places := places_of(limit)) < workers:
+                send = "one sends" if places == 1 else f"{places} send"
+                yield (
+                    f"{option} {limit:g} is too low for {workers} workers: {send} at the same time; the others wait"
+                    " until these have nothing left to do"
+                )
 
     def answer(self, worker: str, asks: Asks, now_s: float) -> Leases:
         """Return what a worker may use.

@@ -11,25 +11,26 @@ import anyio
 from batchrun.clock import loop_time
 from batchrun.engine.rate import Unit
 from batchrun.scale.rate_governor import RateAsk, RateLease
+from batchrun.scale.spare_units import EXTRA_S
 
 __all__ = ["LeasedRate", "LeasedRates"]
 
 ASK_APART_S: Final = 0.05
 """Least seconds between two asks of a worker that has too little."""
-MEAN_S: Final = 2.0
+MEAN_S: Final = 5.0
 """Time constant of the mean of what was used."""
-LATELY_S: Final = 0.1
-"""Time constant of what was used just now."""
 MARGIN: Final = 1.03
 """A worker that does not wait wants this many times the mean of what it used."""
 LATE_MARGIN: Final = 1.5
-"""It wants no more than this many times what it used just now: a worker that becomes idle gives up its part at once."""
+LATE_UNITS: Final = 2.0
+"""It wants no more than this many times what it used since its last ask, plus two units: a worker that becomes idle
+gives up its part at once, and one that sends a little at random moments keeps it."""
 GROWTH: Final = 1.5
-"""A worker that waits wants what it holds, and with every further ask this many times more, until it gets less. So the
-part of one that waits only now and then stays small."""
+"""A worker that waits wants what it holds, or the mean of what it used, and with every further ask this many times
+more, until it gets less. So the part of one that waits only now and then stays small."""
 MOST_GROWTH: Final = 10.0
 """The most that it wants of what it holds, as a multiple."""
-SOON_S: Final = 0.1
+SOON_S: Final = 0.5
 """Seconds in which it wants to have what it waits for, at least."""
 IDLE_AFTER_S: Final = 2.0
 """Seconds without use after which a worker wants nothing."""
@@ -42,11 +43,15 @@ ROUNDING: Final = 1e-9
 class LeasedRate:
     """Admits what leases allow. It is a `Rate`.
 
-    A bucket that fills at the leased rate up to the leased burst, and starts empty. When a lease ends before the next
-    has come, the bucket is emptied, so that nothing is used that the governor has meanwhile leased to others.
+    A bucket that fills at the leased rate up to the leased burst, and starts empty. What flows when it is full is told
+    to the governor, who gives it to another worker. A lease's extra units come on top, and stay there for a moment.
+    When a lease ends before the next has come, the bucket is emptied, so that nothing is used that the governor has
+    meanwhile leased to others.
 
-    Mutable state: `lease`, the one in force; `_units` in the bucket at `_filled_at_s`; `_debt`, as in `Pacer`; what was
-    used since the last ask, its means, and the times of that ask, of the last use and of the last confirmation;
+    Mutable state: `lease`, the one in force, and when it was installed; `_units` in the bucket at `_filled_at_s`;
+    `_extra_ends_s`, until when they may be more than a burst; `_unused`, what the bucket had no room for since the last
+    ask; `_debt`, as in `Pacer`; what was
+    used since the last ask, its mean, and the times of that ask, of the last use and of the last confirmation;
     `_missing`, units that somebody waits for; `_told_missing`, the last ask said so; `_wanted_per_minute`, what it
     said; `_asks` that are later than that of the lease in force; `_growth`, what a waiting worker wants as a multiple
     of what it holds; `_news`, set when a lease comes.
@@ -61,8 +66,10 @@ class LeasedRate:
         self._on_short = on_short
         self._units = 0.0
         self._filled_at_s = -math.inf
+        self._installed_at_s = self._extra_ends_s = -math.inf
+        self._unused = 0.0
         self._debt = 0.0
-        self._used = self._mean_per_s = self._lately_per_s = 0.0
+        self._used = self._mean_per_s = 0.0
         self._asked_at_s = self._used_at_s = self._confirmed_at_s = -math.inf
         self._missing = self._wanted_per_minute = 0.0
         self._asks: list[RateAsk] = []
@@ -121,7 +128,8 @@ class LeasedRate:
             return piece, 0.0
         self._missing = amount - self._units
         wait_s = (piece - self._units) * 60 / lease.per_minute if lease.per_minute > 0 else math.inf
-        may_have_more = lease.is_short or lease.per_minute >= 0.99 * self._wanted_per_minute
+        is_answered = lease.asked_at_s >= self._asked_at_s
+        may_have_more = is_answered and (lease.is_short or lease.per_minute >= 0.99 * self._wanted_per_minute)
         if self._told_missing and not may_have_more and now_s < self.ends_s:
             return 0.0, min(wait_s, self.ends_s - now_s)
         ask_in_s = self._asked_at_s + ASK_APART_S - now_s
@@ -141,25 +149,29 @@ class LeasedRate:
     def ask(self, now_s: float, observed_per_minute: float | None = None) -> RateAsk:
         """Return what to ask for now. From now on, no more than that is used of the leases that answer earlier asks."""
         passed_s = now_s - self._asked_at_s
+        used, self._used = self._used, 0.0
         if 0 < passed_s < math.inf:
-            self._mean_per_s = _mean(self._mean_per_s, self._used / passed_s, passed_s / MEAN_S)
-            self._lately_per_s = _mean(self._lately_per_s, self._used / passed_s, passed_s / LATELY_S)
-            self._used = 0.0
+            self._mean_per_s = _mean(self._mean_per_s, used / passed_s, passed_s / MEAN_S)
+        unused_before_s = max(0.0, self._installed_at_s - self._asked_at_s) if self.lease.number else 0.0
         self._asked_at_s = now_s
         self._told_missing = self._missing > 0
-        if self._told_missing:
-            wanted = max(self._growth * self.lease.per_minute, self._missing * 60 / SOON_S)
+        wanted = 60 * MARGIN * self._mean_per_s
+        if self.lease.number == 0:
+            wanted = math.inf
+        elif self._told_missing:
+            wanted = self._growth * max(wanted, self.lease.per_minute, self._missing * 60 / SOON_S)
             self._growth = min(self._growth * GROWTH, MOST_GROWTH)
         else:
-            wanted = 60 * min(MARGIN * self._mean_per_s, LATE_MARGIN * self._lately_per_s)
             self._growth = 1.0
-            if self.lease.number == 0:
-                wanted = math.inf
-            elif now_s - self._used_at_s > IDLE_AFTER_S:
+            idle_s = now_s - self._used_at_s
+            if idle_s > IDLE_AFTER_S:
                 wanted = 0.0
+            elif (since_s := passed_s if used else idle_s) > 0:
+                wanted = min(wanted, 60 * LATE_MARGIN * (used + LATE_UNITS) / since_s)
         self._wanted_per_minute = wanted
         self._use(self.lease.at_most(wanted), now_s)
-        ask = RateAsk(self.lease.number, now_s, wanted, observed_per_minute)
+        ask = RateAsk(self.lease.number, now_s, wanted, observed_per_minute, self._unused, unused_before_s)
+        self._unused = 0.0
         self._asks.append(ask)
         return ask
 
@@ -171,6 +183,9 @@ class LeasedRate:
         lease = lease.at_most(min((ask.wanted_per_minute for ask in self._asks), default=math.inf))
         is_less = lease.per_minute < CONFIRMED_SHARE * self.per_minute
         self._use(lease, now_s)
+        self._installed_at_s = now_s
+        self._extra_ends_s = lease.asked_at_s + EXTRA_S
+        self._units += lease.extra
         self._news.set()
         if is_less and now_s >= self._confirmed_at_s + ASK_APART_S:
             self._confirmed_at_s = now_s
@@ -179,18 +194,23 @@ class LeasedRate:
     def _use(self, lease: RateLease, now_s: float) -> None:
         self._fill(now_s)
         self.lease = lease
-        self._units = min(self._units, lease.burst)
+        self._keep_at_most(lease.burst)
         self._debt = max(self._debt, -lease.credit)
 
     def _fill(self, now_s: float) -> None:
-        """Add what has flowed in since the last time; nothing is left after the lease."""
-        if now_s < self.ends_s:
-            flowed = (now_s - self._filled_at_s) * self.lease.per_minute / 60
-            self._units = min(self._units + flowed, self.lease.burst)
+        """Add what has flowed in since the last time; nothing is left after the lease, or of one without a limit."""
+        if now_s < self.ends_s and self.lease.per_minute < math.inf:
+            most = self.lease.burst if now_s >= self._extra_ends_s else max(self.lease.burst, self._units)
+            self._units += (now_s - self._filled_at_s) * self.lease.per_minute / 60
+            self._keep_at_most(most)
         else:
             self._units = 0.0
             self._debt = max(self._debt, 0.0)
         self._filled_at_s = now_s
+
+    def _keep_at_most(self, units: float) -> None:
+        self._unused += max(0.0, self._units - units)
+        self._units = min(self._units, units)
 
     def __repr__(self) -> str:
         return f"<LeasedRate {self.lease!r} units={self._units:g} debt={self._debt:g}>"

@@ -7,13 +7,17 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from batchrun.engine.pacer import BURST_SHARE, TRANSIT_SHARE
+from batchrun.engine.pacer import TRANSIT_SHARE
+from batchrun.scale.spare_units import SPARE_SHARE, SpareUnits
 
-__all__ = ["LEASE_S", "RateAsk", "RateGovernor", "RateLease"]
+__all__ = ["LEASE_S", "RateAsk", "RateGovernor", "RateLease", "places_of"]
 
 LEASE_S: Final = 1.0
 """Seconds that a lease lasts."""
 MINUTE_S: Final = 60.0
+BURST_SHARE: Final = 0.0025
+"""Share of its rate that a worker may save up, besides one unit: half of what one process may, because what flows into
+a full bucket is not lost here: another worker gets it."""
 IDLE_SHARE: Final = 0.005
 """Share of an equal part that a worker without requests keeps."""
 PLACES_SHARE: Final = 0.1
@@ -35,12 +39,16 @@ class RateAsk:
         asked_at_s: on the worker's clock.
         wanted_per_minute: what it could use. From the ask on it uses no more of the leases that answer earlier asks.
         observed_per_minute: the limit that a reply's headers reported to it, None for none.
+        unused: units that its leases let flow since its previous ask, and that it will not use: its bucket was full.
+        unused_before_s: seconds between that previous ask and a later installation of the lease that it holds, else 0.
     """
 
     number: int
     asked_at_s: float
     wanted_per_minute: float
     observed_per_minute: float | None = None
+    unused: float = 0.0
+    unused_before_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,7 @@ class RateLease:
         lasts_s: seconds from `asked_at_s` on the worker's clock, after which nothing of this lease may be used.
         is_short: the worker's fair share is higher, and will be free when others have given up what they hold.
         held_s: seconds for which nobody may send, as the service asked.
+        extra: units that it may use besides, until `EXTRA_S` after `asked_at_s` on its clock.
     """
 
     number: int
@@ -66,6 +75,7 @@ class RateLease:
     lasts_s: float
     is_short: bool = False
     held_s: float = 0.0
+    extra: float = 0.0
 
     def at_most(self, per_minute: float) -> RateLease:
         """Return the lease with no more units per minute than that."""
@@ -80,11 +90,23 @@ class RateLease:
 
 
 @dataclass(slots=True)
+class _Lease:
+    """A lease that has not expired.
+
+    Attributes:
+        per_minute: None for one without a place.
+    """
+
+    per_minute: float | None
+    expires_s: float
+
+
+@dataclass(slots=True)
 class _Worker:
     """A worker with a lease that has not expired.
 
     Attributes:
-        rates: number of each such lease → units per minute, None for one without a place. It may be using any of them.
+        leases: those that it may be using, by number.
         held_per_minute: the highest of these.
         has_place: one of these has a burst.
         asked_at_s: of its latest ask, on its clock.
@@ -92,7 +114,7 @@ class _Worker:
 
     asked_at_s: float = -math.inf
     wanted_per_minute: float = 0.0
-    rates: dict[int, float | None] = field(default_factory=dict)
+    leases: dict[int, _Lease] = field(default_factory=dict)
     held_per_minute: float = 0.0
     has_place: bool = False
 
@@ -103,22 +125,29 @@ class RateGovernor:
     A worker uses no more in a minute than its burst at the start of that minute and what its leases let flow since.
     So no minute holds more than the limit, if at every moment
 
-        Σ rates of workers ≤ drain = limit · (1 - 0.3 % - 0.5 % - credit share) - (places - 1),
+        Σ rates of workers ≤ drain = limit · (1 - 0.3 % - 0.25 % - 0.5 % - credit share) - (places - 1),
 
     where a worker's rate is the highest of all its leases that it may be using: those that have not expired and that
-    it has not told to be replaced. Its burst is 1 + 0.5 % of that rate, and `places` is the greatest number of workers
-    in the last minute. The shares are explained in `engine.pacer`: the time on the way, the bursts, the estimates.
-    The -1 is as there: a whole number of units below limit + 1 is at most the limit.
+    it has not told to be replaced. Its burst is 1 + 0.25 % of that rate, and `places` is the greatest number of workers
+    in the last minute. The other shares: 0.3 % for the time on the way and the one for estimates are explained in
+    `engine.pacer`, and 0.5 % are spare units. The -1 is as there: a whole number of units below limit + 1 is at most
+    the limit.
+
+    Units of the drain that nobody has used are given to a worker that wants more than its lease: those that were leased
+    to nobody, and those that a worker says it has not used. They are at most 0.5 % of the limit at any moment, see
+    `SpareUnits`; so a minute holds at most that much that did not flow in it.
 
     A lease counts from when it was granted; for the worker it counts from when it was asked for, on its own clock. So
-    the worker's use ends first, whatever the time on the way and the difference of the clocks.
+    the worker's use ends first, whatever the time on the way and the difference of the clocks. The age of what a worker
+    has not used is known in the same way: it installed its lease after that was granted.
 
     Everything is synchronous, and time is a parameter: seconds on a clock that does not run backwards.
 
     Mutable state: the limit; `_workers` by name; `_expiries` of all leases, in order; `_rates_sum`, of the workers'
     rates; `_places`, of workers now, and `_vacated`, until when each place that was given up is kept back; the
     greatest and the least fair share, and until when they apply; the number of the last lease; the ends of the
-    service's wait and of the time in which leases without a limit may be in use.
+    service's wait and of the time in which leases without a limit may be in use; `_spare` units, and `_collected_s`,
+    until when they have what was leased to nobody, infinite at first.
     """
 
     def __init__(self, limit_per_minute: float | None, *, credit_share: float = 0.0, lease_s: float = LEASE_S) -> None:
@@ -140,9 +169,12 @@ class RateGovernor:
         self._number = 0
         self._held_until_s = -math.inf
         self._unlimited_until_s = -math.inf
+        self._spare = SpareUnits(lease_s)
+        self._collected_s = math.inf
 
     def set_limit(self, per_minute: float, now_s: float) -> None:
         """Share another limit from now on. It holds as soon as the leases of the earlier one have ended."""
+        self._expire(now_s)
         if self._limit_per_minute is None:
             self._unlimited_until_s = now_s + self._lease_s
         self._limit_per_minute = per_minute
@@ -162,7 +194,10 @@ class RateGovernor:
         if self._limit_per_minute is None and ask.observed_per_minute is not None:
             self.set_limit(ask.observed_per_minute, now_s)
         self._number += 1
-        rate, is_short = (math.inf, False) if self._limit_per_minute is None else self._grant(worker, ask, now_s)
+        rate: float | None = math.inf
+        extra, is_short = 0.0, False
+        if self._limit_per_minute is not None:
+            rate, extra, is_short = self._grant(worker, ask, now_s)
         return RateLease(
             number=self._number,
             per_minute=rate or 0.0,
@@ -172,51 +207,70 @@ class RateGovernor:
             lasts_s=self._lease_s,
             is_short=is_short,
             held_s=max(0.0, self._held_until_s - now_s),
+            extra=extra,
         )
 
-    def _grant(self, name: str, ask: RateAsk, now_s: float) -> tuple[float | None, bool]:
-        """Note a lease; return its rate, None for no place, and whether the worker's fair share is higher."""
+    def _grant(self, name: str, ask: RateAsk, now_s: float) -> tuple[float | None, float, bool]:
+        """Note a lease; return its rate, None for no place, its extra, and whether the fair share is higher."""
         self._expire(now_s)
         if name not in self._workers:
             self._workers[name] = _Worker()
             self._level_until_s = -math.inf
         worker = self._workers[name]
-        for number in [number for number in worker.rates if number < ask.number]:
-            del worker.rates[number]
+        held = worker.leases.get(ask.number)
+        if held is not None and now_s + ask.unused_before_s <= held.expires_s:
+            self._spare.take_in(ask.unused, self._most_spare(), now_s)
+        for number in [number for number in worker.leases if number < ask.number]:
+            del worker.leases[number]
         if ask.asked_at_s > worker.asked_at_s:
             worker.asked_at_s = ask.asked_at_s
             worker.wanted_per_minute = ask.wanted_per_minute
-            for number, held in worker.rates.items():
-                if held is not None:
-                    worker.rates[number] = min(held, _grains(ask.wanted_per_minute + GRAIN))
+            for lease in worker.leases.values():
+                if lease.per_minute is not None:
+                    lease.per_minute = min(lease.per_minute, _grains(ask.wanted_per_minute + GRAIN))
         self._add_up(worker, now_s)
         share = self._share(worker, now_s)
-        rate = None
+        rate, extra = None, 0.0
         if now_s >= self._unlimited_until_s and self._has_place_for(worker):
             rate = max(0.0, _grains(min(share, self._free(worker))))
-        worker.rates[self._number] = rate
+            if rate < 0.99 * worker.wanted_per_minute:
+                extra = self._spare.give(now_s)
+        worker.leases[self._number] = _Lease(rate, now_s + self._lease_s)
         self._expiries.append((now_s + self._lease_s, name, self._number))
         self._add_up(worker, now_s)
-        return rate, (rate or 0.0) < 0.99 * share
+        return rate, extra, (rate or 0.0) < 0.99 * share
 
     def _expire(self, now_s: float) -> None:
         """Forget leases that have expired, workers without any other, and places that are kept back no more."""
         while self._expiries and self._expiries[0][0] <= now_s:
             expired_s, name, number = self._expiries.popleft()
             worker = self._workers.get(name)
-            if worker is None or number not in worker.rates:
+            if worker is None or number not in worker.leases:
                 continue
-            del worker.rates[number]
+            self._collect(expired_s)
+            del worker.leases[number]
             self._add_up(worker, expired_s)
-            if not worker.rates:
+            if not worker.leases:
                 del self._workers[name]
                 self._level_until_s = -math.inf
+        self._collect(now_s)
         while self._vacated and self._vacated[0] <= now_s:
             self._vacated.popleft()
 
+    def _collect(self, now_s: float) -> None:
+        """Take in what was leased to nobody since the last time. Since then nothing that is leased has changed."""
+        since_s = max(self._collected_s, self._unlimited_until_s, now_s - self._lease_s)
+        if self._limit_per_minute is not None and since_s < now_s:
+            free = self._drain(self._places + len(self._vacated)) - self._rates_sum
+            self._spare.take_in(free * (now_s - since_s) / 60, self._most_spare(), now_s)
+        self._collected_s = now_s
+
+    def _most_spare(self) -> float:
+        return SPARE_SHARE * (self._limit_per_minute or 0.0)
+
     def _add_up(self, worker: _Worker, now_s: float) -> None:
         """Bring the sums up to date with a worker's leases."""
-        rates = [rate for rate in worker.rates.values() if rate is not None]
+        rates = [lease.per_minute for lease in worker.leases.values() if lease.per_minute is not None]
         held_per_minute = max(rates, default=0.0)
         self._rates_sum += held_per_minute - worker.held_per_minute
         worker.held_per_minute = held_per_minute
@@ -237,7 +291,7 @@ class RateGovernor:
         return self._places < most and (bool(self._vacated) or self._free(worker) >= 0)
 
     def _most_places(self) -> int:
-        return max(1, int(PLACES_SHARE * (self._limit_per_minute or 0.0)))
+        return places_of(self._limit_per_minute or 0.0)
 
     def _free(self, worker: _Worker) -> float:
         """Return units per minute that others leave, with a place for this worker; below 0 if they hold too much."""
@@ -246,7 +300,7 @@ class RateGovernor:
 
     def _drain(self, places: int) -> float:
         """Return units per minute that may be leased, with the bursts of so many workers kept back."""
-        share = 1 - TRANSIT_SHARE - BURST_SHARE - self._credit_share
+        share = 1 - TRANSIT_SHARE - BURST_SHARE - SPARE_SHARE - self._credit_share
         return (self._limit_per_minute or 0.0) * share - (places - 1)
 
     def _share(self, worker: _Worker, now_s: float) -> float:
@@ -266,6 +320,11 @@ class RateGovernor:
             f"<RateGovernor limit_per_minute={self._limit_per_minute} workers={len(self._workers)}"
             f" leased_per_minute={self._rates_sum:g} places={self._places}+{len(self._vacated)}>"
         )
+
+
+def places_of(limit_per_minute: float) -> int:
+    """Return how many workers can send at once under a limit."""
+    return max(1, int(PLACES_SHARE * limit_per_minute))
 
 
 def _level(drain: float, wants: list[float]) -> tuple[float, float]:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import heapq
 import math
+from dataclasses import replace
 from itertools import count
+from random import Random
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchrun.engine.pacer import BURST_SHARE, TRANSIT_SHARE
+from batchrun.engine.pacer import TRANSIT_SHARE
 from batchrun.scale.leased_rate import LeasedRate
-from batchrun.scale.rate_governor import LEASE_S, PLACES_SHARE, RateAsk, RateGovernor, RateLease
+from batchrun.scale.rate_governor import BURST_SHARE, LEASE_S, PLACES_SHARE, RateAsk, RateGovernor, RateLease
+from batchrun.scale.spare_units import SPARE_SHARE
 from tests.support.rate_simulation import worst_minute
 
 WORKERS = 3
-KEPT_BACK = TRANSIT_SHARE + BURST_SHARE
+KEPT_BACK = TRANSIT_SHARE + BURST_SHARE + SPARE_SHARE
 
 
 class Cluster:
@@ -48,10 +51,16 @@ class Cluster:
             arrive()
         self.now_s = time_s
 
-    def ask(self, number: int, up_s: float, down_s: float) -> None:
-        """Send an ask that takes `up_s` to the governor, and its answer `down_s`; infinite if it is lost."""
+    def ask(self, number: int, up_s: float, down_s: float, wanted_per_minute: float | None = None) -> None:
+        """Send an ask that takes `up_s` to the governor, and its answer `down_s`; infinite if it is lost.
+
+        Args:
+            wanted_per_minute: None for what the worker wants.
+        """
         name, rate = self.workers[number]
         ask = rate.ask(self.now_s + self.offsets_s[number])
+        if wanted_per_minute is not None:
+            ask = replace(ask, wanted_per_minute=wanted_per_minute)
 
         def answer() -> None:
             lease = self.governor.lease(name, ask, self.now_s)
@@ -128,6 +137,36 @@ def test_workers_together_never_use_more_than_the_limit(
 
 
 @given(
+    workers=st.integers(1, 5),
+    latency_s=st.sampled_from([0.001, 0.05, 0.2, 0.45]),
+    ask_every_s=st.sampled_from([0.1, 0.5]),
+    pause_s=st.floats(0.3, 1.2),
+    wants_all=st.booleans(),
+    seed=st.integers(0, 2**32),
+)
+@settings(max_examples=20, deadline=None)
+def test_a_pause_saves_up_no_more_than_is_kept_back(
+    workers: int, latency_s: float, ask_every_s: float, pause_s: float, wants_all: bool, seed: int
+) -> None:
+    """Full buckets and all spare units at the start of a minute, and then everything that flows in it: no more than the
+    limit. Workers may want more than they use."""
+    random = Random(seed)
+    cluster = Cluster(6_000, [0.0] * workers)
+    asked_at_s = [0.0] * workers
+    end_s = 4.0 + pause_s
+    while cluster.now_s < end_s + 62:
+        for number, due_s in enumerate(asked_at_s):
+            if not 4.0 < cluster.now_s < end_s:
+                cluster.use(number, 10_000)
+            if cluster.now_s >= due_s:
+                wants = math.inf if wants_all else None
+                cluster.ask(number, random.uniform(0, latency_s), random.uniform(0, latency_s), wants)
+                asked_at_s[number] = cluster.now_s + ask_every_s * random.uniform(0.8, 1.2)
+        cluster.deliver_until(cluster.now_s + 0.02)
+    assert 0.97 * 6_000 <= worst_minute(cluster.used_at_s) <= 6_000
+
+
+@given(
     wants=st.lists(st.one_of(st.floats(0, 2_000), st.just(math.inf)), min_size=1, max_size=12),
     limit=st.sampled_from([600.0, 6_000.0]),
 )
@@ -195,6 +234,48 @@ def test_a_worker_gives_up_at_once_what_it_does_not_want() -> None:
         held(governor, "second", now_s, wanted=0.0)
     held(governor, "first", 1.2, wanted=100.0, number=first.number)
     assert held(governor, "second", 1.2).per_minute == pytest.approx(6_000 * (1 - KEPT_BACK) - 1 - 100, abs=0.01)
+
+
+def both_served(now_s: float = 1.5) -> tuple[RateGovernor, RateLease, RateLease]:
+    """A governor of two workers, one that wants all and one that wants 100 a minute, with the leases that they hold."""
+    governor = RateGovernor(6_000)
+    for step in range(4):
+        hungry = held(governor, "hungry", now_s - 1.5 + step / 2)
+        modest = held(governor, "modest", now_s - 1.5 + step / 2, wanted=100.0)
+    return governor, hungry, modest
+
+
+def test_what_one_worker_has_not_used_goes_to_another() -> None:
+    """It goes to one that wants more than there is, once, and at most 0.5 % of the limit."""
+    governor, hungry, modest = both_served()
+    held(governor, "hungry", 1.6, number=hungry.number)
+    answer = governor.lease("modest", RateAsk(modest.number, 2.0, 100.0, unused=3.0), 2.0)
+    assert answer.extra == 0.0
+    assert held(governor, "hungry", 2.01).extra == pytest.approx(3.0, abs=0.02)
+    assert held(governor, "hungry", 2.02).extra == pytest.approx(0.0, abs=0.02)
+    governor.lease("modest", RateAsk(answer.number, 2.1, 100.0, unused=300.0), 2.1)
+    assert held(governor, "hungry", 2.2).extra == pytest.approx(30.0 - 3.0, abs=0.1)
+
+
+def test_what_was_not_used_long_ago_goes_to_nobody() -> None:
+    """It must have flowed while the lease that the worker holds was valid, or so shortly before that it is as new."""
+    for asked_at_s, before_s, extra in [(2.0, 0.4, 3.0), (2.0, 0.6, 0.0), (2.6, 0.0, 0.0)]:
+        governor, _, modest = both_served()
+        ask = RateAsk(modest.number, asked_at_s, 100.0, unused=3.0, unused_before_s=before_s)
+        held(governor, "hungry", asked_at_s - 0.01)
+        governor.lease("modest", ask, asked_at_s)
+        assert held(governor, "hungry", asked_at_s + 0.01).extra == pytest.approx(extra, abs=0.1)
+
+
+def test_what_was_leased_to_nobody_is_not_lost() -> None:
+    """The part that a worker gave up flows to another one, though that one asks for its new part only later."""
+    governor, hungry, modest = both_served()
+    governor.lease("hungry", RateAsk(hungry.number, 1.6, 1_000.0), 1.6)
+    late = governor.lease("modest", RateAsk(modest.number, 1.8, 3_000.0), 1.8)
+    assert late.extra == 0.0
+    assert late.per_minute == pytest.approx(3_000.0)
+    late = governor.lease("hungry", RateAsk(hungry.number, 1.9, 9_000.0), 1.9)
+    assert late.extra == pytest.approx((0.2 * 4_840 + 0.1 * 1_940) / 60, rel=0.05)
 
 
 def test_an_old_ask_gives_nothing_up() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import pairwise
 
 import anyio
@@ -15,6 +16,7 @@ from batchrun.engine.limits import Limits
 from batchrun.engine.rate import Unit
 from batchrun.scale.leased_rate import ASK_APART_S, LeasedRate, LeasedRates
 from batchrun.scale.rate_governor import LEASE_S, RateAsk, RateGovernor, RateLease
+from batchrun.scale.spare_units import EXTRA_S
 from batchrun.token_usage import Usage
 from tests.support.rate_simulation import worst_minute
 
@@ -192,14 +194,51 @@ async def test_what_a_worker_wants() -> None:
     rate = LeasedRate(lambda: None)
     assert rate.ask(0.0) == RateAsk(0, 0.0, math.inf)
     rate.install(leased(1, 600.0, 4.0), 0.0)
-    for tenth in range(1, 101):
+    for tenth in range(1, 301):
         assert rate.take(1.0, tenth / 10)[0] == 1.0
-    assert rate.ask(10.0).wanted_per_minute == pytest.approx(600 * 1.03, rel=0.01)
-    assert rate.take(1.0, 10.0) == pytest.approx((0.0, ASK_APART_S))
-    assert [rate.ask(10.01 + n / 100).wanted_per_minute for n in range(3)] == pytest.approx([600, 900, 1350])
-    assert rate.take(1.0, 10.1)[0] == 1.0
-    assert rate.ask(10.6).wanted_per_minute < 300
-    assert rate.ask(13.0).wanted_per_minute == 0.0
+    assert rate.ask(30.0).wanted_per_minute == pytest.approx(600 * 1.03, rel=0.01)
+    assert rate.take(1.0, 30.0)[0] == 0.0
+    assert [rate.ask(30.01 + n / 100).wanted_per_minute for n in range(3)] == pytest.approx(
+        [600 * 1.03, 900 * 1.03, 1350 * 1.03], rel=0.01
+    )
+    assert rate.take(1.0, 30.1)[0] == 1.0
+    assert rate.ask(30.6).wanted_per_minute == pytest.approx(60 * 1.5 * 3 / 0.57, rel=0.01)
+    assert rate.ask(31.1).wanted_per_minute == pytest.approx(60 * 1.5 * 2 / 1.0, rel=0.01)
+    assert rate.ask(33.0).wanted_per_minute == 0.0
+
+
+async def test_a_full_bucket_is_told() -> None:
+    """What flows into a full bucket since the last ask, and what a smaller burst has no room for, is in the next one."""
+    rate = LeasedRate(lambda: None)
+    rate.ask(10.0)
+    rate.install(leased(1, 600.0, 4.0, asked_at_s=10.0), 10.1)
+    assert rate.take(1.0, 10.7)[0] == 1.0  # full since 10.5
+    rate.install(leased(2, 600.0, 3.0, asked_at_s=10.0), 10.8)
+    told = rate.ask(10.9)
+    assert told.unused == pytest.approx(2.0 + 1.0 + 1.0 + (3.0 - rate.lease.burst))
+    assert told.unused_before_s == pytest.approx(0.8)
+    told = rate.ask(11.4)
+    assert (0.0 < told.unused < 1.0, told.unused_before_s) == (True, 0.0)
+
+
+async def test_extra_units_are_used_at_once() -> None:
+    """They come on top of the burst, for a moment; then what is left of them is told as unused."""
+    rate = LeasedRate(lambda: None)
+    rate.ask(0.0)
+    rate.install(leased(1, 60.0, 2.0), 0.0)
+    rate.install(replace(leased(2, 60.0, 2.0, asked_at_s=10.0), extra=5.0), 10.2)
+    assert sum(rate.take(1.0, 10.3)[0] for _ in range(4)) == 4.0
+    rate.install(replace(leased(3, 60.0, 2.0, asked_at_s=10.2), extra=5.0), 10.4)
+    assert sum(rate.take(1.0, 10.2 + EXTRA_S)[0] for _ in range(9)) == 2.0
+    assert rate.ask(10.2 + EXTRA_S).unused == pytest.approx((10.2 - 2.0) + 0.2 + 1.0 + 0.3 + 5.0)
+
+
+async def test_late_extra_units_are_not_used() -> None:
+    """An answer that took longer than the time for which they may be used brings none."""
+    rate = rate_with(leased(1, 60.0, 2.0))
+    rate.ask(10.0)
+    rate.install(replace(leased(2, 60.0, 2.0, asked_at_s=10.0), extra=5.0), 10.0 + EXTRA_S)
+    assert sum(rate.take(1.0, 10.0 + EXTRA_S)[0] for _ in range(9)) == 2.0
 
 
 async def test_a_worker_that_is_short_asks_at_once() -> None:
