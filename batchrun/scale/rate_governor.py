@@ -174,7 +174,6 @@ class RateGovernor:
 
     def set_limit(self, per_minute: float, now_s: float) -> None:
         """Share another limit from now on. It holds as soon as the leases of the earlier one have ended."""
-        self._expire(now_s)
         if self._limit_per_minute is None:
             self._unlimited_until_s = now_s + self._lease_s
         self._limit_per_minute = per_minute
@@ -258,11 +257,14 @@ class RateGovernor:
             self._vacated.popleft()
 
     def _collect(self, now_s: float) -> None:
-        """Take in what was leased to nobody since the last time. Since then nothing that is leased has changed."""
-        since_s = max(self._collected_s, self._unlimited_until_s, now_s - self._lease_s)
-        if self._limit_per_minute is not None and since_s < now_s:
+        """Take in what was leased to nobody since the last time. What is leased has not changed since then.
+
+        That is no longer ago than a lease lasts, or nothing is leased: then what flowed just now is more than can be
+        taken in.
+        """
+        if self._collected_s < now_s:
             free = self._drain(self._places + len(self._vacated)) - self._rates_sum
-            self._spare.take_in(free * (now_s - since_s) / 60, self._most_spare(), now_s)
+            self._spare.take_in(free * (now_s - self._collected_s) / 60, self._most_spare(), now_s)
         self._collected_s = now_s
 
     def _most_spare(self) -> float:

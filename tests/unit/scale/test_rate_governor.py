@@ -163,7 +163,7 @@ def test_a_pause_saves_up_no_more_than_is_kept_back(
                 cluster.ask(number, random.uniform(0, latency_s), random.uniform(0, latency_s), wants)
                 asked_at_s[number] = cluster.now_s + ask_every_s * random.uniform(0.8, 1.2)
         cluster.deliver_until(cluster.now_s + 0.02)
-    assert 0.97 * 6_000 <= worst_minute(cluster.used_at_s) <= 6_000
+    assert 0.8 * 6_000 <= worst_minute(cluster.used_at_s) <= 6_000
 
 
 @given(

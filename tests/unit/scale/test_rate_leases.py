@@ -207,6 +207,24 @@ async def test_what_a_worker_wants() -> None:
     assert rate.ask(33.0).wanted_per_minute == 0.0
 
 
+async def test_a_worker_waits_for_the_answer_before_it_asks_again() -> None:
+    """However slow messages are, a worker that is short has one ask on the way."""
+    asked_at_s: list[float] = []
+    now_s = 0.0
+    rate = LeasedRate(lambda: asked_at_s.append(now_s))
+    rate.ask(0.0)
+    rate.install(leased(1, 60.0, 2.0, asked_at_s=0.0), 0.0)
+    for now_s in (0.1, 0.2, 0.3, 0.4, 0.5):
+        rate.take(2.0, now_s)
+        if asked_at_s and asked_at_s[-1] == now_s:
+            late = rate.ask(now_s)
+    assert asked_at_s == [0.1]
+    rate.install(replace(leased(2, 60.0, 2.0, asked_at_s=late.asked_at_s), is_short=True), 0.55)
+    now_s = 0.6
+    rate.take(2.0, now_s)
+    assert asked_at_s == [0.1, 0.6]
+
+
 async def test_a_full_bucket_is_told() -> None:
     """What flows into a full bucket since the last ask, and what a smaller burst has no room for, is in the next one."""
     rate = LeasedRate(lambda: None)
