@@ -75,10 +75,9 @@ class Governor:
         """Yield a line for people about each limit that is too low for so many workers."""
         for option, limit in self._limits.items():
             if limit is not None and (places := places_of(limit)) < workers:
-                send = "one sends" if places == 1 else f"{places} send"
                 yield (
-                    f"{option} {limit:g} is too low for {workers} workers: {send} at the same time; the others wait"
-                    " until these have nothing left to do"
+                    f"{option} {limit:g} is too low for {workers} workers: at most {places} can send at a time; another"
+                    " one begins when one of these has nothing left to do"
                 )
 
     def answer(self, worker: str, asks: Asks, now_s: float) -> Leases:

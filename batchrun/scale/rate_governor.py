@@ -18,7 +18,7 @@ MINUTE_S: Final = 60.0
 BURST_SHARE: Final = 0.0025
 """Share of its rate that a worker may save up, besides one unit: half of what one process may, because what flows into
 a full bucket is not lost here: another worker gets it."""
-IDLE_SHARE: Final = 0.005
+IDLE_SHARE: Final = 0.01
 """Share of an equal part that a worker without requests keeps."""
 PLACES_SHARE: Final = 0.1
 """Share of the limit that may be kept back for the bursts of workers: of a low limit, not all get a part at once."""

@@ -119,6 +119,13 @@ def test_a_service_that_refuses_stops_all_workers(service: Service, url: str, ta
     assert not table.with_name("answers.csv.journal.d").exists()
 
 
+def test_a_limit_that_is_too_low_for_the_workers_is_named(service: Service, url: str, table: Path) -> None:
+    """With less than ten requests a minute for each worker, one line says how many of them send at the same time."""
+    service.status = 401  # the first reply ends the batch
+    line = "--rpm 19 is too low for 2 workers: at most 1 can send at a time; another one begins"
+    assert ran(table, url, "--rpm", "19").stderr.count(line) == 1
+
+
 def test_python_gets_each_outcome(service: Service, url: str, table: Path) -> None:
     """`on_outcome` is called once for each row, and a frame keeps its index."""
     seen: Counter[str] = Counter()

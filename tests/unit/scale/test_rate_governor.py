@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 
 from batchrun.engine.pacer import TRANSIT_SHARE
 from batchrun.scale.leased_rate import LeasedRate
-from batchrun.scale.rate_governor import BURST_SHARE, LEASE_S, PLACES_SHARE, RateAsk, RateGovernor, RateLease
+from batchrun.scale.rate_governor import (
+    BURST_SHARE,
+    IDLE_SHARE,
+    LEASE_S,
+    PLACES_SHARE,
+    RateAsk,
+    RateGovernor,
+    RateLease,
+)
 from batchrun.scale.spare_units import SPARE_SHARE
 from tests.support.rate_simulation import worst_minute
 
@@ -180,7 +188,7 @@ def test_shares_are_fair(wants: list[float], limit: float) -> None:
             leases[worker] = governor.lease(str(worker), RateAsk(held, now_s, want), now_s + worker * 1e-3)
     rates = [lease.per_minute for lease in leases.values()]
     drain = limit * (1 - KEPT_BACK) - (len(wants) - 1)
-    least = drain * 0.005 / len(wants)
+    least = drain * IDLE_SHARE / len(wants)
     assert sum(rates) <= drain
     assert sum(rates) == pytest.approx(min(drain, sum(max(want, least) for want in wants)), rel=0.01)
     for want, rate in zip(wants, rates, strict=True):

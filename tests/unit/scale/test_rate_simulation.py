@@ -28,14 +28,17 @@ def test_no_minute_holds_more_than_the_limit(**options: Any) -> None:
 
 @pytest.mark.parametrize(
     ("demand", "least_use"),
-    [("full", 0.98), ("idle", 0.93), ("jumps", 0.9)],
+    [("full", 0.98), ("idle", 0.98), ("mixed", 0.95), ("jumps", 0.9)],
 )
 @pytest.mark.parametrize("latency_s", [0.01, 0.1])
 def test_the_limit_is_used(demand: Any, least_use: float, latency_s: float) -> None:
-    """With steady demand 98 % of a minute is used; with demand that jumps from worker to worker, 90 %."""
-    result = simulate(Scenario(workers=8, limit_per_minute=4_800, demand=demand, latency_s=latency_s))
+    """With steady demand 98 % of a minute is used, with random demand 95 %, and with demand that jumps from worker
+    to worker 90 %. No worker asks more than five times a second."""
+    scenario = Scenario(workers=8, limit_per_minute=4_800, demand=demand, latency_s=latency_s)
+    result = simulate(scenario)
     assert result.worst_minute <= 4_800
     assert result.use >= least_use
+    assert result.asks <= 5 * scenario.lasts_s * scenario.workers
 
 
 def test_shares_are_equal() -> None:
