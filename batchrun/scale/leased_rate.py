@@ -43,15 +43,15 @@ ROUNDING: Final = 1e-9
 class LeasedRate:
     """Admits what leases allow. It is a `Rate`.
 
-    A bucket that fills at the leased rate up to the leased burst, and starts empty. What flows when it is full is told
-    to the governor, who gives it to another worker. A lease's extra units come on top, and stay there for a moment.
-    When a lease ends before the next has come, the bucket is emptied, so that nothing is used that the governor has
-    meanwhile leased to others.
+    A bucket that fills at the leased rate up to the leased burst, and starts empty. What flows when it is full is told to
+    the governor, which gives it to another worker; so is what a higher lease allows that the governor still counts. A
+    lease's extra units come on top, and stay there for a moment. When a lease ends before the next has come, the bucket
+    is emptied, so that nothing is used that the governor has meanwhile leased to others.
 
-    Mutable state: `lease`, the one in force, and when it was installed; `_units` in the bucket at `_filled_at_s`;
-    `_extra_ends_s`, until when they may be more than a burst; `_unused`, what the bucket had no room for since the last
-    ask; `_debt`, as in `Pacer`; what was
-    used since the last ask, its mean, and the times of that ask, of the last use and of the last confirmation;
+    Mutable state: `lease`, the one in force, and when it was installed; `_highest`, the lease with the highest rate
+    since the last ask; `_units` in the bucket at `_filled_at_s`; `_extra_ends_s`, until when they may be more than a burst;
+    `_unused`, to be told with the next ask; `_debt`, as in `Pacer`; what was used since the last ask, its mean, and the
+    times of that ask, of the last use and of the last confirmation;
     `_missing`, units that somebody waits for; `_told_missing`, the last ask said so; `_wanted_per_minute`, what it
     said; `_asks` that are later than that of the lease in force; `_growth`, what a waiting worker wants as a multiple
     of what it holds; `_news`, set when a lease comes.
@@ -63,6 +63,7 @@ class LeasedRate:
             on_short: called when the worker should ask at once, not at its next regular time.
         """
         self.lease = RateLease(0, 0.0, 0.0, 0.0, -math.inf, 0.0)
+        self._highest = self.lease
         self._on_short = on_short
         self._units = 0.0
         self._filled_at_s = -math.inf
@@ -170,6 +171,7 @@ class LeasedRate:
                 wanted = min(wanted, 60 * LATE_MARGIN * (used + LATE_UNITS) / since_s)
         self._wanted_per_minute = wanted
         self._use(self.lease.at_most(wanted), now_s)
+        self._highest = self.lease
         ask = RateAsk(self.lease.number, now_s, wanted, observed_per_minute, self._unused, unused_before_s)
         self._unused = 0.0
         self._asks.append(ask)
@@ -183,6 +185,8 @@ class LeasedRate:
         lease = lease.at_most(min((ask.wanted_per_minute for ask in self._asks), default=math.inf))
         is_less = lease.per_minute < CONFIRMED_SHARE * self.per_minute
         self._use(lease, now_s)
+        if lease.per_minute >= self._highest.per_minute or self._highest.per_minute == math.inf:
+            self._highest = lease
         self._installed_at_s = now_s
         self._extra_ends_s = lease.asked_at_s + EXTRA_S
         self._units += lease.extra
@@ -201,8 +205,11 @@ class LeasedRate:
         """Add what has flowed in since the last time; nothing is left after the lease, or of one without a limit."""
         if now_s < self.ends_s and self.lease.per_minute < math.inf:
             most = self.lease.burst if now_s >= self._extra_ends_s else max(self.lease.burst, self._units)
-            self._units += (now_s - self._filled_at_s) * self.lease.per_minute / 60
+            passed_minutes = (now_s - self._filled_at_s) / 60
+            self._units += passed_minutes * self.lease.per_minute
             self._keep_at_most(most)
+            if now_s < self._highest.asked_at_s + self._highest.lasts_s:
+                self._unused += passed_minutes * (self._highest.per_minute - self.lease.per_minute)
         else:
             self._units = 0.0
             self._debt = max(self._debt, 0.0)

@@ -39,7 +39,8 @@ class RateAsk:
         asked_at_s: on the worker's clock.
         wanted_per_minute: what it could use. From the ask on it uses no more of the leases that answer earlier asks.
         observed_per_minute: the limit that a reply's headers reported to it, None for none.
-        unused: units that its leases let flow since its previous ask, and that it will not use: its bucket was full.
+        unused: units that its leases allowed since its previous ask, and that it will not use: its bucket was full, or
+            the lease that it holds is lower than an earlier one.
         unused_before_s: seconds between that previous ask and a later installation of the lease that it holds, else 0.
     """
 

@@ -239,6 +239,19 @@ async def test_a_full_bucket_is_told() -> None:
     assert (0.0 < told.unused < 1.0, told.unused_before_s) == (True, 0.0)
 
 
+@pytest.mark.parametrize(("lasts_s", "unused"), [(1e6, 0.4), (0.3, 0.0)])
+async def test_what_a_lower_lease_leaves_is_told(lasts_s: float, unused: float) -> None:
+    """Until its next ask, the governor leases to nobody else what an earlier, higher lease allows; unless that has ended."""
+    rate = LeasedRate(lambda: None)
+    rate.ask(0.0)
+    rate.install(leased(1, 600.0, 40.0, lasts_s=lasts_s), 0.0)
+    rate.install(leased(2, 540.0, 40.0), 0.1)
+    for _ in range(4):
+        assert rate.take(1.0, 0.5)[0] == 1.0
+    assert rate.ask(0.5).unused == pytest.approx(unused)
+    assert rate.ask(1.0).unused == pytest.approx(0.0)
+
+
 async def test_extra_units_are_used_at_once() -> None:
     """They come on top of the burst, for a moment; then what is left of them is told as unused."""
     rate = LeasedRate(lambda: None)
