@@ -85,7 +85,7 @@ class Leader:
             journal: of the whole batch.
             engine: prepares the service for all workers; it runs no row.
             notices: gets what workers find out about the service.
-            notify: shows a line about workers: that they were lost, or how many can send at once.
+            notify: shows a line about workers: that they were lost, or how many can send at a time.
             on_outcome: called for each row that ends in this run, after its outcome is in the journal.
             remote: workers on other machines; None for processes of this one.
 
