@@ -225,7 +225,7 @@ async def test_a_worker_waits_for_the_answer_before_it_asks_again() -> None:
     assert asked_at_s == [0.1, 0.6]
 
 
-async def test_a_full_bucket_is_told() -> None:
+async def test_what_flows_into_a_full_bucket_is_reported() -> None:
     """What flows into a full bucket since the last ask, and what a smaller burst has no room for, is in the next one."""
     rate = LeasedRate(lambda: None)
     rate.ask(10.0)
@@ -240,7 +240,7 @@ async def test_a_full_bucket_is_told() -> None:
 
 
 @pytest.mark.parametrize(("lasts_s", "unused"), [(1e6, 0.4), (0.3, 0.0)])
-async def test_what_a_lower_lease_leaves_is_told(lasts_s: float, unused: float) -> None:
+async def test_what_a_lower_lease_leaves_is_reported(lasts_s: float, unused: float) -> None:
     """Until its next ask, the governor leases to nobody else what an earlier, higher lease allows; unless that has ended."""
     rate = LeasedRate(lambda: None)
     rate.ask(0.0)
@@ -253,7 +253,7 @@ async def test_what_a_lower_lease_leaves_is_told(lasts_s: float, unused: float) 
 
 
 async def test_extra_units_are_used_at_once() -> None:
-    """They come on top of the burst, for a moment; then what is left of them is told as unused."""
+    """They come on top of the burst, for a moment; then the rest of them is reported as unused."""
     rate = LeasedRate(lambda: None)
     rate.ask(0.0)
     rate.install(leased(1, 60.0, 2.0), 0.0)
