@@ -44,14 +44,14 @@ class LeasedRate:
     """Admits what leases allow. It is a `Rate`.
 
     A bucket that fills at the leased rate up to the leased burst, and starts empty. What flows when it is full is
-    reported to the governor, which gives it to another worker; so is what a higher lease allows that the governor still counts.
-    A lease's extra units come on top, and stay there for a moment. When a lease ends before the next has come, the
-    bucket is emptied, so that nothing is used that the governor has meanwhile leased to others.
+    reported to the governor, which gives it to another worker; so is what a higher lease allows that the governor
+    still counts. A lease's extra units come on top, and stay there for a moment. When a lease ends before the next has
+    come, the bucket is emptied, so that nothing is used that the governor has meanwhile leased to others.
 
     Mutable state: `lease`, the one in force, and when it was installed; `_highest`, the lease with the highest rate
     since the last ask; `_units` in the bucket at `_filled_at_s`; `_extra_ends_s`, until when they may be more than a
-    burst; `_unused`, to be reported with the next ask; `_debt`, as in `Pacer`; what was used since the last ask, its mean,
-    and the times of that ask, of the last use and of the last confirmation;
+    burst; `_unused`, to be reported with the next ask; `_debt`, as in `Pacer`; what was used since the last ask, its
+    mean, and the times of that ask, of the last use and of the last confirmation;
     `_missing`, units that somebody waits for; `_told_missing`, the last ask said so; `_wanted_per_minute`, what it
     said; `_asks` that are later than that of the lease in force; `_growth`, what a waiting worker wants as a multiple
     of what it holds; `_news`, set when a lease comes.
