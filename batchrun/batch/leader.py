@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from typing import Final
 
@@ -249,7 +250,7 @@ class Leader:
                 if self.stop is None:
                     self._notify(f"{worker.name} {lost}; another one continues with its rows")
                     if self._remote is not None:
-                        await self._remote.recover(worker)
+                        await self._remote.recover(worker, partial(self._gather, worker, whole=True))
                 ended = self._take_back(worker)
                 if self.stop is not None:
                     return

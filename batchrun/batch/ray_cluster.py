@@ -14,7 +14,7 @@ from batchrun.local_paths import is_url
 from batchrun.scale.journal_puts import JournalPuts
 from batchrun.scale.stored_journal import StoredJournal, take_up
 
-__all__ = ["ray_workers", "take_up_stored"]
+__all__ = ["ray_workers", "stored_notice", "take_up_stored"]
 
 
 def take_up_stored(plan: Plan, notify: Callable[[str], None]) -> None:
@@ -27,6 +27,18 @@ def take_up_stored(plan: Plan, notify: Callable[[str], None]) -> None:
     store = _store_of(plan)
     if store is not None:
         take_up(store, plan.paths.journal, notify)
+
+
+def stored_notice(plan: Plan) -> str | None:
+    """Return a line about a journal with which a run would continue, and which is not on this machine yet.
+
+    Raises:
+        OutputError: the store cannot be asked.
+    """
+    store = _store_of(plan)
+    if store is None or store.newest() is None:
+        return None
+    return f"a run continues with the journal at {store.shown}, and asks fewer rows: a dry run does not read it"
 
 
 def _store_of(plan: Plan) -> StoredJournal | None:

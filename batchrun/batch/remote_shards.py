@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 import anyio
 
-from batchrun.batch.worker_state import Worker
+from batchrun.batch.worker_state import OpenShard, Worker
 from batchrun.errors import OutputHeld
 from batchrun.journal import Journal
 from batchrun.journal.shard_rows import drop, seed
@@ -36,14 +35,6 @@ StartWorker: TypeAlias = Callable[[str, str | None], Awaitable[RemoteLink]]
 """Starts a worker with a name for messages, on a machine that is preferred (None for any)."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Replacement:
-    """A worker that was started for one that was lost, and the journals that it found: copies for the store."""
-
-    link: RemoteLink
-    found: list[bytes]
-
-
 class RemoteShards:
     """What a leader does for workers on other machines that it does not for those of this one.
 
@@ -61,7 +52,7 @@ class RemoteShards:
         """
         self._start, self._journal, self._puts, self._notify = start, journal, puts, notify
         self._nodes: dict[int, str] = {}
-        self._replacements: dict[int, _Replacement] = {}
+        self._replacements: dict[int, RemoteLink] = {}
 
     async def begin(self) -> None:
         """Prepare for the first worker.
@@ -92,26 +83,22 @@ class RemoteShards:
         Raises:
             InputError, WorkerLost: it cannot be started.
         """
-        replacement = self._replacements.pop(worker.number, None)
-        if replacement is None:
-            link = await self._start(worker.name, None)
-        else:
-            link = replacement.link
-            if self._puts is not None:
-                for content in replacement.found:  # gathered meanwhile
-                    await self._puts.put(content)
+        link = self._replacements.pop(worker.number, None) or await self._start(worker.name, None)
         self._nodes[worker.number] = link.node
         return link
 
-    async def recover(self, worker: Worker) -> None:
+    async def recover(self, worker: Worker, gather: Callable[[OpenShard], None]) -> None:
         """Start the replacement of a worker that was lost, if possible on its machine, and take from there what it has
-        not sent yet: it is gathered as its last copies. If nothing is there, the copies so far count.
+        not sent yet: its last copies. If nothing is there, the copies so far count.
+
+        Args:
+            gather: takes the whole copy of a shard into the journal of the batch.
 
         Raises:
             InputError: it cannot be started.
             OutputError: a copy cannot be written.
         """
-        left = [(each.shard, each.place) for each in worker.shards.values() if each.place is not None]
+        left = [(each, each.place) for each in worker.shards.values() if each.place is not None]
         node = self._nodes.get(worker.number)
         if not left:
             return
@@ -119,21 +106,22 @@ class RemoteShards:
             link = await self._start(worker.name, node)
         except WorkerLost:
             return  # its journals too: another one will be started
-        found: list[bytes] = []
         try:
-            for shard, place in left if link.node == node else ():
+            for each, place in left if link.node == node else ():
                 await link.send(LeftJournal(place))
                 answer = await link.receive()
                 assert isinstance(answer, LeftCopy)
                 if answer.content is None:
                     self._notify(f"{worker.name}: asks again what it had not sent yet, since {answer.reason}")
                 else:
-                    write_copy(answer.content, shard.journal)
-                    found.append(answer.content)
+                    write_copy(answer.content, each.shard.journal)
+                    gather(each)
+                    if self._puts is not None:
+                        await self._puts.put(answer.content)
         except WorkerLost:
             await link.aclose()
         else:
-            self._replacements[worker.number] = _Replacement(link, found)
+            self._replacements[worker.number] = link
 
     async def end(self) -> None:
         """End workers that have not begun, and refuse to write the output of a batch that was begun elsewhere.
@@ -141,8 +129,8 @@ class RemoteShards:
         Raises:
             OutputHeld: it was.
         """
-        for replacement in self._replacements.values():  # of workers that were lost during a stop
-            await replacement.link.aclose()
+        for link in self._replacements.values():  # of workers that were lost before a stop
+            await link.aclose()
         reason = await self._puts.begun_elsewhere() if self._puts is not None else None
         if reason is not None:
             raise OutputHeld(reason)

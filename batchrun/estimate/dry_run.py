@@ -15,6 +15,7 @@ from batchrun.batch.assembly import price_list
 from batchrun.batch.cached_answers import CacheReader, is_continued
 from batchrun.batch.left_shards import take_in
 from batchrun.batch.plan import Plan
+from batchrun.batch.ray_cluster import stored_notice
 from batchrun.batch.results import prompts_of
 from batchrun.batch.row_numbers import RowNumbers
 from batchrun.batch.work import (
@@ -256,7 +257,11 @@ def _is_cached(task: RowTask, cache: CacheReader) -> bool:
 
 def _journal(plan: Plan, stack: ExitStack, estimate: DryRun) -> Journal | None:
     """Return the journal that a run would resume from, None without one; add the problem if a run would refuse it."""
-    if plan.job.fresh or not plan.paths.journal.exists():
+    if plan.job.fresh:
+        return None
+    if not plan.paths.journal.exists():
+        if notice := stored_notice(plan):
+            estimate.notices = (*estimate.notices, notice)
         return None
     take_in(plan.paths)
     journal = stack.enter_context(Journal(plan.paths.journal, read_only=True))

@@ -14,6 +14,8 @@ from pyarrow import fs
 
 import batchrun
 from batchrun.errors import OutputError
+from batchrun.journal import Journal
+from batchrun.scale.stored_journal import STORED, StoredJournal
 from batchrun.tables.target import OutputPlace, put_object
 from tests.integration.reliability.processes import batchrun as process
 from tests.support.command import batchrun as command
@@ -96,6 +98,24 @@ def test_a_journal_elsewhere(store: Any, tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "far" / "c.csv.journal").touch()
     done = command(tmp_path, "run", "q.csv", "-o", "far/c.csv", "--journal", "work/c.csv.journal")
     assert "is the journal of this output, and --journal names another one" in done.stderr
+
+
+def test_a_journal_that_a_batch_on_ray_has_put(store: Any, tmp_path: Path) -> None:
+    """A dry run on a new machine says that it does not know the rows there; a batch without Ray is refused."""
+    (tmp_path / "q.csv").write_text(ROWS)
+    url = f"{url_of(store)}/a.csv"
+    on_ray = ("run", "q.csv", "-o", url, "--ray", "local", "--dry-run")
+    assert "a dry run does not read it" not in command(tmp_path, *on_ray).stdout
+    with Journal(tmp_path / "elsewhere") as journal:
+        journal.write_manifest({"batch_id": "batch_1", STORED: {"first": 1, "next": "000001-00000000"}})
+    StoredJournal.of(OutputPlace(url)).put_whole("000001-00000000", tmp_path / "elsewhere", tmp_path)
+    dry = command(tmp_path, *on_ray)
+    assert dry.returncode == 0, dry.stderr
+    assert f"a run continues with the journal at {url}.journal, and asks fewer rows" in dry.stdout
+    plain = command(tmp_path, "run", "q.csv", "-o", url)
+    assert plain.returncode == 2
+    assert f"{url}.journal: a batch on Ray has put its journal there; continue it with --ray" in plain.stderr
+    assert command(tmp_path, "run", "q.csv", "-o", url, "--fresh").returncode == 0
 
 
 def test_a_journal_of_another_output_is_not_continued(store: Any, tmp_path: Path) -> None:

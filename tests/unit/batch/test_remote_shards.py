@@ -110,9 +110,12 @@ class Batch:
 
         return RemoteShards(start, self.main, self.puts, self.lines.append)
 
+    def gather(self, shard: OpenShard) -> None:
+        """Take the copy of the shard into the journal of the leader."""
+        gather(self.main, shard.shard.journal, whole=True)
+
     def ended(self) -> int:
-        """Return the number of rows that the leader knows to have ended, once the worker's shard is taken back."""
-        gather(self.main, self.copy, whole=True)
+        """Return the number of rows that the leader knows to have ended."""
         return self.main.counts().ended
 
 
@@ -132,13 +135,13 @@ async def test_the_rest_comes_from_the_machine_of_the_lost_worker(
     remote = batch.remote(lost, new)
     await batch.puts.begin()
     assert await remote.started(batch.worker) is lost
-    await remote.recover(batch.worker)
-    assert batch.started == [None, "a"]
-    assert batch.ended() == 2
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(batch.puts.keep)
-        assert await remote.started(batch.worker) is new
+        await remote.recover(batch.worker, batch.gather)
         tasks.cancel_scope.cancel()
+    assert batch.started == [None, "a"]
+    assert batch.ended() == 2
+    assert await remote.started(batch.worker) is new
     path = tmp_path / "new" / "answers.csv.journal"
     take_up(batch.store, path, batch.lines.append)
     with Journal(path) as restored:
@@ -153,7 +156,7 @@ async def test_without_the_machine_the_copies_count(batch: Batch, node: str) -> 
     remote = batch.remote(lost, new, third)
     await remote.started(batch.worker)
     new.is_lost = node == "a"
-    await remote.recover(batch.worker)
+    await remote.recover(batch.worker, batch.gather)
     assert [type(message) for message in new.sent] == ([LeftJournal] if node == "a" else [])
     assert batch.ended() == 1
     assert await remote.started(batch.worker) is (third if node == "a" else new)
@@ -166,12 +169,12 @@ async def test_a_journal_that_cannot_be_had_is_reported(batch: Batch, monkeypatc
     remote = batch.remote(*(Ends("a") for _ in range(4)))
     await remote.started(batch.worker)
     with held(batch.left.with_suffix(".lock")):
-        await remote.recover(batch.worker)
+        await remote.recover(batch.worker, batch.gather)
     for path in batch.left.parent.glob("*.journal*"):
         path.write_bytes(b"no journal" * 100)
-    await remote.recover(batch.worker)
+    await remote.recover(batch.worker, batch.gather)
     batch.left.unlink()
-    await remote.recover(batch.worker)
+    await remote.recover(batch.worker, batch.gather)
     assert batch.ended() == 1
     start = "worker 1: asks again what it had not sent yet, since "
     assert [line.removeprefix(start) for line in batch.lines[::2]] == [
