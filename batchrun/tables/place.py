@@ -100,6 +100,8 @@ class Place:
             if each.base_name.startswith(("_", ".")) or not fnmatch.fnmatchcase(each.base_name, pattern or "*"):
                 continue
             if each.type != fs.FileType.File:
+                if each.base_name.endswith(".journal"):
+                    continue  # of a batch on Ray, next to its output
                 raise InputError(f"{shown}: {each.base_name} is a folder, and parts are files; give its own URL")
             parts.append(_entry(system, each))
         if not parts:

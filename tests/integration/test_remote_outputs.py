@@ -16,6 +16,7 @@ import batchrun
 from batchrun.errors import OutputError
 from batchrun.journal import Journal
 from batchrun.scale.stored_journal import STORED, StoredJournal
+from batchrun.tables.place import Place
 from batchrun.tables.target import OutputPlace, put_object
 from tests.integration.reliability.processes import batchrun as process
 from tests.support.command import batchrun as command
@@ -116,6 +117,8 @@ def test_a_journal_that_a_batch_on_ray_has_put(store: Any, tmp_path: Path) -> No
     assert plain.returncode == 2
     assert f"{url}.journal: a batch on Ray has put its journal there; continue it with --ray" in plain.stderr
     assert command(tmp_path, "run", "q.csv", "-o", url, "--fresh").returncode == 0
+    # The folder is a table of the outputs in it.
+    assert [path.rpartition("/")[2] for path, _, _ in Place.find(f"{url_of(store)}/").files] == ["a.csv"]
 
 
 def test_a_journal_of_another_output_is_not_continued(store: Any, tmp_path: Path) -> None:
