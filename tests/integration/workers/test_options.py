@@ -63,10 +63,10 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
-def ran(table: Path, url: str, *options: str, output: str = "answers.csv") -> Result:
-    """Run the table with two workers."""
+def ran(table: Path, url: str, *options: str, output: str = "answers.csv", workers: int = 2) -> Result:
+    """Run the table with workers; a process of its own for each takes most of a test's time."""
     arguments = ("run", table.name, "-o", output, "--base-url", url, "--model", "m", "--api", "chat", "--json")
-    return command(table.parent, *arguments, "--prompt", "{{ question }}", "--workers", "2", *options)
+    return command(table.parent, *arguments, "--prompt", "{{ question }}", "--workers", str(workers), *options)
 
 
 def answers(table: Path, output: str = "answers.csv") -> list[dict[str, str]]:
@@ -79,7 +79,7 @@ def test_rows_that_failed_are_asked_again(service: Service, url: str, table: Pat
     first = ran(table, url, "--where", "kind == 'even'")
     assert (first.returncode, first.facts()["failed"], first.facts()["skipped"]) == (3, 6, ROWS // 2)
     service.broken.clear()
-    again = ran(table, url, "--retry-failed")
+    again = ran(table, url, "--retry-failed", workers=1)
     facts = again.facts()
     assert (again.returncode, facts["completed"], facts["this_run"]["asked"]) == (0, ROWS, ROWS // 2 + 6)
     assert facts["finished_before"] == ROWS // 2 - 6
@@ -98,10 +98,10 @@ def test_a_cache_answers_and_learns(service: Service, url: str, table: Path) -> 
     """Answers of a batch with workers are in the cache, from which another one takes them."""
     half = table.with_name("half.csv")
     half.write_text("question,kind\n" + "".join(f"row {n},x\n" for n in range(0, ROWS, 2)))
-    assert ran(half, url, "--cache", "answers.cache", output="half-answers.csv").returncode == 0
+    assert ran(half, url, "--cache", "answers.cache", output="half-answers.csv", workers=1).returncode == 0
     facts = ran(table, url, "--cache", "answers.cache").facts()
     assert (facts["completed"], facts["from_cache"], facts["this_run"]["asked"]) == (ROWS, ROWS // 2, ROWS // 2)
-    facts = ran(table, url, "--cache", "answers.cache", output="third.csv").facts()
+    facts = ran(table, url, "--cache", "answers.cache", output="third.csv", workers=1).facts()
     assert (facts["completed"], facts["from_cache"]) == (ROWS, ROWS)
     assert Counter(service.asked.values()) == {1: ROWS}
     assert [row["response"] for row in answers(table, "third.csv")] == [f"answer {n}" for n in range(ROWS)]
@@ -115,7 +115,7 @@ def test_a_service_that_refuses_stops_all_workers(service: Service, url: str, ta
     assert "Planned." in refused.facts()["stop"]
     assert refused.facts()["completed"] == 0
     service.status = 200
-    assert ran(table, url).returncode == 0
+    assert ran(table, url, workers=1).returncode == 0
     assert not table.with_name("answers.csv.journal.d").exists()
 
 
