@@ -14,7 +14,7 @@ from batchrun.errors import InputError, JournalMismatch, OutputError
 from batchrun.journal import Journal
 from batchrun.journal.open import read_earlier
 from batchrun.local_paths import is_url
-from batchrun.scale.stored_journal import StoredJournal
+from batchrun.scale.stored_journal import StoredJournal, refuse_without_ray
 from batchrun.tables.place import has_wildcard
 from batchrun.tables.target import OutputPlace
 from batchrun.wording import local_time
@@ -33,16 +33,18 @@ def check_target(target: OutputPlace, paths: Paths, table: str | None, *, fresh:
         paths: the files of the batch.
         table: the path or the URL of the input; None for a table in memory.
         fresh: the batch starts over.
-        on_ray: as `check_journal_of`.
+        on_ray: the batch keeps a journal in the store of the output too.
 
     Raises:
         InputError: the output would replace a remote input, or become a part of it; or its URL is a pattern.
-        JournalMismatch, OutputError: as `check_journal_of`; or the place cannot be written.
+        JournalMismatch, OutputError: as `refuse_without_ray` and `check_journal_of`; or the place cannot be written.
     """
     if is_url(target.address):
         if has_wildcard(target.address.rstrip("/").rpartition("/")[2]):
             raise InputError(f"{target.shown}: an output is one file or folder; leave out * and [")
         _check_not_remote_input(target, table)
+        if not on_ray:
+            refuse_without_ray(target)  # also if it starts over: the journal there would be taken for its own
     target.check(is_own=not fresh and check_journal_of(target, paths, on_ray=on_ray))
 
 
@@ -53,7 +55,7 @@ def check_journal_of(target: OutputPlace, paths: Paths, *, on_ray: bool) -> bool
         on_ray: the batch continues with the journal in the store of the output, if this machine has none.
 
     Raises:
-        JournalMismatch: the journal belongs to an output at another place, or that of this one is in its store only.
+        JournalMismatch: the journal belongs to an output at another place.
         OutputError: something is there that this batch has not put, or the place cannot be asked.
     """
     before = read_earlier(paths.journal, lambda journal: journal.read_manifest().get(_ENTRY))
@@ -68,13 +70,8 @@ def check_journal_of(target: OutputPlace, paths: Paths, *, on_ray: bool) -> bool
             f"{own}: is the journal of this output, and --journal names another one; leave --journal out, or name "
             "another output"
         )
-    if before is None and is_url(target.address) and (stored := StoredJournal.of(target)).generations():
-        if on_ray:
-            return True
-        raise JournalMismatch(
-            f"{stored.shown}: a batch on Ray has put its journal there; continue it with --ray, name another output "
-            "(--output), or give --fresh to start over"
-        )
+    if before is None and on_ray and is_url(target.address) and StoredJournal.of(target).newest() is not None:
+        return True
     if before is None and target.exists():
         raise OutputError(
             f"{target.shown}: exists, and {paths.journal} is not the journal of it; name another output "

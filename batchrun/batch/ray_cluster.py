@@ -12,7 +12,7 @@ from batchrun.errors import InputError
 from batchrun.journal import Journal
 from batchrun.local_paths import is_url
 from batchrun.scale.journal_puts import JournalPuts
-from batchrun.scale.stored_journal import StoredJournal, take_up
+from batchrun.scale.stored_journal import StoredJournal, refuse_without_ray, take_up
 
 __all__ = ["ray_workers", "stored_notice", "take_up_stored"]
 
@@ -21,12 +21,14 @@ def take_up_stored(plan: Plan, notify: Callable[[str], None]) -> None:
     """Bring the journal of a plan up to date with the one in the store of its output: see `stored_journal.take_up`.
 
     Raises:
-        JournalMismatch: the batch was continued elsewhere.
+        JournalMismatch: the batch was continued elsewhere, or does not use Ray any more.
         InputError, OutputError: the store or the journal cannot be used.
     """
     store = _store_of(plan)
     if store is not None:
         take_up(store, plan.paths.journal, notify)
+    elif plan.target is not None and is_url(plan.target.address):
+        refuse_without_ray(plan.target)
 
 
 def stored_notice(plan: Plan) -> str | None:

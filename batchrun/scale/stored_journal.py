@@ -22,13 +22,14 @@ from typing import Any, Final, Self
 
 from batchrun.errors import JournalMismatch, OutputError
 from batchrun.journal import Journal
+from batchrun.journal.database import has_shards
 from batchrun.journal.shard_rows import forget_gathered, gather, whole_copy
 from batchrun.scale.journal_copies import write_copy
 from batchrun.tables.place import asking, opened
 from batchrun.tables.target import OutputPlace, put_object
 from batchrun.wording import rows_text
 
-__all__ = ["STORED", "StoredJournal", "take_up", "write_copies"]
+__all__ = ["STORED", "StoredJournal", "refuse_without_ray", "take_up", "write_copies"]
 
 STORED: Final = "stored"
 """The entry of the batch's manifest: `generation`, the one that the journal belongs to; `number`, of its last object
@@ -77,19 +78,27 @@ class StoredJournal:
     def newest(self) -> tuple[str, list[int]] | None:
         """Return the youngest generation that is a journal, and the numbers of its objects; None if there is none.
 
+        The youngest one with objects is whole: a generation is deleted when the next one is there. One without objects
+        was never put.
+
         Raises:
             OutputError: the store cannot be asked, or an object is missing.
         """
-        for generation in reversed(self.generations()):
+        generations = self.generations()
+        damaged = None
+        for generation in reversed(generations):
             numbers = [int(name) for name in self._names(f"/{generation}", _OBJECT)]
-            if 0 not in numbers:
-                continue  # it is being deleted, or was put by a leader that another one has replaced meanwhile
-            if numbers != list(range(len(numbers))):
-                raise OutputError(
-                    f"{self.shown}/{generation}: objects of this journal are missing; restore them, or start over "
-                    "with --fresh"
-                )
-            return generation, numbers
+            if numbers and numbers == list(range(len(numbers))):
+                return generation, numbers
+            if numbers:
+                damaged = generation
+                break
+        if self.generations() != generations:
+            return self.newest()  # another leader begins at this moment
+        if damaged is not None:
+            raise OutputError(
+                f"{self.shown}/{damaged}: objects of this journal are missing; restore them, or start over with --fresh"
+            )
         return None
 
     def put(self, generation: str, number: int, file: Path) -> None:
@@ -148,7 +157,9 @@ class StoredJournal:
                 new.chmod(0o600)
                 shutil.copyfileobj(source, target, _CHUNK_BYTES)
             with Journal(new) as main:
-                main.write_manifest({STORED: {**main.read_manifest()[STORED], "number": 0, "generation": generation}})
+                if (stored := main.read_manifest().get(STORED)) is None:
+                    raise OutputError(f"{self.shown}/{generation}: is not a journal that a batch on Ray has put there")
+                main.write_manifest({STORED: {**stored, "number": 0, "generation": generation}})
                 self.gather(main, numbers[1:])
                 forget_gathered(main)  # of shards that are not continued
                 ended = main.counts().ended
@@ -173,6 +184,7 @@ class StoredJournal:
             for number, packed in self._contents(stored["generation"], numbers):
                 for content in _copies(packed):
                     write_copy(content, path)
+                    Journal(path).close()  # an earlier version of batchrun may have made it
                     gather(main, path, whole=True)
                 main.write_manifest({STORED: {**stored, "number": number}})
         except (OSError, EOFError, zlib.error) as exc:
@@ -232,6 +244,7 @@ def take_up(store: StoredJournal, path: Path, notify: Callable[[str], None]) -> 
         return
     generation, numbers = newest
     if not path.exists() or not path.stat().st_size:
+        _refuse_parts(store, path)
         ended = store.restore(generation, numbers, path)
         notify(
             f"continues with the journal at {store.shown}: {rows_text(ended)} {'has' if ended == 1 else 'have'} ended"
@@ -240,15 +253,50 @@ def take_up(store: StoredJournal, path: Path, notify: Callable[[str], None]) -> 
     with Journal(path) as main:
         stored = main.read_manifest().get(STORED) or {}
         if generation not in (stored.get("generation"), stored.get("next")):
+            names = f"{path.name} and {path.name}.d" if has_shards(path) else path.name
             raise JournalMismatch(
-                f"{path}: this batch was continued elsewhere, with the journal at {store.shown}; move {path.name} "
-                "away, and the same command continues with that one; or start over with --fresh"
+                f"{path}: this batch was continued elsewhere, with the journal at {store.shown}, or --fresh ended "
+                f"before its first row; move {names} away, and the same command continues with that one; or start "
+                "over with --fresh"
             )
         left = numbers[stored["number"] + 1 :] if generation == stored.get("generation") else []
         if left:
             before = main.counts().ended
             store.gather(main, left)
             notify(f"took {rows_text(main.counts().ended - before)} that ended from the journal at {store.shown}")
+
+
+def _refuse_parts(store: StoredJournal, path: Path) -> None:
+    """Refuse to restore a journal beside what a lost one has left: SQLite would take the log of another file for its
+    own, and the answers of shards would replace later ones.
+
+    Raises:
+        OutputError: something is there.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    parts = [log.name] if log.exists() and log.stat().st_size else []
+    if has_shards(path):
+        parts.append(f"{path.name}.d")
+    if parts:
+        raise OutputError(
+            f"{path}: is gone, but not {' and '.join(parts)}; put the journal back, or move the rest away too, and the "
+            f"same command continues with the journal at {store.shown}"
+        )
+
+
+def refuse_without_ray(target: OutputPlace) -> None:
+    """Refuse a batch that would not keep the journal up to date that a batch on Ray has put beside the output.
+
+    Raises:
+        JournalMismatch: there is one.
+        OutputError: the store cannot be asked.
+    """
+    store = StoredJournal.of(target)
+    if store.generations():
+        raise JournalMismatch(
+            f"{store.shown}: a batch on Ray has put its journal there; continue it with --ray (`--ray local` needs "
+            "this machine only), name another output (--output), or delete that folder"
+        )
 
 
 def write_copies(contents: Iterable[bytes], file: Path) -> None:

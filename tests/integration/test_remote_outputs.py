@@ -77,6 +77,28 @@ def test_an_output_is_put_to_its_url(store: Any, tmp_path: Path) -> None:
     assert command(tmp_path, "report", str(local), "-o", "x.html").returncode == 0
 
 
+def test_without_ray_no_batch_takes_the_place_of_one_on_ray(store: Any, tmp_path: Path) -> None:
+    """Neither a new batch, nor one of this machine or one that starts over: the journal in the store would not know of
+    its answers, and a new machine would pay for them again. Nothing is put; without that folder, the batch continues."""
+    (tmp_path / "q.csv").write_text(ROWS)
+    url, new = f"{url_of(store)}/answers.csv", tmp_path / "new"
+    run = ("run", str(tmp_path / "q.csv"), "-o", url)
+    assert command(tmp_path, *run).returncode == 0
+    whole = StoredJournal.of(OutputPlace(url))
+    whole.put_whole("000001-00000000", tmp_path / "outputs" / "answers.csv.journal", tmp_path)
+    new.mkdir()
+    for folder, option in ((tmp_path, ()), (tmp_path, ("--fresh",)), (new, ()), (new, ("--fresh",))):
+        done = command(folder, *run, *option)
+        assert done.returncode == 2
+        assert done.stderr.endswith(
+            f" {url}.journal: a batch on Ray has put its journal there; continue it with --ray (`--ray local` needs this "
+            "machine only), name another output (--output), or delete that folder\n"
+        )
+    assert not [*new.iterdir()]
+    store.delete_dir("answers.csv.journal")
+    assert command(tmp_path, *run).returncode == 0
+
+
 def test_a_journal_elsewhere(store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """--journal names the journal of a URL and of a local output; the job file and Python take both options."""
     monkeypatch.chdir(tmp_path)
@@ -102,7 +124,7 @@ def test_a_journal_elsewhere(store: Any, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_journal_that_a_batch_on_ray_has_put(store: Any, tmp_path: Path) -> None:
-    """A dry run on a new machine says that it does not know the rows there; a batch without Ray is refused."""
+    """A dry run on a new machine says that it does not know the rows there; the folder is a table of the outputs in it."""
     (tmp_path / "q.csv").write_text(ROWS)
     url = f"{url_of(store)}/a.csv"
     on_ray = ("run", "q.csv", "-o", url, "--ray", "local", "--dry-run")
@@ -113,11 +135,7 @@ def test_a_journal_that_a_batch_on_ray_has_put(store: Any, tmp_path: Path) -> No
     dry = command(tmp_path, *on_ray)
     assert dry.returncode == 0, dry.stderr
     assert f"a run continues with the journal at {url}.journal, and asks fewer rows" in dry.stdout
-    plain = command(tmp_path, "run", "q.csv", "-o", url)
-    assert plain.returncode == 2
-    assert f"{url}.journal: a batch on Ray has put its journal there; continue it with --ray" in plain.stderr
-    assert command(tmp_path, "run", "q.csv", "-o", url, "--fresh").returncode == 0
-    # The folder is a table of the outputs in it.
+    put_object(store.base_fs, f"{store.base_path}a.csv", tmp_path / "q.csv")
     assert [path.rpartition("/")[2] for path, _, _ in Place.find(f"{url_of(store)}/").files] == ["a.csv"]
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
+import sqlite3
 import zlib
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 from pyarrow import fs
 
 from batchrun.errors import InputError, JournalMismatch, OutputError
-from batchrun.journal import Journal
+from batchrun.journal import Journal, schema
 from batchrun.journal.shard_rows import gather, seed
 from batchrun.scale import journal_copies, journal_puts
 from batchrun.scale.journal_copies import NO_COPY, JournalCopies, JournalCopy, write_copy
@@ -220,8 +222,9 @@ async def test_a_batch_that_was_continued_elsewhere_is_refused(tmp_path: Path, s
     with pytest.raises(JournalMismatch) as refused:
         take_up(store, here, lines.append)
     assert str(refused.value) == (
-        f"{here}: this batch was continued elsewhere, with the journal at s3://bucket/answers.csv.journal; move "
-        "answers.csv.journal away, and the same command continues with that one; or start over with --fresh"
+        f"{here}: this batch was continued elsewhere, with the journal at s3://bucket/answers.csv.journal, or --fresh "
+        "ended before its first row; move answers.csv.journal away, and the same command continues with that one; or "
+        "start over with --fresh"
     )
     here.unlink()
     take_up(store, here, lines.append)
@@ -279,6 +282,122 @@ async def test_objects_that_are_missing_or_damaged_are_named(tmp_path: Path, sto
     for number in (1, 3):
         (Path(store.path) / generation / f"{number:08}").unlink()
     with pytest.raises(OutputError, match="cannot be restored"):
+        take_up(store, new, ignore)
+    assert not new.exists()
+
+
+async def test_a_journal_is_not_restored_beside_the_rest_of_a_lost_one(tmp_path: Path, store: StoredJournal) -> None:
+    """Not beside its log, which SQLite would add to any file of this name, and not beside shards, whose answers are
+    older than those in the store. One line says what to move away."""
+    here = machine(tmp_path, "a")
+    log, copy = here.with_name("answers.csv.journal-wal"), tmp_path / "log"
+    with new_journal(here) as journal:
+        ask(journal, 0)
+        shutil.copyfile(log, copy)
+        await puts_of(store, journal).begin()
+    here.unlink()
+    shutil.copyfile(copy, log)
+    with pytest.raises(OutputError) as refused:
+        take_up(store, here, ignore)
+    assert str(refused.value) == (
+        f"{here}: is gone, but not answers.csv.journal-wal; put the journal back, or move the rest away too, and the "
+        "same command continues with the journal at s3://bucket/answers.csv.journal"
+    )
+    log.unlink()
+    folder = here.with_name("answers.csv.journal.d")
+    folder.mkdir()
+    new_journal(folder / "00001.journal").close()
+    with pytest.raises(OutputError, match=r"is gone, but not answers.csv.journal.d; put the journal back, or move"):
+        take_up(store, here, ignore)
+    assert not here.exists()
+    with (
+        new_journal(here),
+        pytest.raises(JournalMismatch, match=r"move answers\.csv\.journal and answers\.csv\.journal\.d away"),
+    ):
+        take_up(store, here, ignore)
+    shutil.rmtree(folder)
+    here.unlink()
+    take_up(store, here, ignore)
+    with Journal(here) as restored:
+        assert restored.counts().completed == 1
+
+
+async def test_a_store_that_has_lost_the_whole_copy_begins_no_new_batch(tmp_path: Path, store: StoredJournal) -> None:
+    """Such as by a rule of the bucket that deletes the oldest objects: what is left shows that a batch had begun. Neither
+    is an earlier batch, which --fresh has ended, taken for this one."""
+    with new_journal(machine(tmp_path, "a")) as journal:
+        await puts_of(store, journal).begin()
+    with new_journal(machine(tmp_path, "b")) as journal:  # as --fresh does
+        await puts_of(store, journal).begin()
+        generation = store.generations()[-1]
+    write_copies([b"copy"], tmp_path / "copy")
+    store.put(generation, 1, tmp_path / "copy")
+    (Path(store.path) / generation / "00000000").unlink()
+    with pytest.raises(OutputError, match=f"{generation}: objects of this journal are missing"):
+        take_up(store, machine(tmp_path, "c"), ignore)
+
+
+class ReplacedMeanwhile(fs.LocalFileSystem):  # type: ignore[misc]  # Arrow has no types
+    """A store in which another leader begins between two requests.
+
+    Mutable state: `begin`, called before a folder with this name is listed, once.
+    """
+
+    def __init__(self, name: str, begin: Callable[[], None]) -> None:
+        super().__init__()
+        self.name, self.begin = name, begin
+
+    def get_file_info(self, selector: Any) -> Any:
+        if selector.base_dir.endswith(self.name):
+            self.name = "/"
+            self.begin()
+        return super().get_file_info(selector)
+
+
+async def test_a_leader_that_begins_during_the_look_is_seen(tmp_path: Path, store: StoredJournal) -> None:
+    """The generation that was listed is deleted by then; that is not a store without a journal."""
+    with new_journal(machine(tmp_path, "a")) as journal:
+        await puts_of(store, journal).begin()
+        first = store.generations()[0]
+
+        def begin() -> None:
+            store.put_whole("000002-00000000", journal.path, tmp_path)
+            store.delete(first)
+
+        looked = StoredJournal(ReplacedMeanwhile(first, begin), store.path, store.shown)
+        assert looked.newest() == ("000002-00000000", [0])
+
+
+async def test_copies_of_an_earlier_version_are_restored(tmp_path: Path, store: StoredJournal) -> None:
+    """A batch that an earlier version of batchrun began continues on a machine that has this one."""
+    with new_journal(machine(tmp_path, "a")) as journal:
+        await puts_of(store, journal).begin()
+        generation = store.generations()[0]
+        shard, copy = tmp_path / "shard", tmp_path / "copy"
+        seed(journal, shard, ["0"])
+        with Journal(shard) as other:
+            ask(other, 0)
+        new_copy(shard, copy, [0, 0, 0])
+    with closing(sqlite3.connect(copy)) as db:
+        db.executescript(f"ALTER TABLE attempts DROP COLUMN usage; PRAGMA user_version={len(schema.STEPS) - 1}")
+    write_copies([zlib.compress(copy.read_bytes())], tmp_path / "object")
+    store.put(generation, 1, tmp_path / "object")
+    path = machine(tmp_path, "b")
+    take_up(store, path, ignore)
+    with Journal(path) as restored:
+        assert restored.counts().completed == 1
+
+
+async def test_a_journal_of_another_program_is_named(tmp_path: Path, store: StoredJournal) -> None:
+    """A journal without the entry of the store, or a file that is no journal, is one line."""
+    new = machine(tmp_path, "b")
+    with new_journal(machine(tmp_path, "a")) as journal:
+        store.put_whole("000001-00000000", journal.path, tmp_path)
+    with pytest.raises(OutputError, match="000001-00000000: is not a journal that a batch on Ray has put there"):
+        take_up(store, new, ignore)
+    (tmp_path / "text.gz").write_bytes(gzip.compress(b"a text" * 1_000))
+    store.put("000002-00000000", 0, tmp_path / "text.gz")
+    with pytest.raises(OutputError, match="is not a readable journal"):
         take_up(store, new, ignore)
     assert not new.exists()
 
