@@ -22,8 +22,8 @@ MEAN_S: Final = 5.0
 MARGIN: Final = 1.03
 """A worker that does not wait wants this many times the mean of what it used."""
 LATE_MARGIN: Final = 1.5
-LATE_UNITS: Final = 2.0
-"""It wants no more than this many times what it used since its last ask, plus two units: a worker that becomes idle
+LATE_UNITS: Final = 1.0
+"""It wants no more than this many times what it used since its last ask, plus one unit: a worker that becomes idle
 gives up its part at once, and one that sends a little at random moments keeps it."""
 GROWTH: Final = 1.5
 """A worker that waits wants what it holds, or the mean of what it used, and with every further ask this many times

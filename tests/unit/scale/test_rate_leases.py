@@ -202,8 +202,8 @@ async def test_what_a_worker_wants() -> None:
         [600 * 1.03, 900 * 1.03, 1350 * 1.03], rel=0.01
     )
     assert rate.take(1.0, 30.1)[0] == 1.0
-    assert rate.ask(30.6).wanted_per_minute == pytest.approx(60 * 1.5 * 3 / 0.57, rel=0.01)
-    assert rate.ask(31.1).wanted_per_minute == pytest.approx(60 * 1.5 * 2 / 1.0, rel=0.01)
+    assert rate.ask(30.6).wanted_per_minute == pytest.approx(60 * 1.5 * 2 / 0.57, rel=0.01)
+    assert rate.ask(31.1).wanted_per_minute == pytest.approx(60 * 1.5 * 1 / 1.0, rel=0.01)
     assert rate.ask(33.0).wanted_per_minute == 0.0
 
 
