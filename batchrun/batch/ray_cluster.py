@@ -74,5 +74,5 @@ def ray_workers(plan: Plan, journal: Journal, stack: AsyncExitStack, notify: Cal
         raise InputError("--ray: needs Ray: pip install 'batchrun-llm[ray]', on every machine of the cluster") from None
     workers = stack.enter_context(connected(address, serve, workers=plan.job.workers, notify=notify))
     store = _store_of(plan)
-    puts = None if store is None else JournalPuts(store, journal, plan.paths.shards, notify)
+    puts = None if store is None else JournalPuts(store, journal, plan.paths.shards, notify, fresh=plan.job.fresh)
     return RemoteShards(workers.start, journal, puts, notify)

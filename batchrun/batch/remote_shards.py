@@ -58,6 +58,7 @@ class RemoteShards:
         """Prepare for the first worker.
 
         Raises:
+            OutputHeld: the batch was begun elsewhere at the same time.
             OutputError: the store refuses.
         """
         if self._puts is not None:

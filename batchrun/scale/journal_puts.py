@@ -10,7 +10,7 @@ from typing import Final
 import anyio
 from anyio import to_thread
 
-from batchrun.errors import OutputError
+from batchrun.errors import OutputError, OutputHeld
 from batchrun.journal import Journal
 from batchrun.scale.journal_copies import MAX_COPY_AGE_S
 from batchrun.scale.stored_journal import STORED, StoredJournal, write_copies
@@ -33,14 +33,24 @@ class JournalPuts:
     that are in no object, with what is set when they are put; `_new`, set when there is one.
     """
 
-    def __init__(self, store: StoredJournal, journal: Journal, folder: Path, notify: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        store: StoredJournal,
+        journal: Journal,
+        folder: Path,
+        notify: Callable[[str], None],
+        *,
+        fresh: bool = False,
+    ) -> None:
         """
         Args:
             journal: of the batch. A copy is gathered into it before it is put.
             folder: for temporary files.
             notify: shows a line when the store refuses, and when it is back.
+            fresh: the batch starts over, whatever the store has.
         """
         self._store, self._journal, self._folder, self._notify = store, journal, folder, notify
+        self._fresh = fresh
         self._generation = ""
         self._first = self._number = 0
         self._waiting: list[tuple[bytes, anyio.Event]] = []
@@ -50,12 +60,17 @@ class JournalPuts:
         """Put a whole copy of the journal, and delete the generations of the batch that it continues.
 
         Raises:
+            OutputHeld: another leader has begun since this one took up the journal there: to connect to Ray takes long.
             OutputError: the store refuses.
         """
         earlier = await to_thread.run_sync(self._store.generations)
+        newest = None if self._fresh else await to_thread.run_sync(self._store.newest)
+        stored = self._journal.read_manifest().get(STORED, {})
+        if newest is not None and newest[0] not in (stored.get("generation"), stored.get("next")):
+            raise OutputHeld(f"{self._store.shown}: this batch was begun elsewhere meanwhile; it continues there")
         number = _number_of(earlier[-1]) + 1 if earlier else 1
         self._generation = f"{number:06}-{secrets.token_hex(4)}"
-        before = {"first": number, **self._journal.read_manifest().get(STORED, {})}
+        before = {"first": number, **stored}
         # If this process dies after the copy is put, the next one has to know that it is its own.
         self._journal.write_manifest({STORED: {**before, "next": self._generation}})
         await to_thread.run_sync(self._store.put_whole, self._generation, self._journal.path, self._folder)

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import fs
 
-from batchrun.errors import InputError, JournalMismatch, OutputError
+from batchrun.errors import InputError, JournalMismatch, OutputError, OutputHeld
 from batchrun.journal import Journal, schema
 from batchrun.journal.shard_rows import gather, seed
 from batchrun.scale import journal_copies, journal_puts
@@ -126,10 +126,12 @@ def ask(journal: Journal, row: int) -> None:
     journal.finish(completed(row, f"answer {row}", cost_usd=0.5), asked.fingerprint, with_ids=True)
 
 
-def puts_of(store: StoredJournal, journal: Journal, lines: list[str] | None = None) -> JournalPuts:
+def puts_of(
+    store: StoredJournal, journal: Journal, lines: list[str] | None = None, *, fresh: bool = False
+) -> JournalPuts:
     folder = journal.path.parent / "shards"
     folder.mkdir(exist_ok=True)
-    return JournalPuts(store, journal, folder, ignore if lines is None else lines.append)
+    return JournalPuts(store, journal, folder, ignore if lines is None else lines.append, fresh=fresh)
 
 
 def machine(tmp_path: Path, name: str) -> Path:
@@ -150,8 +152,8 @@ async def test_a_run_deletes_the_generation_that_it_continues(tmp_path: Path, st
         assert (len(first), len(second)) == (1, 1)
         assert first < second
     path.unlink()
-    with new_journal(path) as journal:  # as --fresh does
-        await puts_of(store, journal).begin()
+    with new_journal(path) as journal:
+        await puts_of(store, journal, fresh=True).begin()
         third = store.generations()
         assert len(third) == 2
         assert third[0] == second[0]
@@ -261,6 +263,29 @@ async def test_the_younger_of_two_leaders_continues(
     ]
 
 
+async def test_of_leaders_that_begin_at_the_same_time_the_first_continues(tmp_path: Path, store: StoredJournal) -> None:
+    """To connect to Ray takes long after the look into the store: what another leader has put meanwhile is neither
+    replaced nor deleted, neither by a new batch nor by one that continues."""
+    here, there = machine(tmp_path, "a"), machine(tmp_path, "b")
+    take_up(store, here, ignore)
+    take_up(store, there, ignore)
+    with new_journal(here) as first, new_journal(there) as second:
+        await puts_of(store, first).begin()
+        with pytest.raises(OutputHeld, match="this batch was begun elsewhere meanwhile; it continues there"):
+            await puts_of(store, second).begin()
+        ask(first, 0)
+        await puts_of(store, first).begin()
+    restored = [machine(tmp_path, name) for name in ("c", "d")]
+    for path in restored:
+        take_up(store, path, ignore)
+    with Journal(restored[0]) as first, Journal(restored[1]) as second:
+        await puts_of(store, first).begin()
+        newest = store.newest()
+        with pytest.raises(OutputHeld):
+            await puts_of(store, second).begin()
+        assert store.newest() == newest
+
+
 async def test_objects_that_are_missing_or_damaged_are_named(tmp_path: Path, store: StoredJournal) -> None:
     """One line, and no journal is left that would look like a whole one."""
     with new_journal(machine(tmp_path, "a")) as journal:
@@ -327,8 +352,8 @@ async def test_a_store_that_has_lost_the_whole_copy_begins_no_new_batch(tmp_path
     is an earlier batch, which --fresh has ended, taken for this one."""
     with new_journal(machine(tmp_path, "a")) as journal:
         await puts_of(store, journal).begin()
-    with new_journal(machine(tmp_path, "b")) as journal:  # as --fresh does
-        await puts_of(store, journal).begin()
+    with new_journal(machine(tmp_path, "b")) as journal:
+        await puts_of(store, journal, fresh=True).begin()
         generation = store.generations()[-1]
     write_copies([b"copy"], tmp_path / "copy")
     store.put(generation, 1, tmp_path / "copy")
