@@ -218,10 +218,13 @@ class ResponsesService:
         return response_items(turn, question)
 
     async def _create_conversation(self, exchange: Exchange, attempt: Attempt) -> str:
+        # The same key until its id is in the journal, which may be after the next request; another one if an earlier
+        # conversation is abandoned.
+        key = f"{attempt.key}-conversation"
+        if attempt.thread_id is not None:
+            key += f"-{in_path(attempt.thread_id)}"
         conversation = await self._wire.post(
-            "/conversations",
-            {"metadata": self._metadata(exchange, attempt)},
-            {"Idempotency-Key": f"{attempt.key}-conversation-{attempt.number}"},
+            "/conversations", {"metadata": self._metadata(exchange, attempt)}, {"Idempotency-Key": key}
         )
         return self._id_of(conversation)
 

@@ -78,6 +78,24 @@ async def test_an_empty_conversation_is_used_again(serve: Served) -> None:
     assert again.requests[1].headers["idempotency-key"] == first.requests[1].headers["idempotency-key"]
 
 
+async def test_a_conversation_whose_id_was_lost_is_not_created_twice(serve: Served) -> None:
+    """A batch that is killed before the conversation's id is in its journal sends both requests again under their keys;
+    a conversation that takes the place of an abandoned one has another key."""
+    keys = []
+    for number, thread_id in ((1, None), (2, None), (3, "conv_1")):
+        server = serve(
+            {
+                ITEMS: json_answer({"data": [ITEM_OF_QUESTION]}),
+                "POST /conversations": json_answer({"id": "conv_2"}),
+                "POST /responses": json_answer(response()),
+            }
+        )
+        await call_service(server, attempt(number, 1, "key-7", thread_id=thread_id), conversation=True)
+        keys.append([each.headers["idempotency-key"] for each in server.requests if each.method == "POST"])
+    assert keys[0] == keys[1] == ["key-7-conversation", "key-7-conv_2"]
+    assert keys[2] == ["key-7-conversation-conv_1", "key-7-conv_2"]
+
+
 @pytest.mark.parametrize(
     "items",
     [
