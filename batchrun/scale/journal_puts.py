@@ -21,7 +21,7 @@ GROUP_S = 2.0
 """Seconds for which copies are collected before they are put together, so that a long batch has fewer objects."""
 RETRY_S = 15.0
 """Seconds between two attempts to put an object."""
-LOOK_S: Final = 30.0
+LOOK_S: Final = 10.0
 """Seconds between two looks whether another leader has begun the batch."""
 
 
@@ -74,6 +74,8 @@ class JournalPuts:
         # If this process dies after the copy is put, the next one has to know that it is its own.
         self._journal.write_manifest({STORED: {**before, "next": self._generation}})
         await to_thread.run_sync(self._store.put_whole, self._generation, self._journal.path, self._folder)
+        if reason := await self.begun_elsewhere():  # both have put a copy; from now on each one sees that of the other
+            raise OutputHeld(reason)
         self._first = before["first"]
         self._note()
         for generation in earlier:

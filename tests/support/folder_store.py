@@ -9,7 +9,7 @@ from pyarrow import fs
 
 from batchrun.scale.stored_journal import StoredJournal
 
-__all__ = ["store_in"]
+__all__ = ["Folder", "store_in"]
 
 
 class Folder(fs.LocalFileSystem):  # type: ignore[misc]  # Arrow has no types

@@ -26,7 +26,7 @@ from batchrun.scale.journal_copies import NO_COPY, JournalCopies, JournalCopy, w
 from batchrun.scale.journal_puts import JournalPuts
 from batchrun.scale.stored_journal import STORED, StoredJournal, take_up, write_copies
 from batchrun.tables.target import OutputPlace
-from tests.support.folder_store import store_in
+from tests.support.folder_store import Folder, store_in
 from tests.support.journal_histories import CUT, MEMORY, REMOTE, ROWS, STEPS, History, content, new_copy, new_journal
 from tests.support.object_store import ObjectStore, bucket_of, serving
 from tests.support.rows import NOON, attempt, completed, prompt
@@ -362,20 +362,21 @@ async def test_a_store_that_has_lost_the_whole_copy_begins_no_new_batch(tmp_path
         take_up(store, machine(tmp_path, "c"), ignore)
 
 
-class ReplacedMeanwhile(fs.LocalFileSystem):  # type: ignore[misc]  # Arrow has no types
+class Meanwhile(Folder):
     """A store in which another leader begins between two requests.
 
-    Mutable state: `begin`, called before a folder with this name is listed, once.
+    Mutable state: `begin`, called once, before the first listing of a folder for which `is_due`; then None.
     """
 
-    def __init__(self, name: str, begin: Callable[[], None]) -> None:
+    def __init__(self, is_due: Callable[[Path], bool], begin: Callable[[], None]) -> None:
         super().__init__()
-        self.name, self.begin = name, begin
+        self.is_due = is_due
+        self.begin: Callable[[], None] | None = begin
 
     def get_file_info(self, selector: Any) -> Any:
-        if selector.base_dir.endswith(self.name):
-            self.name = "/"
-            self.begin()
+        if self.begin is not None and self.is_due(Path(selector.base_dir)):
+            begin, self.begin = self.begin, None
+            begin()
         return super().get_file_info(selector)
 
 
@@ -389,8 +390,22 @@ async def test_a_leader_that_begins_during_the_look_is_seen(tmp_path: Path, stor
             store.put_whole("000002-00000000", journal.path, tmp_path)
             store.delete(first)
 
-        looked = StoredJournal(ReplacedMeanwhile(first, begin), store.path, store.shown)
+        looked = StoredJournal(Meanwhile(lambda folder: folder.name == first, begin), store.path, store.shown)
         assert looked.newest() == ("000002-00000000", [0])
+
+
+async def test_of_leaders_that_begin_in_the_same_second_one_continues(tmp_path: Path, store: StoredJournal) -> None:
+    """Neither has seen the other one when it put its copy: the one whose generation is older sends no row."""
+    with new_journal(machine(tmp_path, "a")) as journal:
+
+        def begin() -> None:
+            store.put_whole("000001-ffffffff", journal.path, tmp_path)
+
+        meanwhile = Meanwhile(lambda folder: any(folder.glob("000001-*/00000000")), begin)
+        older = puts_of(StoredJournal(meanwhile, store.path, store.shown), journal)
+        with pytest.raises(OutputHeld, match="this batch was begun elsewhere since"):
+            await older.begin()
+    assert store.newest() == ("000001-ffffffff", [0])
 
 
 async def test_copies_of_an_earlier_version_are_restored(tmp_path: Path, store: StoredJournal) -> None:
