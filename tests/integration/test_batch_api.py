@@ -224,7 +224,7 @@ async def test_after_the_deadline_rows_are_sent_in_the_ordinary_way(tmp_path: Pa
     """A service batch that is not back in time is cancelled, its answers are kept, and only the other rows are sent as
     ordinary requests, whose cost is their own."""
     with serving(tmp_path, PLAIN + FOREVER) as url:
-        summary = await run(tmp_path, url, batch_deadline="0.2s")
+        summary = await run(tmp_path, url, batch_deadline="2s")
         assert (summary.exit_code, statuses(tmp_path)) == (0, ["completed"] * 6)
         assert [row["attempts"] for row in read_csv(tmp_path / "out.csv")] == ["2", "2", "1", "1", "1", "1"]
         ends = "at the service's Batch API: 1 batch was cancelled; 2 rows were asked again"
