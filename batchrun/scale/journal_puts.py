@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,8 @@ GROUP_S = 2.0
 """Seconds for which copies are collected before they are put together, so that a long batch has fewer objects."""
 RETRY_S = 15.0
 """Seconds between two attempts to put an object."""
+WHOLE_AFTER = 2_000
+"""Objects after which the whole journal is put again: a long batch has no more of them to restore."""
 LOOK_S: Final = 10.0
 """Seconds between two looks whether another leader has begun the batch."""
 
@@ -29,8 +32,8 @@ class JournalPuts:
     """Puts the copies that a leader gathers, in their order.
 
     Mutable state: `_generation`, of this leader, and `_first`, the number of the batch's first one, both set by
-    `begin`; `_number`, of the last object; `_waiting`, copies
-    that are in no object, with what is set when they are put; `_new`, set when there is one.
+    `begin`; `_fresh`, until then; `_number`, of the last object; `_waiting`, copies that are in no object, with what is
+    set when they are put; `_new`, set when there is one.
     """
 
     def __init__(
@@ -73,10 +76,11 @@ class JournalPuts:
         before = {"first": number, **stored}
         # If this process dies after the copy is put, the next one has to know that it is its own.
         self._journal.write_manifest({STORED: {**before, "next": self._generation}})
+        await to_thread.run_sync(self._journal.checkpoint)  # also after a power cut
         await to_thread.run_sync(self._store.put_whole, self._generation, self._journal.path, self._folder)
         if reason := await self.begun_elsewhere():  # both have put a copy; from now on each one sees that of the other
             raise OutputHeld(reason)
-        self._first = before["first"]
+        self._first, self._number, self._fresh = before["first"], 0, False
         self._note()
         for generation in earlier:
             if _number_of(generation) >= self._first:  # the others are of batches that --fresh has ended
@@ -97,11 +101,14 @@ class JournalPuts:
         """Put what comes. Runs until it is cancelled.
 
         Raises:
+            OutputHeld: as `begin`.
             OutputError: a file of this machine cannot be written.
         """
         while True:
             await self._new.wait()
             await anyio.sleep(GROUP_S)
+            if self._number >= WHOLE_AFTER:
+                await self._until_taken(self.begin)  # that has also what waits, and how far that is gathered
             self._new = anyio.Event()
             group, self._waiting = self._waiting, []
             self._number += 1
@@ -109,17 +116,26 @@ class JournalPuts:
             file = self._folder / "copies"
             try:
                 write_copies((content for content, _ in group), file)
-                await self._put(file)
+                await self._until_taken(
+                    partial(
+                        to_thread.run_sync,
+                        self._store.put,
+                        self._generation,
+                        self._number,
+                        file,
+                        abandon_on_cancel=True,
+                    )
+                )
             finally:
                 file.unlink(missing_ok=True)
             for _, is_put in group:
                 is_put.set()
 
-    async def _put(self, file: Path) -> None:
+    async def _until_taken(self, put: Callable[[], Awaitable[object]]) -> None:
         is_refused = False
         while True:
             try:
-                await to_thread.run_sync(self._store.put, self._generation, self._number, file, abandon_on_cancel=True)
+                await put()
             except OutputError as exc:
                 if not is_refused:
                     self._notify(f"{exc}; no rows are sent once the last copy there is {MAX_COPY_AGE_S:.0f} s old")

@@ -22,7 +22,7 @@ from batchrun.errors import InputError, JournalMismatch, OutputError, OutputHeld
 from batchrun.journal import Journal, schema
 from batchrun.journal.shard_rows import gather, seed
 from batchrun.scale import journal_copies, journal_puts
-from batchrun.scale.journal_copies import NO_COPY, JournalCopies, JournalCopy, write_copy
+from batchrun.scale.journal_copies import NO_COPY, JournalCopies, JournalCopy, content_of, write_copy
 from batchrun.scale.journal_puts import JournalPuts
 from batchrun.scale.stored_journal import STORED, StoredJournal, take_up, write_copies
 from batchrun.tables.target import OutputPlace
@@ -406,6 +406,38 @@ async def test_of_leaders_that_begin_in_the_same_second_one_continues(tmp_path: 
         with pytest.raises(OutputHeld, match="this batch was begun elsewhere since"):
             await older.begin()
     assert store.newest() == ("000001-ffffffff", [0])
+
+
+async def test_a_long_batch_puts_its_whole_journal_again(
+    tmp_path: Path, store: StoredJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After so many objects, so that no more of them are restored; also of a batch that started over. Nothing is lost or
+    counted twice."""
+    monkeypatch.setattr(journal_puts, "GROUP_S", 0.0)
+    monkeypatch.setattr(journal_puts, "WHOLE_AFTER", 2)
+    shard, copy, path = machine(tmp_path, "worker"), tmp_path / "copy", machine(tmp_path, "new")
+    with new_journal(machine(tmp_path, "leader")) as main:
+        puts = puts_of(store, main, fresh=True)
+        await puts.begin()
+        seed(main, shard, map(str, range(ROWS)))
+        since = [0, 0, 0]
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(puts.keep)
+            with Journal(shard) as journal:
+                for row in range(ROWS):
+                    ask(journal, row)
+                    packed, since = content_of(shard, since)
+                    write_copy(packed, copy)
+                    gather(main, copy)
+                    await puts.put(packed)
+            tasks.cancel_scope.cancel()
+        newest = store.newest()
+        assert newest is not None
+        assert ([newest[0]], newest[0][:6], newest[1]) == (store.generations(), "000003", [0, 1])
+        assert await puts.begun_elsewhere() is None
+        take_up(store, path, ignore)
+        assert main.counts().completed == ROWS
+        assert without_stored(path) == without_stored(main.path)
 
 
 async def test_copies_of_an_earlier_version_are_restored(tmp_path: Path, store: StoredJournal) -> None:
