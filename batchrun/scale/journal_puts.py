@@ -82,9 +82,12 @@ class JournalPuts:
             raise OutputHeld(reason)
         self._first, self._number, self._fresh = before["first"], 0, False
         self._note()
-        for generation in earlier:
-            if _number_of(generation) >= self._first:  # the others are of batches that --fresh has ended
-                await to_thread.run_sync(self._store.delete, generation)
+        try:
+            for generation in earlier:
+                if _number_of(generation) >= self._first:  # the others are of batches that --fresh has ended
+                    await to_thread.run_sync(self._store.delete, generation)
+        except OutputError as exc:
+            self._notify(f"{exc}; earlier copies of the journal stay there, and only the last one is used")
 
     def _note(self) -> None:
         stored = {"first": self._first, "generation": self._generation, "number": self._number}

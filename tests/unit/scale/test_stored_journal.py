@@ -408,16 +408,35 @@ async def test_of_leaders_that_begin_in_the_same_second_one_continues(tmp_path: 
     assert store.newest() == ("000001-ffffffff", [0])
 
 
+class RefusingOnce(Folder):
+    """A store that refuses the first object of the second generation once.
+
+    Mutable state: `has_refused`.
+    """
+
+    type_name = "s3"
+    has_refused = False
+
+    def open_output_stream(self, path: str) -> Any:
+        if "/000002-" in path and not self.has_refused:
+            self.has_refused = True
+            raise OSError("busy")
+        return super().open_output_stream(path)
+
+
 async def test_a_long_batch_puts_its_whole_journal_again(
     tmp_path: Path, store: StoredJournal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After so many objects, so that no more of them are restored; also of a batch that started over. Nothing is lost or
-    counted twice."""
+    """After so many objects, so that no more of them are restored; also of a batch that started over, and again if the
+    store refuses. Nothing is lost or counted twice."""
+    store = StoredJournal(RefusingOnce(), store.path, store.shown)
+    lines: list[str] = []
     monkeypatch.setattr(journal_puts, "GROUP_S", 0.0)
+    monkeypatch.setattr(journal_puts, "RETRY_S", 0.0)
     monkeypatch.setattr(journal_puts, "WHOLE_AFTER", 2)
     shard, copy, path = machine(tmp_path, "worker"), tmp_path / "copy", machine(tmp_path, "new")
     with new_journal(machine(tmp_path, "leader")) as main:
-        puts = puts_of(store, main, fresh=True)
+        puts = puts_of(store, main, lines, fresh=True)
         await puts.begin()
         seed(main, shard, map(str, range(ROWS)))
         since = [0, 0, 0]
@@ -435,6 +454,8 @@ async def test_a_long_batch_puts_its_whole_journal_again(
         assert newest is not None
         assert ([newest[0]], newest[0][:6], newest[1]) == (store.generations(), "000003", [0, 1])
         assert await puts.begun_elsewhere() is None
+        assert len(lines) == 2
+        assert lines[1] == "s3://bucket/answers.csv.journal: can be written again"
         take_up(store, path, ignore)
         assert main.counts().completed == ROWS
         assert without_stored(path) == without_stored(main.path)
@@ -575,6 +596,27 @@ async def test_rows_are_held_while_the_store_refuses(
         take_up(store, path, ignore)
         assert main.counts().completed == 2
         assert without_stored(path) == without_stored(main.path)
+
+
+async def test_a_store_in_which_nothing_may_be_deleted(tmp_path: Path, server: ObjectStore, url: str) -> None:
+    """Such as one that keeps everything: a line says so, the batch runs, and the youngest generation is the journal."""
+    store = StoredJournal.of(OutputPlace(f"{url}/answers.csv"))
+    server.refused = r"(POST .*\?delete|DELETE )"
+    lines: list[str] = []
+    with new_journal(machine(tmp_path, "a")) as journal:
+        await puts_of(store, journal, lines).begin()
+        assert lines == []
+        ask(journal, 0)
+        await puts_of(store, journal, lines).begin()
+    assert lines == [
+        f"{url}/answers.csv.journal: cannot be written (access is denied; check the credentials in the environment and "
+        "their permissions); earlier copies of the journal stay there, and only the last one is used"
+    ]
+    assert [name[:6] for name in store.generations()] == ["000001", "000002"]
+    path = machine(tmp_path, "b")
+    take_up(store, path, ignore)
+    with Journal(path) as restored:
+        assert restored.counts().completed == 1
 
 
 def test_a_store_that_may_not_be_read_is_named(tmp_path: Path, server: ObjectStore, url: str) -> None:
