@@ -151,6 +151,11 @@ def _embedded(job: Job, why: str) -> Destination:
                 f"--{name.replace('_', '-')}: the embedded server, which answers this batch, supports it only with "
                 f"--api assistants, and this batch uses --api {api}"
             )
+    if job.ray not in (None, "local"):
+        raise InputError(
+            "--ray: other machines cannot reach the embedded server of this process; give --base-url with the address "
+            "of a service that they reach, such as one of `batchrun serve`, or use --ray local"
+        )
     return Destination(api, why_embedded=why)
 
 

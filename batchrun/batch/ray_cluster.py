@@ -58,16 +58,10 @@ def ray_workers(plan: Plan, journal: Journal, stack: AsyncExitStack, notify: Cal
         notify: shows a line about workers that wait for a place in the cluster.
 
     Raises:
-        InputError: Ray is not installed, or there is no such cluster; or the embedded server would have to answer,
-            which other machines cannot reach.
+        InputError: Ray is not installed, or there is no such cluster.
     """
     address = plan.job.ray
     assert address is not None
-    if plan.destination.is_embedded and address != "local":
-        raise InputError(
-            "--ray: other machines cannot reach the embedded server of this process; run `batchrun serve` at an "
-            "address that they reach and give it as --base-url, or use --ray local"
-        )
     try:
         from batchrun.scale.ray_links import connected
     except ImportError:

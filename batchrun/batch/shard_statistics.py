@@ -39,10 +39,16 @@ def together(shards: Sequence[EngineStatistics], limits: Sequence[LimitsStatisti
 
 
 def _limits(limits: Sequence[LimitsStatistics], requests: int) -> LimitsStatistics:
-    """Return the limits of all workers. The batch waits for a limit, or for the service, only if all of them do."""
+    """Return the limits of all workers. The batch waits for the service only if all of them do.
+
+    It waits for a limit if all workers do that have rows; for slots only if no worker has a free one.
+    """
     if not limits:
         return replace(_NO_LIMITS, requests=requests)
-    waiting = {each.waiting_for for each in limits}
+    with_rows = [each for each in limits if each.in_use or each.waiting_for is not None]
+    waiting = {each.waiting_for for each in with_rows}
+    if len(with_rows) < len(limits):
+        waiting.discard("slots")
     away = [each.away_s for each in limits]
     return LimitsStatistics(
         in_use=sum(each.in_use for each in limits),

@@ -7,6 +7,7 @@ from typing import Final
 
 from batchrun.errors import InputError
 from batchrun.job.options import Job
+from batchrun.wording import shortened
 
 __all__ = ["check_workers"]
 
@@ -25,12 +26,18 @@ def check_workers(job: Job) -> None:
     """Raise InputError if an option needs one process, and the job has several.
 
     Raises:
-        InputError: names the option and the reason; or this is Windows, whose pipes no event loop can wait for.
+        InputError: names the option and the reason; the address is of a Ray client; or this is Windows, whose pipes no
+            event loop can wait for.
     """
     if job.workers == 1 and job.ray is None:
         return
     if sys.platform == "win32":
         raise InputError("--workers: needs Linux or macOS; leave it out on Windows")
+    if job.ray is not None and job.ray.startswith("ray://"):
+        raise InputError(
+            f"--ray: {shortened(job.ray)} is the address of a Ray client; "
+            "run the command on a node of the cluster, with --ray auto"
+        )
     for name, reason in _EXCLUDED.items():
         if getattr(job, name) or name in job.matrix:
             flag = f"--{name.replace('_', '-')}"

@@ -223,7 +223,6 @@ async def test_a_worker_without_a_place_is_reported(ray_nodes: HeadAndNodes, mon
 @pytest.mark.parametrize(
     ("address", "expected"),
     [
-        ("ray://127.0.0.1:10001", "is the address of a Ray client"),
         ("127.0.0.1:1", "no Ray cluster answers at 127.0.0.1:1: Connection refused"),
         ("nonsense", "Invalid address format"),
     ],

@@ -163,15 +163,31 @@ def test_options_that_need_one_process(url: str, table: Path, options: tuple[str
 
 
 def test_ray_that_is_not_installed(url: str, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line says what to install; and that no other machine reaches the embedded server."""
+    """One line says what to install."""
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "batchrun.scale.ray_links", raising=False)
     missing = ran(table, url, "--ray", "auto")
     assert missing.returncode == 2
     assert "--ray: needs Ray: pip install 'batchrun-llm[ray]', on every machine of the cluster" in missing.stderr
-    offline = command(table.parent, "run", table.name, "-o", "o.csv", "--model", "tutor", "--ray", "auto")
-    assert offline.returncode == 2
-    assert "other machines cannot reach the embedded server" in offline.stderr
+
+
+@pytest.mark.parametrize("also", [(), ("--dry-run",)])
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("auto", "other machines cannot reach the embedded server"),
+        ("ray://127.0.0.1:10001", "is the address of a Ray client"),
+    ],
+)
+def test_ray_that_cannot_work_is_refused_at_once(
+    table: Path, address: str, expected: str, also: tuple[str, ...]
+) -> None:
+    """One line, before anything is written, and in a dry run too."""
+    refused = command(table.parent, "run", table.name, "-o", "o.csv", "--model", "tutor", "--ray", address, *also)
+    assert refused.returncode == 2
+    assert expected in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert not list(table.parent.glob("o.csv*"))
 
 
 def test_what_only_this_process_has(url: str, table: Path) -> None:
