@@ -62,8 +62,9 @@ def run(data: Data, job: Job | None = None, **options: Any) -> Any:
     """Run all rows of a table by workers on a Ray cluster: `batchrun.run` with `ray="auto"`.
 
     Args:
-        data, job, options: as for `batchrun.run`; `workers` is their number. A connection to a cluster that the program
-            has made already is used, and kept.
+        data, job, options: as for `batchrun.run`; `workers` is their number. `ray` is the address of the cluster, or
+            `"local"` to start a Ray on this machine. A connection to a cluster that the program has made already is
+            used, and kept.
     """
     with CallersWords():
         return run_batch_of(data, job, **{"ray": "auto", **options})

@@ -260,12 +260,14 @@ def _connect(address: str, workers: int) -> None:
         # Ray prints its own texts about lost actors, of up to thirty lines, on standard output.
         ray._private.worker.print_to_stdstream = lambda *_arguments, **_options: None
         ray.init(address=address, logging_level="ERROR", log_to_driver=False, **own)
-    except ConnectionError as exc:  # no cluster on this machine, or several; Ray's advice names its own options
-        found = _reason(exc).partition(" Please specify")[0]
-        raise InputError(
-            f"--ray {shortened(address)}: {found} Give the HOST:PORT of the head node, "
-            "or --ray local to start a Ray on this machine"
-        ) from exc
+    except ConnectionError as exc:  # Ray's advice names options of its own commands
+        found = _reason(exc).partition(" Please specify")[0].rstrip(".")
+        advice = (
+            "give the HOST:PORT of the head node, or --ray local to start a Ray on this machine"
+            if address == "auto"
+            else "check the address, and whether the cluster wants a token, which Ray then needs here too"
+        )
+        raise InputError(f"--ray {shortened(address)}: {found}; {advice}") from exc
     except Exception as exc:  # Ray has no class for this: it raises ValueError, and Exception itself
         raise InputError(f"--ray {shortened(address)}: {_reason(exc)}") from exc
     finally:
