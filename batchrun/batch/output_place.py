@@ -74,8 +74,8 @@ def check_journal_of(target: OutputPlace, paths: Paths, *, on_ray: bool) -> bool
         return True
     if before is None and target.exists():
         raise OutputError(
-            f"{target.shown}: exists, and {paths.journal} is not the journal of it; name another output "
-            "(--output), or give --fresh to replace it"
+            f"{target.shown}: exists, and {paths.journal} is not the journal of it; give its journal "
+            "(--journal), name another output (--output), or give --fresh to replace it"
         )
     return before is not None
 

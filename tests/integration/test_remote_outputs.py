@@ -152,6 +152,7 @@ def test_a_journal_of_another_output_is_not_continued(store: Any, tmp_path: Path
     foreign = command(tmp_path, "run", "q.csv", "-o", f"{bucket}/b/x.csv")
     assert foreign.returncode == 2
     assert f"{bucket}/b/x.csv: exists, and outputs/x.csv.journal is not the journal of it" in foreign.stderr
+    assert "give its journal (--journal), name another output (--output), or give --fresh" in foreign.stderr
     assert content(store, "b/x.csv") == "theirs"
     assert command(tmp_path, "run", "q.csv", "-o", f"{bucket}/b/x.csv", "--fresh").returncode == 0
     assert content(store, "b/x.csv").startswith("question,")
