@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import signal
 import socket
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -240,6 +242,9 @@ def connected(
         thread.join()
         if is_ours:
             ray.shutdown()
+            # Ray's colorama would reset the colors at the end of the process, as text that a terminal gets escaped.
+            if (colorama := sys.modules.get("colorama.initialise")) is not None:
+                atexit.unregister(colorama.reset_all)
 
 
 def _check_reachable(address: str) -> None:

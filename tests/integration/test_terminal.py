@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -57,6 +58,23 @@ def test_a_terminal_is_never_empty(tmp_path: Path) -> None:
     assert "starting …\r\x1b[K" in text
     assert "next to it: a.csv.journal (keep it: the same command resumes from it), .lock, .store" in text
     assert "next to it" not in shown(tmp_path)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(150)
+def test_a_terminal_gets_nothing_of_ray(tmp_path: Path) -> None:
+    """Ray would reset the colors at the end of the process; escaped as outside text, that would be seen."""
+    (tmp_path / "q.csv").write_text("question\n1+1\n", encoding="utf-8")
+    ours, theirs = os.openpty()
+    try:
+        command = "-m batchrun run q.csv -o a.csv --model tutor --ray local".split()
+        subprocess.run([sys.executable, *command], cwd=tmp_path, stdout=theirs, stderr=theirs, check=True)
+        text = os.read(ours, 1 << 16).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert "written: a.csv" in text
+    assert "\\x1b" not in text
 
 
 @pytest.mark.nightly
