@@ -67,7 +67,7 @@ def test_a_terminal_gets_nothing_of_ray(tmp_path: Path) -> None:
     (tmp_path / "q.csv").write_text("question\n1+1\n", encoding="utf-8")
     ours, theirs = os.openpty()
     try:
-        command = "-m batchrun run q.csv -o a.csv --model tutor --ray local".split()
+        command = ["-m", "batchrun", "run", "q.csv", "-o", "a.csv", "--model", "tutor", "--ray", "local"]
         subprocess.run([sys.executable, *command], cwd=tmp_path, stdout=theirs, stderr=theirs, check=True)
         text = os.read(ours, 1 << 16).decode()
     finally:
