@@ -144,21 +144,22 @@ class DollarGovernor:
     def buried(self, worker: str, spent_usd: float) -> None:
         """Take back the money of a worker that has ended, or was lost. Its last reports may be lost too.
 
-        Rows of unknown cost count as in its last report. The money of rows in flight is free: whoever continues them
-        reserves it again.
+        Rows of unknown cost count as in its last report, and so does what it reported as spent, if its journals are
+        lost with its machine: they may have less. The money of rows in flight is free: whoever continues them reserves
+        it again.
 
         Args:
-            spent_usd: cost of the rows that ended in its journals while the worker had them.
+            spent_usd: cost of the rows that ended in its journals, as far as they are known, while the worker had them.
         """
         if worker in self._buried:
             return
         self._buried.add(worker)
         self._line.pop(worker, None)
-        self._gone_usd += spent_usd
         account = self._accounts.pop(worker, None)
         if account is not None:
             self._count(account, -1)
-            self._gone_usd += account.report.unknown_usd
+            spent_usd = max(spent_usd + account.report.unknown_usd, account.report.spent_usd)
+        self._gone_usd += spent_usd
 
     def _count(self, account: _Account, sign: int) -> None:
         """Add an account to the sums, or subtract it."""

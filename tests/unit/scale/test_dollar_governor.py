@@ -144,6 +144,16 @@ def test_rows_of_unknown_cost_count_after_a_burial() -> None:
     assert governor.spent_usd == 7.0
 
 
+def test_what_was_spent_counts_also_if_the_journals_are_lost() -> None:
+    """A machine is lost with the rows that ended after the last copy of its journals: the service has charged for them."""
+    governor = DollarGovernor(10.0, 0.0)
+    governor.reported("a", report(1, needed=9.0))
+    governor.reported("a", report(2, spent=6.0, unknown=1.0, held=2.0))
+    governor.buried("a", spent_usd=3.0)
+    assert governor.spent_usd == 6.0
+    assert governor.reported("b", report(1, needed=5.0)).never_usd == 5.0
+
+
 def test_a_report_after_the_burial_changes_nothing() -> None:
     """A message that comes late gets no money, and a second burial counts nothing."""
     governor = DollarGovernor(10.0, 0.0)
