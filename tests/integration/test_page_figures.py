@@ -268,6 +268,7 @@ def test_models_side_by_side(tmp_path: Path, browser: Browser) -> None:
         assert {"axis_model", "epoch"} <= set(page.locator(".grid-head .name").all_text_contents())
         page.locator(".side summary").click()
         side = page.locator(".side tbody tr")
+        side.first.wait_for()  # a browser tells a page a moment later that a summary was opened
         assert side.count() == 10
         assert side.first.locator("td").all_text_contents() == ["it is <b>1</b>", "it is <b>2</b>"]
         assert side.first.locator("del, ins").all_text_contents() == ["1", "2"]
