@@ -13,6 +13,7 @@ from batchrun.batch.paths import paths_for
 from batchrun.batch.status import StatusFacts, status_facts
 from batchrun.errors import OutputError
 from batchrun.journal import Journal
+from batchrun.journal.database import has_shards
 from batchrun.shell_hint import command
 
 __all__ = ["ListedBatch", "UnreadableJournal", "list_batches"]
@@ -99,7 +100,7 @@ def _listed(journal: Path, flocked: frozenset[tuple[int, int]]) -> ListedBatch:
     if not journal.stat().st_size:
         raise OutputError(f"{journal}: is empty, so it holds no batch")
     running = is_held_now(paths.lock, flocked)
-    if any(paths.shards.glob("*.journal")) and not running:
+    if has_shards(journal) and not running:
         raise OutputError(
             f"{paths.shards}: workers have left answers here that are not counted yet; "
             f"{command('status', paths.output)} takes them in"

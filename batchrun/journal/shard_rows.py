@@ -45,6 +45,7 @@ from batchrun.journal.row_records import stamp
 __all__ = [
     "begun_after",
     "copy_new",
+    "delete_journal",
     "drop",
     "forget_gathered",
     "gather",
@@ -84,7 +85,7 @@ def seed(main: Journal, path: Path, row_keys: Iterable[str]) -> None:
     Raises:
         OutputError: the file cannot be created, or the main journal cannot be used.
     """
-    _delete(path)
+    delete_journal(path)
     create_file(path)
     try:
         path.write_bytes(_empty_journal())
@@ -302,7 +303,7 @@ def drop(main: Journal, path: Path) -> None:
     """
     with main.attached(path) as both:
         found = _entry(both, "shard", _SHARD)
-    _delete(path)
+    delete_journal(path)
     if found is not None:
         main.remove_from_manifest(_GATHERED + found[0])
 
@@ -314,7 +315,12 @@ def forget_gathered(main: Journal) -> None:
             main.remove_from_manifest(name)
 
 
-def _delete(path: Path) -> None:
+def delete_journal(path: Path) -> None:
+    """Delete a journal that nobody has open, and its log, if they exist.
+
+    Raises:
+        OutputError: it cannot be deleted.
+    """
     try:
         for ending in ("", "-wal", "-shm"):  # without its log, the journal would look like an earlier one
             path.with_name(path.name + ending).unlink(missing_ok=True)

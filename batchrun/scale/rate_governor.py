@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from batchrun.engine.pacer import TRANSIT_SHARE
-from batchrun.scale.spare_units import SPARE_SHARE, SpareUnits
+from batchrun.scale.spare_units import GRAIN, SPARE_SHARE, SpareUnits, grains
 
 __all__ = ["LEASE_S", "RateAsk", "RateGovernor", "RateLease", "places_of"]
 
@@ -24,8 +24,6 @@ PLACES_SHARE: Final = 0.1
 """Share of the limit that may be kept back for the bursts of workers: of a low limit, not all get a part at once."""
 LEVEL_S: Final = 0.02
 """Seconds after which the fair share is computed again."""
-GRAIN: Final = 2.0**-20
-"""Leased rates are multiples of this, so that their sums are exact."""
 SAME_HOLD_S: Final = 1.0
 """A wait that ends less than this after the known one is the same: it comes from a worker that knows it."""
 
@@ -227,12 +225,12 @@ class RateGovernor:
             worker.wanted_per_minute = ask.wanted_per_minute
             for lease in worker.leases.values():
                 if lease.per_minute is not None:
-                    lease.per_minute = min(lease.per_minute, _grains(ask.wanted_per_minute + GRAIN))
+                    lease.per_minute = min(lease.per_minute, grains(ask.wanted_per_minute + GRAIN))
         self._add_up(worker, now_s)
         share = self._share(worker, now_s)
         rate, extra = None, 0.0
         if now_s >= self._unlimited_until_s and self._has_place_for(worker):
-            rate = max(0.0, _grains(min(share, self._free(worker))))
+            rate = max(0.0, grains(min(share, self._free(worker))))
             if rate < 0.99 * worker.wanted_per_minute:
                 extra = self._spare.give(now_s)
         worker.leases[self._number] = _Lease(rate, now_s + self._lease_s)
@@ -340,8 +338,3 @@ def _level(drain: float, wants: list[float]) -> tuple[float, float]:
         rest -= max(want, least)
         sharing -= 1
     return math.inf, least
-
-
-def _grains(per_minute: float) -> float:
-    """Return the greatest multiple of a grain that is not above a rate."""
-    return per_minute if per_minute == math.inf else math.floor(per_minute / GRAIN) * GRAIN

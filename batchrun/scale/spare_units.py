@@ -6,7 +6,7 @@ import math
 from collections import deque
 from typing import Final
 
-__all__ = ["EXTRA_S", "SPARE_SHARE", "SpareUnits"]
+__all__ = ["EXTRA_S", "GRAIN", "SPARE_SHARE", "SpareUnits", "grains"]
 
 SPARE_SHARE: Final = 0.005
 """Share of a limit that is kept back for spare units."""
@@ -15,7 +15,12 @@ KEPT_S: Final = 0.5
 EXTRA_S: Final = 0.5
 """Seconds, from its ask on, within which a worker must use spare units that it was given."""
 GRAIN: Final = 2.0**-20
-"""Units are counted in multiples of this, so that their sums are exact."""
+"""Units and leased rates are multiples of this, so that their sums are exact."""
+
+
+def grains(amount: float) -> float:
+    """Return the greatest multiple of a grain that is not above an amount."""
+    return amount if amount == math.inf else math.floor(amount / GRAIN) * GRAIN
 
 
 class SpareUnits:
@@ -45,7 +50,7 @@ class SpareUnits:
         """Take in as many of the units as may be spare."""
         while self._taken_in and self._taken_in[0][0] <= now_s:
             self._taken_in_sum -= self._taken_in.popleft()[1]
-        units = math.floor(min(units, most - self._taken_in_sum) / GRAIN) * GRAIN
+        units = grains(min(units, most - self._taken_in_sum))
         if units <= 0:
             return
         if self._units == 0 or now_s >= self._ends_s:

@@ -23,7 +23,7 @@ from typing import Any, Final, Self
 from batchrun.errors import JournalMismatch, OutputError
 from batchrun.journal import Journal
 from batchrun.journal.database import has_shards
-from batchrun.journal.shard_rows import forget_gathered, gather, whole_copy
+from batchrun.journal.shard_rows import delete_journal, forget_gathered, gather, whole_copy
 from batchrun.scale.journal_copies import write_copy
 from batchrun.tables.place import asking, opened
 from batchrun.tables.target import OutputPlace, put_object
@@ -148,8 +148,7 @@ class StoredJournal:
                 is left at `path`.
         """
         new, packed = path.with_name(f"{path.name}.restored"), path.with_name(f"{path.name}.restored.gz")
-        for ending in ("", "-wal", "-shm"):
-            new.with_name(new.name + ending).unlink(missing_ok=True)
+        delete_journal(new)
         try:
             new.parent.mkdir(parents=True, exist_ok=True)
             self._fetch(generation, 0, packed)
@@ -190,17 +189,13 @@ class StoredJournal:
         except (OSError, EOFError, zlib.error) as exc:
             raise OutputError(f"{self.shown}/{stored['generation']}: cannot be used ({exc})") from exc
         finally:
-            for ending in ("", "-wal", "-shm"):
-                path.with_name(path.name + ending).unlink(missing_ok=True)
+            delete_journal(path)
 
     def _contents(self, generation: str, numbers: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         """Yield the objects in order; some are read at once, since a store needs long for one."""
 
         def read(number: int) -> bytes:
-            with (
-                asking(self.shown),
-                self.system.open_input_stream(self._object(generation, number), compression=None) as file,
-            ):
+            with asking(self.shown), self._stream(generation, number) as file:
                 return bytes(file.read())
 
         with ThreadPoolExecutor(_READ_AT_ONCE) as threads:
