@@ -27,7 +27,7 @@ from batchrun.journal import Journal
 from batchrun.journal.shard_rows import begun_after, drop, gather, keep_log, seed
 from batchrun.records import Outcome, Row
 from batchrun.scale.governor import Governor
-from batchrun.scale.journal_copies import JournalCopy
+from batchrun.scale.journal_copies import JournalCopy, write_copy
 from batchrun.scale.links import Link, WorkerLost
 from batchrun.scale.messages import (
     Begin,
@@ -317,7 +317,7 @@ class Leader:
             each = worker.shards[message.shard]
             assert self._remote is not None
             assert self._tasks is not None
-            self._remote.take(message, each.shard)
+            write_copy(message.content, each.shard.journal)
             self._gather(worker, each, whole=message.is_last)
             self._tasks.start_soon(self._remote.confirm, message, link)
         elif isinstance(message, Broken):

@@ -140,14 +140,6 @@ class RemoteShards:
         """Return the message with a shard."""
         return RemoteShard(shard.number, shard.journal.read_bytes(), shard.rows.read_bytes(), shard.count)
 
-    def take(self, copy: JournalCopy, shard: Shard) -> None:
-        """Write a copy that has arrived, to be gathered.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
-        write_copy(copy.content, shard.journal)
-
     async def confirm(self, copy: JournalCopy, link: Link) -> None:
         """Confirm a copy that is gathered, when it is in the store."""
         if self._puts is not None:

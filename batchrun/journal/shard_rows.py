@@ -316,7 +316,7 @@ def forget_gathered(main: Journal) -> None:
 
 
 def delete_journal(path: Path) -> None:
-    """Delete a journal that nobody has open, and its log, if they exist.
+    """Delete a journal that nobody uses any more, and its log, if they exist.
 
     Raises:
         OutputError: it cannot be deleted.
