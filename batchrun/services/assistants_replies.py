@@ -111,6 +111,7 @@ def reply_of_run(
             raise fault
         return Reply("failed", response, usage, model, fault.error_type, str(fault))
     is_cut = name(mapping(run.get("incomplete_details")).get("reason")) is not None
+    is_cut = is_cut or any(message.get("status") == "incomplete" for message in messages)
     if status == "incomplete" or (status == "completed" and is_cut):
         return Reply("incomplete", response, usage, model, _reason_of(run, messages))
     if status != "completed":

@@ -18,7 +18,8 @@ from batchrun.services.files.row_files import RowFiles
 from batchrun.services.own_settings import RequestSettings
 from batchrun.services.parameters import USAGE_TOO
 from batchrun.services.reply_fields import loaded
-from batchrun.services.wire import EventReader, RequestBody, Wire
+from batchrun.services.translation import fault_of_error_body
+from batchrun.services.wire import EventReader, RequestBody, Wire, says_nothing
 
 __all__ = ["ChatService", "ChatSettings"]
 
@@ -118,12 +119,14 @@ class ChatService:
                 secrets = self._wire.secrets
                 async for chunk in chunks:
                     for event, data in reader.feed(chunk):
-                        if data == b"[DONE]":
+                        if data == b"[DONE]" or says_nothing(event, data):
                             continue
                         if event == "json":
                             whole = loaded(data)
                             return whole_completion(whole, secrets), whole
                         decoded = _decoded(data)
+                        if event == "error":
+                            raise fault_of_error_body(decoded, secrets)
                         completion.add(decoded, secrets)
                         if keeps:
                             chunks_kept.append(decoded)

@@ -27,7 +27,7 @@ from batchrun.services.reply_fields import (
     unexpected,
     whole_text,
 )
-from batchrun.services.translation import bad_reply, fault_of_error_body, needs_tools
+from batchrun.services.translation import bad_reply, fault_of_error_body, is_error_body, needs_tools
 from batchrun.services.usage import usage_of_tokens
 from batchrun.thoughts import split_thought
 
@@ -48,7 +48,7 @@ def whole_completion(body: JsonObject, secrets: tuple[str, ...]) -> Completion:
     choices = objects(body.get("choices"))
     message = choices[0].get("message") if choices else None
     if not isinstance(message, dict):
-        if body.get("error"):
+        if is_error_body(body):
             raise fault_of_error_body(body, secrets)
         usage = usage_of_tokens(body.get("usage"))
         if "choices" in body and not body["choices"]:
@@ -106,7 +106,7 @@ class Completion:
         """
         if self._adds_text_only(chunk):
             return
-        if chunk.get("error"):
+        if is_error_body(chunk):
             raise fault_of_error_body(chunk, secrets)
         self.id = name(chunk.get("id")) or self.id
         self.model = name(chunk.get("model")) or self.model
@@ -118,6 +118,10 @@ class Completion:
         with Billed(lambda: usage_of_tokens(self.usage)) if self.usage else nullcontext():
             for choice in members(chunk.get("choices"), "`choices`"):
                 if not count(choice.get("index")):
+                    if choice.get("error"):  # OpenRouter's, where the model's provider broke the answer off
+                        fault = fault_of_error_body(choice, secrets)
+                        fault.run_ended, fault.usage = True, usage_of_tokens(self.usage)
+                        raise fault
                     self._add_choice(choice)
 
     def _adds_text_only(self, chunk: JsonObject) -> bool:
@@ -131,9 +135,9 @@ class Completion:
         if chunk.get("service_tier") != self.tier or not _BESIDE_CHOICES.isdisjoint(chunk):
             return False
         choice, delta = choices[0], choices[0].get("delta")
-        if choice.get("index") != 0 or choice.get("finish_reason") or choice.get("logprobs") or type(delta) is not dict:
+        if choice.get("index") != 0 or choice.get("finish_reason") or choice.get("logprobs") or choice.get("error"):
             return False
-        if not delta.keys() <= _OF_TEXT or type(delta.get("content")) is not str:
+        if type(delta) is not dict or not delta.keys() <= _OF_TEXT or type(delta.get("content")) is not str:
             return False
         self.texts.append(delta["content"])
         return True

@@ -25,8 +25,14 @@ _MEANINGS: Final[Mapping[str, str]] = {
     "sensitive": FILTERED,  # GLM
     # Gemini sends its own reasons through its compatible endpoint, in capitals.
     **dict.fromkeys(("safety", "recitation", "blocklist", "prohibited_content", "spii", "image_safety"), FILTERED),
+    **dict.fromkeys(("image_prohibited_content", "image_recitation", "language"), FILTERED),
     **dict.fromkeys(("malformed_function_call", "malformed_response", "other"), BROKEN),
+    **dict.fromkeys(("unexpected_tool_call", "too_many_tool_calls", "finish_reason_unspecified"), BROKEN),
+    **dict.fromkeys(("guardrail_intervened", "content_filtered", "error_toxic"), FILTERED),  # Bedrock; Cohere
     **dict.fromkeys(("error", "abort", "aborted"), BROKEN),  # OpenRouter, Mistral; vLLM, SGLang
+    **dict.fromkeys(("timeout", "user_cancel"), BROKEN),  # Cohere
+    **dict.fromkeys(("time_limit", "cancelled", "canceled", "not_finished"), BROKEN),  # watsonx
+    **dict.fromkeys(("failed", "interrupted"), BROKEN),
     "insufficient_system_resource": BROKEN,  # DeepSeek
     "network_error": BROKEN,  # GLM
 }

@@ -33,7 +33,7 @@ from batchrun.services.responses_replies import (
 )
 from batchrun.services.translation import bad_reply, fault_of_error_body
 from batchrun.services.usage import usage_of_response
-from batchrun.services.wire import EventReader, RequestBody, Wire
+from batchrun.services.wire import EventReader, RequestBody, Wire, says_nothing
 
 __all__ = ["ResponseSettings", "ResponsesService"]
 
@@ -307,7 +307,7 @@ class ResponsesService:
         async with opened as chunks:
             async for chunk in chunks:
                 for event, data in reader.feed(chunk):
-                    if data != b"[DONE]":
+                    if data != b"[DONE]" and not says_nothing(event, data):
                         self._read_event(event, _decoded(data), stream)
                 if stream.final is not None:
                     return
@@ -329,6 +329,9 @@ class ResponsesService:
             stream.response_id = response_id
             stream.on_ids(stream.conversation_id or thread_id_of(response, response_id), response_id)
         with Billed(lambda: usage_of_response(response.get("usage"))):
+            status, ended_as = status_of(response), event.removeprefix("response.")
+            if ended_as in TERMINAL and status in ("completed", "queued", "in_progress"):
+                response = {**response, "status": ended_as}
             if status_of(response) in TERMINAL:
                 stream.final = response
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from batchrun.engine.service import Reply
-from batchrun.errors import BatchRefused, TransientFault
+from batchrun.errors import BatchRefused, PermanentFault, TransientFault
 from batchrun.records import JsonObject, ToolCall
 from batchrun.services.citations import citations_of_items, item_parts
 from batchrun.services.files.produced import produced_in_items
@@ -23,7 +23,7 @@ from batchrun.services.reply_fields import (
     unexpected,
     whole_text,
 )
-from batchrun.services.translation import fault_of_failed_run
+from batchrun.services.translation import bad_reply, fault_of_failed_run
 from batchrun.services.usage import usage_of_response
 from batchrun.token_usage import Usage
 
@@ -39,6 +39,9 @@ __all__ = [
 
 TERMINAL = frozenset({"completed", "failed", "incomplete", "cancelled"})
 STATUSES = TERMINAL | {"queued", "in_progress"}
+
+_OUR_CALLS = frozenset({"custom_tool_call", "computer_call", "local_shell_call", "shell_call", "apply_patch_call"})
+"""Types of the calls that a client has to make. The service makes some of them itself, and then sends their output."""
 
 _TEXT_FIELDS = {"output_text": "text", "refusal": "refusal"}
 """Type of a message part → its field with the text."""
@@ -119,7 +122,7 @@ def reply_of_response(
     model, status = name(response.get("model")), status_of(response)
     output, thoughts = separated_items(members(response.get("output"), "`output`"))
     answer, refused = _text_of(output)
-    if status == "failed":
+    if status == "failed" or (status == "completed" and response.get("error")):
         failure = mapping(response.get("error"))
         error = name(failure.get("message")) or "the response failed"
         fault = fault_of_failed_run(name(failure.get("code")), error, usage, secrets)
@@ -129,9 +132,23 @@ def reply_of_response(
     if status == "cancelled":
         return Reply("cancelled", answer, usage, model, "run_cancelled", "the response was cancelled"), output, thoughts
     reason = name(mapping(response.get("incomplete_details")).get("reason"))
-    if status == "incomplete" or reason is not None:  # some servers call every response completed, or give no status
+    # Some servers call every response completed, or give no status.
+    if (
+        status == "incomplete"
+        or reason is not None
+        or any(item.get("status") == "incomplete" for item in _messages(output))
+    ):
         reason = CUT if meaning_of(reason) == CUT else reason or "incomplete"
         return Reply("incomplete", answer, usage, model, reason), output, thoughts
+    if response.get("output") is None:
+        raise bad_reply("output", response, "Responses", secrets)
+    if (open_call := _open_call_in(output)) is not None:
+        raise PermanentFault(
+            f"the model waits for the output of a {open_call}, and batchrun makes calls of functions only",
+            error_type="requires_action",
+            run_ended=True,
+            usage=usage,
+        )
     if calls := _calls_in(output):
         return Reply("requires_action", answer, usage, model, calls=calls), output, thoughts
     waits = _waits_for_approval(output)
@@ -186,21 +203,38 @@ def _calls_in(items: Iterable[JsonObject]) -> tuple[ToolCall, ...]:
     )
 
 
+def _open_call_in(items: Sequence[JsonObject]) -> str | None:
+    """Return the type of a call that only a client can make, other than that of a function; None for no such call."""
+    made = {item.get("call_id") for item in items if str(item.get("type")).endswith("_output")}
+    return next(
+        (item["type"] for item in items if item.get("type") in _OUR_CALLS and item.get("call_id") not in made), None
+    )
+
+
 def _waits_for_approval(items: Iterable[JsonObject]) -> bool:
     """Return whether the model asks to be allowed an action. No one can allow it here, so its text is not an answer."""
     return any(item.get("type") == "mcp_approval_request" for item in items)
 
 
+def _messages(items: Iterable[JsonObject]) -> list[JsonObject]:
+    """Return the assistant's messages; a server may repeat those of the user among the items."""
+    return [
+        item
+        for item in items
+        if required(item.get("type"), "the type of an output item") == "message"
+        and item.get("role") not in ("user", "system", "developer")
+    ]
+
+
 def _text_of(items: Iterable[JsonObject]) -> tuple[str, bool]:
     """Return (the text of the messages among the items, joined by a blank line; whether the model refused)."""
     texts, refused = [], False
-    for item in items:
-        if required(item.get("type"), "the type of an output item") == "message":
-            lines = []
-            for part in members(item.get("content"), "the content of a message"):
-                kind = required(part.get("type"), "the type of a message part")
-                if kind in _TEXT_FIELDS:
-                    lines.append(text(part.get(_TEXT_FIELDS[kind]), "a part of a message"))
-                    refused = refused or kind == "refusal"
-            texts.append("\n".join(lines))
+    for item in _messages(items):
+        lines = []
+        for part in members(item.get("content"), "the content of a message"):
+            kind = required(part.get("type"), "the type of a message part")
+            if kind in _TEXT_FIELDS:
+                lines.append(text(part.get(_TEXT_FIELDS[kind]), "a part of a message"))
+                refused = refused or kind == "refusal"
+        texts.append("\n".join(lines))
     return whole_text("\n\n".join(each for each in texts if each)), refused

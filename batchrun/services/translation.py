@@ -25,6 +25,7 @@ from batchrun.errors import (
     Silence,
     Unavailable,
 )
+from batchrun.records import JsonObject
 from batchrun.services.redaction import scrubbed
 from batchrun.services.refusals import (
     QUOTA_CODES,
@@ -45,6 +46,7 @@ __all__ = [
     "fault_of_exception",
     "fault_of_failed_run",
     "fault_of_result",
+    "is_error_body",
     "needs_tools",
 ]
 
@@ -293,6 +295,11 @@ def fault_of_failed_run(
     if code == "server_error":
         return ServerFault(line, error_type=code, run_ended=True, usage=usage)
     return PermanentFault(line, error_type=code or "run_failed", run_ended=True, usage=usage)
+
+
+def is_error_body(body: JsonObject) -> bool:
+    """Return whether an object that arrived with HTTP 200 is an error, or has one: vLLM's has its fields at the top."""
+    return bool(body.get("error")) or body.get("object") == "error"
 
 
 def fault_of_error_body(body: object, secrets: tuple[str, ...] = ()) -> ServiceFault:

@@ -8,6 +8,7 @@ usage or the end are.
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from functools import lru_cache
@@ -27,9 +28,9 @@ from batchrun.services.lean_reply import LeanResponse
 from batchrun.services.redaction import scrubbed
 from batchrun.services.reply_fields import loaded
 from batchrun.services.reply_size import UNBOUNDED
-from batchrun.services.translation import HttpFailure, fault_of_error_body, fault_of_exception
+from batchrun.services.translation import HttpFailure, fault_of_error_body, fault_of_exception, is_error_body
 
-__all__ = ["BETA", "EventReader", "RequestBody", "Wire"]
+__all__ = ["BETA", "EventReader", "RequestBody", "Wire", "says_nothing"]
 
 RequestBody: TypeAlias = dict[str, Any]
 """The JSON object of a request, while it is built. The user's `--param` may add any field to it."""
@@ -48,12 +49,13 @@ class EventReader:
     """Cuts a stream of server-sent events into (event, data). Events that are not needed are dropped undecoded.
 
     Follows the WHATWG HTML standard, §9.2.6: events end with a blank line, lines with LF, CRLF or CR; `data`
-    lines are joined by LF; lines that begin with a colon are comments.
+    lines are joined by LF; lines that begin with a colon are comments; a byte order mark at the very beginning is
+    passed over.
 
     Every byte is read a fixed number of times, however small the chunks of an event are.
 
-    Mutable state: the bytes of the event that is not complete yet, with all line ends as LF; and whether the last byte
-    was a CR, whose LF may follow.
+    Mutable state: the bytes of the event that is not complete yet, with all line ends as LF; whether the stream has
+    begun, past its byte order mark; and whether the last byte was a CR, whose LF may follow.
     """
 
     def __init__(self, kept: Iterable[str] = ()) -> None:
@@ -63,10 +65,19 @@ class EventReader:
         """
         self._kept = _first_lines(tuple(kept))
         self._rest = bytearray()
+        self._has_begun = False
         self._after_cr = False
 
     def feed(self, chunk: bytes) -> Sequence[tuple[str, bytes]]:
         """Add bytes; return every event that is now complete."""
+        if not self._has_begun:
+            chunk = bytes(self._rest) + chunk
+            self._rest.clear()
+            if len(chunk) < len(BOM_UTF8) and BOM_UTF8.startswith(chunk):
+                self._rest += chunk
+                return ()
+            chunk = chunk.removeprefix(BOM_UTF8)
+            self._has_begun = True
         if self._after_cr and chunk:
             chunk = chunk.removeprefix(b"\n")
             self._after_cr = False
@@ -109,6 +120,12 @@ def _decode(frame: bytes) -> tuple[str, bytes] | None:
         elif name == b"event":
             event = value.decode("utf-8", "replace")
     return (event, b"\n".join(data)) if data else None
+
+
+def says_nothing(event: str, data: bytes) -> bool:
+    """Return whether an event only keeps the connection open: it is empty, or it is named `ping` or the like and is not
+    an object."""
+    return not data or (event not in ("message", "error") and not data.startswith((b"{", b"[")))
 
 
 class Wire:
@@ -333,7 +350,7 @@ class Wire:
             body = None
         if not isinstance(body, dict):
             raise self._route.explained(self._not_an_object(response))
-        if body.get("error") and "id" not in body:
+        if is_error_body(body) and "id" not in body:
             raise fault_of_error_body(body, self.secrets)  # an error with HTTP 200, as some proxies send it
         return body
 

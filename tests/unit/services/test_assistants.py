@@ -169,6 +169,13 @@ async def test_a_reason_that_only_the_message_has(serve: Served, in_message: str
     assert (reply.status, reply.reason, reply.response) == ("incomplete", reason, "It")
 
 
+async def test_an_incomplete_message_of_a_completed_run(serve: Served) -> None:
+    """A message that is incomplete is not a whole answer, even if its run claims to have completed."""
+    cut = event("thread.message.incomplete", message("It", status="incomplete"))
+    reply, _ = await answer(serve({"POST /threads/runs": stream(*CREATED, cut, event("thread.run.completed", run()))}))
+    assert (reply.status, reply.reason, reply.response) == ("incomplete", "incomplete", "It")
+
+
 @pytest.mark.parametrize(
     ("last_error", "kind"),
     [

@@ -16,6 +16,7 @@ from batchrun.errors import (
     ConnectionLost,
     PermanentFault,
     RateLimited,
+    Refused,
     RunLost,
     ServerFault,
     ServiceFault,
@@ -29,7 +30,7 @@ from batchrun.services.wire import Wire
 from batchrun.token_usage import Usage
 from tests.support import scripted_http
 from tests.support.rows import attempt, exchange
-from tests.support.scripted_http import Answer, ScriptedHttp, json_answer, stream
+from tests.support.scripted_http import Answer, ScriptedHttp, event, json_answer, stream
 from tests.support.seen import Seen
 
 pytestmark = pytest.mark.anyio
@@ -370,6 +371,7 @@ async def test_a_server_that_does_not_stream(serve: Served) -> None:
         ([chunk(content=[{"type": "text", "text": "4"}]), chunk("stop")], "completed", "4", None),
         ([data({"error": None, "choices": []}), chunk("stop", content="4")], "completed", "4", None),
         ([b": ping\n\n", chunk("stop", content="4")], "completed", "4", None),
+        ([b"data:\n\n", b"event: ping\ndata: ping\n\n", chunk("stop", content="4")], "completed", "4", None),
     ],
 )
 async def test_ends_of_streams(serve: Served, frames: list[bytes], status: str, text: str, reason: str | None) -> None:
@@ -409,7 +411,7 @@ async def test_a_stream_that_breaks_behind_the_end(serve: Served, frames: int, e
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-@pytest.mark.parametrize("reason", ["error", "insufficient_system_resource", "MALFORMED_FUNCTION_CALL", "abort"])
+@pytest.mark.parametrize("reason", ["error", "insufficient_system_resource", "MALFORMED_FUNCTION_CALL", "TIMEOUT"])
 async def test_answers_that_were_broken_off(serve: Served, reason: str, streamed: bool) -> None:
     """An answer that its service broke off is no answer: another run is requested, and its usage is counted."""
     answer = stream(*BEGUN, chunk(reason), COUNTED, DONE) if streamed else json_answer(completion("It", reason))
@@ -429,6 +431,7 @@ async def test_answers_that_were_broken_off(serve: Served, reason: str, streamed
             Unavailable,
         ),
         ({"error": {"message": "no", "type": "invalid_request_error", "code": None}}, PermanentFault),
+        ({"object": "error", "message": "out of memory", "code": 500}, ServerFault),
         ([1], ConnectionLost),
     ],
 )
@@ -437,3 +440,27 @@ async def test_errors_inside_a_stream(serve: Served, body: Any, kind: type[Servi
     fault = await fault_of(serve(stream(*BEGUN, data(body), DONE)), stream=True)
     assert type(fault) is kind
     assert not fault.run_ended
+
+
+@pytest.mark.parametrize("behind_the_end", [False, True])
+async def test_an_event_that_is_named_an_error(serve: Served, behind_the_end: bool) -> None:
+    """An event with the name `error` is an error, whatever its fields are called; the answer before it is withdrawn."""
+    frames = [*BEGUN, chunk("stop")] if behind_the_end else BEGUN
+    withdrawn = event("error", {"message": "moderated", "code": "403"})
+    fault = await fault_of(serve(stream(*frames, withdrawn, chunk("stop"), DONE)), stream=True)
+    assert (type(fault), str(fault)) == (Refused, "moderated")
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("reason", [None, "stop"])
+async def test_an_error_of_the_choice(serve: Served, reason: str | None, streamed: bool) -> None:
+    """An error inside the choice, as OpenRouter sends it, is that error: the text next to it is not an answer."""
+    error = {"code": 502, "message": "the provider broke off"}
+    whole = completion("It is", reason)
+    whole["choices"][0]["error"] = error
+    last = {"index": 0, "delta": {"content": ""}, "finish_reason": reason, "error": error}
+    frames = [*BEGUN, data({"id": "chatcmpl-1", "model": "m-1", "choices": [last]}), chunk("stop"), DONE]
+    fault = await fault_of(serve(stream(*frames) if streamed else json_answer(whole)), stream=streamed)
+    assert (type(fault), fault.error_type, str(fault)) == (Unavailable, "http_502", "the provider broke off")
+    assert fault.run_ended
+    assert streamed or fault.usage == Usage(9, 4, 13, 2, 1, USAGE)

@@ -72,6 +72,14 @@ def test_the_standards_corners(raw: bytes, events: list[tuple[str, bytes]]) -> N
     assert read(raw) == events
 
 
+@pytest.mark.parametrize("kept", [(), ("a",)])
+def test_a_byte_order_mark_hides_no_event(kept: tuple[str, ...]) -> None:
+    """A byte order mark before the first event is passed over, wherever it is cut; a later one is a character."""
+    raw = b"\xef\xbb\xbfevent: a\ndata: 1\n\nevent: a\ndata: \xef\xbb\xbf2\n\n"
+    wanted = [("a", b"1"), ("a", b"\xef\xbb\xbf2")]
+    assert read(*(raw[n : n + 1] for n in range(len(raw))), kept=kept) == read(raw, kept=kept) == wanted
+
+
 def test_only_kept_events_are_decoded_however_they_are_written() -> None:
     """Events are dropped by name, even if the name is not on the first line."""
     raw = b"event: no\ndata: 1\n\nevent: yes\ndata: 2\n\nid: 1\nevent: yes\ndata: 3\n\nevent:yes\ndata: 4\n\n"

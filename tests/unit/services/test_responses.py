@@ -127,7 +127,9 @@ async def test_messages_and_parts(serve: Served) -> None:
             "",
             "invalid_prompt",
         ),
+        (response(output=[message(text("It"), status="incomplete")]), "incomplete", "It", "incomplete"),
         (response("failed", error={"code": None, "message": None}), "failed", "", "run_failed"),
+        (response(error={"code": "invalid_prompt", "message": "no"}), "failed", "It is 4.", "invalid_prompt"),
         (response("failed", error=None), "failed", "", "run_failed"),
     ],
 )
@@ -165,6 +167,56 @@ async def test_failures_with_http_200(
     assert (fault.run_ended, fault.retry_after_s) == (True, retry_after_s)
     assert fault.usage is not None
     assert fault.usage.total_tokens == 13
+
+
+async def test_an_error_in_a_completed_response(serve: Served) -> None:
+    """A response that calls itself completed and has an error is that error, and is retried as such."""
+    body = response(error={"code": "server_error", "message": "it broke"})
+    fault = await fault_of(serve({"POST /responses": json_answer(body)}))
+    assert (type(fault), fault.run_ended) == (ServerFault, True)
+
+
+async def test_messages_of_the_user_are_not_an_answer(serve: Served) -> None:
+    """A server may repeat the prompt among the output items: only what the assistant wrote is the answer."""
+    body = response(output=[message(text("What is 2 + 2?"), role="user"), message(text())])
+    reply, _ = await call_service(serve({"POST /responses": json_answer(body)}))
+    assert reply.response == "It is 4."
+
+
+@pytest.mark.parametrize("body", [{"choices": []}, {"output": None, "choices": []}])
+async def test_a_reply_of_another_protocol(serve: Served, body: dict[str, Any]) -> None:
+    """A completed object without output is not a response with an empty answer; what it cost is counted."""
+    fault = await fault_of(serve({"POST /responses": json_answer({"id": "chatcmpl-1", "usage": USAGE, **body})}))
+    assert (type(fault), fault.error_type, fault.run_ended) == (PermanentFault, "bad_reply", True)
+    assert fault.usage is not None
+    assert fault.usage.total_tokens == 13
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "custom_tool_call", "call_id": "call_1", "name": "sql", "input": "SELECT 1"},
+        {"type": "computer_call", "call_id": "call_1", "action": {"type": "screenshot"}},
+        {"type": "local_shell_call", "call_id": "call_1", "action": {"command": ["ls"]}},
+        {"type": "shell_call", "call_id": "call_1", "action": {"commands": ["ls"]}},
+        {"type": "apply_patch_call", "call_id": "call_1", "operation": {"type": "delete_file"}},
+    ],
+)
+async def test_calls_that_nobody_can_make(serve: Served, item: dict[str, Any]) -> None:
+    """If the model waits for a call that batchrun cannot make, the text before it is not an answer."""
+    body = response(output=[message(text("I will look.")), CALL, item])
+    fault = await fault_of(serve({"POST /responses": json_answer(body)}))
+    assert (type(fault), fault.error_type, fault.run_ended) == (PermanentFault, "requires_action", True)
+    assert item["type"] in str(fault)
+    assert fault.usage is not None
+    assert fault.usage.total_tokens == 13
+
+
+async def test_calls_that_the_service_has_made(serve: Served) -> None:
+    """A call with its output was made by the service, in a container of its own."""
+    output = [{"type": "shell_call", "call_id": "call_1"}, {"type": "shell_call_output", "call_id": "call_1"}]
+    reply, _ = await call_service(serve({"POST /responses": json_answer(response(output=[*output, message(text())]))}))
+    assert (reply.status, reply.response) == ("completed", "It is 4.")
 
 
 @pytest.mark.parametrize("streamed", [False, True])

@@ -61,6 +61,36 @@ async def test_a_server_that_does_not_stream(serve: Served) -> None:
     assert (reply.response, server.paths()) == ("It is 4.", ["POST /responses"])
 
 
+@pytest.mark.parametrize("background", [False, True])
+async def test_events_that_only_keep_the_connection_open(serve: Served, background: bool) -> None:
+    """Empty events, and named events without an object, hold nothing."""
+    idle = [b"data:\n\n", b"event: ping\ndata: ping\n\n", b"data\n\n"]
+    server = serve({"POST /responses": stream(*idle, *BEGUN, *idle, ENDED)})
+    reply, _ = await call_service(server, stream=True, background=background)
+    assert (reply.response, server.paths()) == ("It is 4.", ["POST /responses"])
+
+
+@pytest.mark.parametrize(
+    ("last", "claimed", "status"),
+    [
+        ("incomplete", "completed", "incomplete"),
+        ("incomplete", None, "incomplete"),
+        ("failed", "completed", "failed"),
+        ("failed", None, "failed"),
+        ("completed", "in_progress", "completed"),
+        ("completed", "incomplete", "incomplete"),
+    ],
+)
+async def test_the_last_event_says_how_a_response_ended(
+    serve: Served, last: str, claimed: str | None, status: str
+) -> None:
+    """If event and status differ, or there is no status, an answer that one of them calls incomplete is incomplete."""
+    body = {**response(), "status": claimed}
+    server = serve({"POST /responses": stream(*BEGUN, stream_event(last, 3, response=body))})
+    reply, _ = await call_service(server, stream=True)
+    assert (reply.status, reply.response, server.paths()) == (status, "It is 4.", ["POST /responses"])
+
+
 @pytest.mark.parametrize("end", ["whole", "cut", "silence"])
 @pytest.mark.parametrize("frames", range(1, len(WHOLE)))
 async def test_a_broken_stream_is_looked_up(serve: Served, frames: int, end: Any) -> None:
