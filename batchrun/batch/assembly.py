@@ -151,6 +151,11 @@ def engine_of(
     price = price_list(plan, clock, partial(_record_price, journal))
     job = plan.job
     batch_id = journal.read_manifest()["batch_id"]
+    in_flight_usd: dict[str, float] = {}
+    unknown_usd = 0.0
+    if job.budget is not None and budget is None:
+        in_flight_usd = journal.spending.in_flight_usd()
+        unknown_usd = journal.spending.unseen_usd() + sum(in_flight_usd.values())
     return Engine(
         service=_service(plan, journal, wire, batch_id, notices, wrap),
         journal=journal,
@@ -159,7 +164,8 @@ def engine_of(
         batch_id=batch_id,
         keep_going=job.keep_going,
         price=price,
-        budget=budget or budget_of(plan, price, spent_usd=journal.spent_usd()),
+        budget=budget or budget_of(plan, price, spent_usd=journal.spent_usd(), unknown_usd=unknown_usd),
+        in_flight_usd=in_flight_usd,
         clock=clock,
         on_outcome=on_outcome,
         forget=RowDeletion(wire, journal, clock) if job.delete_threads else None,
@@ -282,7 +288,9 @@ def _dialogue_settings(plan: Plan) -> DialogueSettings:
     )
 
 
-def budget_of(plan: Plan, price: Price, *, spent_usd: float, purse: Purse | None = None) -> Budget | None:
+def budget_of(
+    plan: Plan, price: Price, *, spent_usd: float = 0.0, unknown_usd: float = 0.0, purse: Purse | None = None
+) -> Budget | None:
     """Return the budget; None without --budget.
 
     A row's cost is not known before it ends. The budget assumes the most expensive model of the batch and all turns of
@@ -290,6 +298,7 @@ def budget_of(plan: Plan, price: Price, *, spent_usd: float, purse: Purse | None
 
     Args:
         spent_usd: cost of earlier runs, if the purse has to pay for it.
+        unknown_usd: what their requests may have cost besides.
         purse: None for the money of --budget.
 
     Raises:
@@ -320,6 +329,7 @@ def budget_of(plan: Plan, price: Price, *, spent_usd: float, purse: Purse | None
         purse or FixedPurse(job.budget),
         spent_usd,
         row_price,
+        unknown_usd=unknown_usd,
         fixed_chars=_instructions_chars(plan),
         max_completion_tokens=job.max_completion_tokens * turns if job.max_completion_tokens is not None else None,
     )

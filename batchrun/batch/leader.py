@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -122,7 +122,7 @@ class Leader:
             requests_per_minute=plan.job.rpm,
             tokens_per_minute=plan.job.tpm,
             budget_usd=plan.job.budget if engine.has_budget else None,
-            spent_usd=journal.spent_usd(),
+            spent_usd=journal.spent_usd() + self._unknown_usd(),
         )
         self._begun_at = self._reported = journal.last_outcome()[0]
 
@@ -228,11 +228,12 @@ class Leader:
                 return
             self._shards += 1
             journal = self._folder / f"{self._shards:05}.journal"
-            keys = map(self._plan.prompter.row_key, rows) if self._journal.has_history else ()
+            keys = [*map(self._plan.prompter.row_key, rows)] if self._journal.has_history else []
             seed(self._journal, journal, keys)
             shard = Shard(self._shards, journal, journal.with_suffix(".rows"), len(rows))
             write_rows(shard.rows, rows)
-        worker.shards[shard.number] = OpenShard(shard, keep_log(journal) if self._remote is None else None)
+        log_kept = keep_log(journal) if self._remote is None else None
+        worker.shards[shard.number] = OpenShard(shard, log_kept, self._unknown_usd(keys))
         await link.send(self._as_sent(shard))
 
     def _as_sent(self, shard: Shard) -> Shard | RemoteShard:
@@ -352,7 +353,7 @@ class Leader:
             if self._tasks is None:
                 self._drop(each)
             else:
-                each.shard = self._rest_of(each.shard)
+                self._leave_rest(worker, each)
         self._bury(worker)
         return ended
 
@@ -389,14 +390,20 @@ class Leader:
             for outcome in outcomes:
                 self._on_outcome(outcome)
 
-    def _rest_of(self, shard: Shard) -> Shard:
-        """Return the shard of a lost worker, without the rows that have ended in this run: --retry-failed and --max-age
-        do not let them be asked again. A worker of another machine had the journal: it begins again."""
-        rows = ShardRows(self._plan.source.name, self._plan.source.columns, shard.rows)
-        left = leave_out_ended(rows, self._plan.prompter.row_key, self._journal, self._begun_at)
+    def _leave_rest(self, worker: Worker, each: OpenShard) -> None:
+        """Leave out the rows of a lost worker's shard that have ended in this run: --retry-failed and --max-age do not
+        let them be asked again. Count what its requests without an answer may have cost. A worker of another machine
+        had the journal: it begins again."""
+        rows = ShardRows(self._plan.source.name, self._plan.source.columns, each.shard.rows)
+        keys, left = leave_out_ended(rows, self._plan.prompter.row_key, self._journal, self._begun_at)
+        worker.spent_usd += self._unknown_usd(keys) - each.unknown_usd
         if self._remote is not None:
-            self._remote.seed_again(shard, left)
-        return replace(shard, count=len(left))
+            self._remote.seed_again(each.shard, left)
+        each.shard, each.unknown_usd = replace(each.shard, count=len(left)), self._unknown_usd(left)
+
+    def _unknown_usd(self, row_keys: Sequence[str] | None = None) -> float:
+        """Return what rows, or all of them, may have cost besides the known costs, as far as a budget counts it."""
+        return self._journal.spending.unknown_usd(row_keys) if self._engine.has_budget else 0.0
 
     def _drop(self, each: OpenShard) -> None:
         drop(self._journal, each.shard.journal)

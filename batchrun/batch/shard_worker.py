@@ -126,9 +126,7 @@ class _Worker:
             self._plan, self._cooled_down, None if available is None else available.connections, self._rates
         )
         self._purse = LeasedPurse(self._plan.job.budget) if self._plan.job.budget is not None else None
-        self._budget = (
-            budget_of(self._plan, price_list(self._plan), spent_usd=0.0, purse=self._purse) if self._purse else None
-        )
+        self._budget = budget_of(self._plan, price_list(self._plan), purse=self._purse) if self._purse else None
         self._held_s = 0.0
         self._is_told = False
         self._journals: list[Journal] = []

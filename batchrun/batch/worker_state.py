@@ -17,7 +17,8 @@ __all__ = ["OpenShard", "Worker"]
 
 @dataclass(slots=True)
 class OpenShard:
-    """A shard that is not done. `log` keeps the log of its journal, unless that is on another machine.
+    """A shard that is not done. `log` keeps the log of its journal, unless that is on another machine. `unknown_usd` is
+    what its rows may have cost when it was handed out (see `batchrun.journal.spending`).
 
     Mutable state: `statistics`, the last that a worker has reported; `ended`, the counts of the rows that were gathered
     from that worker; `place`, where the journal is on another machine, None before its worker has begun.
@@ -25,6 +26,7 @@ class OpenShard:
 
     shard: Shard
     log: sqlite3.Connection | None = None
+    unknown_usd: float = 0.0
     ended: list[Counts] = field(default_factory=list)
     statistics: EngineStatistics | None = None
     place: Path | None = None
@@ -39,7 +41,7 @@ class Worker:
 
     Mutable state: `link`, None while there is no process; `shards`, by their numbers, in its hands; `losses` in a row
     without a row that ended; `report`, the last one; `requests` of its earlier processes,
-    and their number, `processes`; `spent_usd`, what the journals say that this process has spent.
+    and their number, `processes`; `spent_usd`, what this process has spent, as far as the journals say, and may have.
     """
 
     number: int

@@ -10,7 +10,11 @@ from batchrun.errors import PermanentFault, RunLost, ServiceFault
 from batchrun.job.fingerprint import digest
 from batchrun.records import Attempt, RunEnd
 
-__all__ = ["Attempts", "first_attempt", "names_lost"]
+__all__ = ["Attempts", "ThreadGone", "first_attempt", "names_lost"]
+
+
+class ThreadGone(Exception):
+    """The service no longer has the row's thread: its turns have to run again."""
 
 
 class Attempts:
@@ -104,6 +108,11 @@ class Attempts:
         unwritten, self.has_unwritten_ids = self.has_unwritten_ids, False
         return unwritten
 
+    @property
+    def may_have_cost(self) -> bool:
+        """Whether the current attempt may have cost something: it has made a run, or its answer was not seen."""
+        return self.current.run_id is not None or self.current.unseen
+
     def leave_run(self) -> None:
         """Forget the current run, which ended well: nothing is left to follow or to cancel."""
         self.current = replace(self.current, run_id=None)
@@ -111,12 +120,11 @@ class Attempts:
     # -- the next attempt -----------------------------------------------------------------------------------
 
     def fail(self, fault: ServiceFault) -> None:
-        """Mark the current run as ended if `fault` ended it."""
+        """Note what `fault` shows about the current attempt: whether the run has ended, and was it seen."""
         if isinstance(fault, PermanentFault) and self.current.run_id is None:
             # Refused for good: a service that stores its replies by key would refuse the key again.
             fault.run_ended = True
-        if fault.run_ended:
-            self.current = replace(self.current, run_ended=True)
+        self.current = replace(self.current, run_ended=self.current.run_ended or fault.run_ended, unseen=fault.unseen)
 
     def decide(self, fault: ServiceFault, random_unit: float, *, ill: bool) -> RetryAfter | GiveUp:
         """Return whether to retry after `fault`, and when.
@@ -137,7 +145,8 @@ class Attempts:
             self.current = self._another_run(attempt)
             return True
         # A lost run cannot be looked up, but the key may still identify it.
-        self.current = replace(attempt, number=attempt.number + 1, run_id=None if lost else attempt.run_id)
+        run_id = None if lost else attempt.run_id
+        self.current = replace(attempt, number=attempt.number + 1, run_id=run_id, unseen=True)
         return False
 
     def next_run(self) -> None:

@@ -28,10 +28,11 @@ class Budget:
     assumed ones after ten rows, and until then only if they are larger. With a bound on the completion, the budget is
     never exceeded; without one, it can be exceeded by completions in flight that are longer than all before them.
 
-    A row whose cost is unknown counts with the money reserved for it.
+    A request whose cost is unknown counts with the money reserved for its row: an answer without usage, and a request
+    whose answer was not seen, such as after a timeout or a crash.
 
-    Mutable state: `spent_usd`, and `unknown_usd`, the part of it for rows whose cost is unknown; `reserved_usd`, for
-    rows in flight, and `held_usd`, the part of it for rows whose reply comes later; `needed_usd`, for the row that
+    Mutable state: `spent_usd`, and `unknown_usd`, the part of it for requests whose cost is unknown; `reserved_usd`,
+    for rows in flight, and `held_usd`, the part of it for rows whose reply comes later; `needed_usd`, for the row that
     waits for money, 0 if none waits; `_line`, in which rows of several engines wait; `_rows`, rows with known usage,
     and the largest values among them, `_tokens_per_char` and `_completion_tokens`; `_freed`, set when a row has ended
     or the purse has changed.
@@ -43,6 +44,7 @@ class Budget:
         spent_usd: float,
         price: Callable[[Usage], float | None],
         *,
+        unknown_usd: float = 0.0,
         fixed_chars: int = 0,
         max_completion_tokens: int | None = None,
     ) -> None:
@@ -50,11 +52,12 @@ class Budget:
         Args:
             spent_usd: cost of earlier runs of the batch, if the purse has to pay for it.
             price: returns the price of a run with this usage; must be known.
+            unknown_usd: what requests of earlier runs may have cost besides.
             fixed_chars: characters of every request in addition to its prompt (instructions).
         """
         self.purse = purse
-        self.spent_usd = spent_usd
-        self.unknown_usd = 0.0
+        self.spent_usd = spent_usd + unknown_usd
+        self.unknown_usd = unknown_usd
         self.reserved_usd = 0.0
         self.held_usd = 0.0
         self.needed_usd = 0.0
@@ -116,9 +119,22 @@ class Budget:
         self.held_usd = max(0.0, self.held_usd - reserved_usd)
 
     def release(self, reserved_usd: float) -> None:
-        """Release the money reserved for a row that was not sent, or whose run has cost nothing."""
+        """Release the money reserved for a row that was not sent, or whose requests have cost nothing."""
         self.reserved_usd = max(0.0, self.reserved_usd - reserved_usd)
         self._freed.set()
+
+    def count_unknown(self, reserved_usd: float) -> None:
+        """Count the money reserved for a row as spent, since nobody knows what its request has cost."""
+        self.reserved_usd = max(0.0, self.reserved_usd - reserved_usd)
+        self.spent_usd += reserved_usd
+        self.unknown_usd += reserved_usd
+        self._freed.set()
+
+    def take_up(self, unknown_usd: float) -> None:
+        """Reserve what counted as spent for a row of an earlier run: it continues, and its cost will be known."""
+        self.spent_usd -= unknown_usd
+        self.unknown_usd -= unknown_usd
+        self.reserved_usd += unknown_usd
 
     def estimate(self, prompt_chars: int) -> float:
         """Return the US dollars that a row with this many characters may cost."""
@@ -132,11 +148,11 @@ class Budget:
 
     def settle(self, reserved_usd: float, prompt_chars: int, usage: Usage, cost_usd: float | None) -> None:
         """Count the cost of a row that has ended, and release the money reserved for it."""
-        self.reserved_usd = max(0.0, self.reserved_usd - reserved_usd)
         if cost_usd is None:
-            self.unknown_usd += reserved_usd
-            cost_usd = reserved_usd
-        self.spent_usd += cost_usd
+            self.count_unknown(reserved_usd)
+        else:
+            self.reserved_usd = max(0.0, self.reserved_usd - reserved_usd)
+            self.spent_usd += cost_usd
         chars = prompt_chars + self._fixed_chars
         if usage.prompt_tokens is not None and usage.completion_tokens is not None and chars > 0:
             self._rows += 1

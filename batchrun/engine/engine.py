@@ -11,9 +11,9 @@ import logging
 import random
 import traceback
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeAlias
 
 import anyio
@@ -33,16 +33,17 @@ from batchrun.engine.row import RowRun
 from batchrun.engine.row_context import CachedRow, DialogueSettings, Price, RowContext, RowTask, RowWork, SkippedRow
 from batchrun.engine.row_tasks import RowTasks
 from batchrun.engine.service import Service
+from batchrun.engine.stop import Stop
 from batchrun.engine.tally import EngineStatistics, Flight, Tally
 from batchrun.engine.thread_locks import ThreadLocks
 from batchrun.engine.trace import row_trace
 from batchrun.errors import BatchRefused, BatchrunError, RateLimited, ServiceFault, Shortage, Unavailable, unwrapped
 from batchrun.journal import Carried, Journal
-from batchrun.records import Completed, Failed, Outcome
+from batchrun.records import Completed, Failed, Outcome, Prompt
 from batchrun.token_usage import Usage, sum_usage
 from batchrun.wording import visible_line
 
-__all__ = ["Engine", "Forget", "Stop"]
+__all__ = ["Engine", "Forget"]
 
 FAILURES_CHECKED_AFTER = 20
 SKIPPED_ROWS_A_TURN = 200
@@ -56,19 +57,6 @@ log = logging.getLogger("batchrun.engine")
 
 Forget: TypeAlias = Callable[[str], Awaitable[int]]
 """(row_key) → number of objects left at the service, after an attempt to delete the row's objects there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Why a batch ended before its last row.
-
-    Attributes:
-        reason: one line for a person.
-        exit_code: exit code of the process.
-    """
-
-    reason: str
-    exit_code: int
 
 
 class Engine:
@@ -95,6 +83,7 @@ class Engine:
         keep_going: bool = False,
         price: Price | None = None,
         budget: Budget | None = None,
+        in_flight_usd: Mapping[str, float] | None = None,
         clock: WallClock = utc_now,
         random_unit: Callable[[], float] = random.random,
         on_outcome: Callable[[Outcome], None] | None = None,
@@ -107,6 +96,8 @@ class Engine:
     ) -> None:
         """
         Args:
+            in_flight_usd: row → US dollars that the budget counts as spent for a row which an earlier run left in
+                flight.
             forget: called for each row that was sent, when its outcome is in the journal and its slot is free again.
             dialogue_settings: settings for rows that need more than one run.
             scrub: removes the secrets from a text that is logged.
@@ -116,6 +107,9 @@ class Engine:
         """
         self.stop: Stop | None = None
         self._tally: Tally = Tally() if shares is None else shares._tally
+        self._reservations: Reservations = (
+            Reservations(budget, in_flight_usd or {}) if shares is None else shares._reservations
+        )
         self._context = RowContext(
             service=service,
             journal=journal,
@@ -128,6 +122,7 @@ class Engine:
             tally=self._tally,
             stopped=anyio.Event(),
             dialogue_settings=dialogue_settings or DialogueSettings(),
+            reservations=self._reservations,
             locks=ThreadLocks().through,
             trace=row_trace(scrub),
             defers=defers,
@@ -136,7 +131,6 @@ class Engine:
         self.stop_after_pass: Stop | None = None
         self._is_prepared = False
         self._keep_going = keep_going
-        self._reservations: Reservations = Reservations(budget) if shares is None else shares._reservations
         self._on_outcome = Callback(on_outcome)
         self._forget = forget
         self._scrub = scrub
@@ -259,12 +253,11 @@ class Engine:
                     await self._refusals.resolved()
                 if not (item.is_deferred or self._asks()):
                     continue
-                prompt_chars = item.prompt.chars
                 reserved_usd = await self._reservations.take(item.prompt)
                 if reserved_usd is None:
                     if self._reservations.rows_left:
                         continue
-                    self._stop_for_budget(prompt_chars)
+                    self.request_stop(self._reservations.stop(item.prompt), GRACE_AFTER_REFUSAL_S)
                     return
                 rows.start(self._row(item, await self._admitted(item), reserved_usd))
             else:
@@ -310,27 +303,14 @@ class Engine:
             self._context.journal.finish(item, fingerprint="")
             self._ended.add(EndedRow(item, "input"))
 
-    def _stop_for_budget(self, prompt_chars: int) -> None:
-        budget = self._reservations.budget
-        assert budget is not None
-        spent_usd = budget.spent_usd + budget.purse.spent_elsewhere_usd
-        self.request_stop(
-            Stop(
-                f"the budget of ${budget.purse.limit_usd:,.4g} is reached: ${spent_usd:,.4f} are spent, the next row "
-                f"may cost ${budget.estimate(prompt_chars):,.4f}; rerun with a larger --budget to continue",
-                exit_code=4,
-            ),
-            GRACE_AFTER_REFUSAL_S,
-        )
-
     async def _row(self, task: RowTask, lease: Lease, reserved_usd: float) -> None:
-        row = RowRun(task, lease, self._context)
+        row = RowRun(task, lease, self._context, reserved_usd)
         with lease:
             try:
                 outcome = await row.outcome()
             except BatchRefused as refusal:
                 self._stop_for(Stop(str(refusal), refusal.exit_code))
-                self._reservations.release(reserved_usd)
+                self._reservations.release(row.reserved_usd)
                 return
             except BatchrunError:
                 raise
@@ -341,11 +321,13 @@ class Engine:
             if outcome is not None:
                 lease.settle(row.usage.take_unsettled())
                 if self._reservations.budget is not None:
-                    self._settle_budget(self._reservations.budget, row, outcome, task, reserved_usd)
+                    self._settle(row, outcome, task.prompt)
                 self._take(row, outcome, task.prompt.fingerprint, lease.sent_at_s)
         if row.is_deferred:
             self._tally.deferred += 1
-            self._reservations.defer(task.prompt.row_key, reserved_usd)
+            self._reservations.defer(task.prompt.row_key, row.reserved_usd)
+        elif row.reserved_usd is None:
+            self.request_stop(self._reservations.stop(task.prompt), GRACE_AFTER_REFUSAL_S)
         if outcome is not None and self._forget is not None:
             await self._context.journal.committed()
             left = await self._forget(task.prompt.row_key)
@@ -361,11 +343,15 @@ class Engine:
         elif self.stop_after_pass is None:
             self.stop_after_pass = stop
 
-    def _settle_budget(self, budget: Budget, row: RowRun, outcome: Outcome, task: RowTask, reserved_usd: float) -> None:
+    def _settle(self, row: RowRun, outcome: Outcome, prompt: Prompt) -> None:
+        """Count what a row has cost."""
         cost_usd, carried = outcome.cost_usd, self._carried(row.usage.charged, outcome)
         if carried is not None and cost_usd is not None:
             cost_usd -= carried.cost_usd or 0.0
-        budget.settle(reserved_usd, task.prompt.chars, outcome.usage, cost_usd)
+        if cost_usd is None and isinstance(outcome, Failed) and (self._defers or not row.attempts.may_have_cost):
+            self._reservations.release(row.reserved_usd)
+        else:
+            self._reservations.settle(row.reserved_usd, prompt, outcome.usage, cost_usd)
 
     def _finish_row(self, row: RowRun, outcome: Outcome, fingerprint: str) -> None:
         carried = self._carried(row.usage.charged, outcome)

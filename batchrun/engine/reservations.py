@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from batchrun.engine.budget import Budget
+from batchrun.engine.stop import Stop
 from batchrun.records import Prompt
+from batchrun.token_usage import Usage
 
 __all__ = ["Reservations"]
+
+SHOWN_USD = 0.00005
+"""The least sum that is shown: it is rounded to four digits."""
 
 
 class Reservations:
     """Reserves money of a budget for rows.
 
-    Mutable state: `_held`, US dollars by the key of a deferred row; `rows_left`, whether a row was left to a later
-    pass, since the money that it needs is held for others.
+    Mutable state: `_held`, US dollars by the key of a deferred row; `_in_flight`, those by the key of a row that an
+    earlier run left in flight; `rows_left`, whether a row was left to a later pass, since the money that it needs is
+    held for others.
     """
 
-    def __init__(self, budget: Budget | None) -> None:
+    def __init__(self, budget: Budget | None, in_flight_usd: Mapping[str, float]) -> None:
         """
         Args:
             budget: None for no limit: then nothing is reserved.
+            in_flight_usd: row → US dollars that the budget counts as spent for a row which an earlier run left in
+                flight.
         """
         self.budget = budget
         self.rows_left = False
         self._held: dict[str, float] = {}
+        self._in_flight = dict(in_flight_usd)
 
     async def take(self, prompt: Prompt) -> float | None:
         """Return the US dollars reserved for a row; None if there is not enough money, now or at all (`rows_left`)."""
@@ -33,20 +44,49 @@ class Reservations:
         if held_usd is not None:
             budget.resume(held_usd)
             return held_usd
+        if (usd := self._in_flight.pop(prompt.row_key, None)) is not None:
+            budget.take_up(usd)
+            return usd
         if self.rows_left:
             return None  # a shorter prompt would overtake the rows before it
         reserved_usd = await budget.reserve(prompt.chars)
         self.rows_left = reserved_usd is None and bool(self._held)
         return reserved_usd
 
-    def release(self, reserved_usd: float) -> None:
-        """Release the money of a row that ends without an outcome."""
-        if self.budget is not None:
-            self.budget.release(reserved_usd)
+    async def take_again(self, prompt: Prompt, reserved_usd: float | None) -> float | None:
+        """Count the money of a row as spent, since a request whose answer was not seen may have cost it; return what is
+        reserved for the next request. None if there is not enough money."""
+        if self.budget is None:
+            return 0.0
+        self.budget.count_unknown(reserved_usd or 0.0)
+        return await self.budget.reserve(prompt.chars)
 
-    def defer(self, row_key: str, reserved_usd: float) -> None:
-        """Hold the money of a row whose reply comes later."""
+    def settle(self, reserved_usd: float | None, prompt: Prompt, usage: Usage, cost_usd: float | None) -> None:
+        """Count what a row has cost; None if that is not known."""
         if self.budget is not None:
+            self.budget.settle(reserved_usd or 0.0, prompt.chars, usage, cost_usd)
+
+    def stop(self, prompt: Prompt) -> Stop:
+        """Return the reason to end the batch: there is not enough money for a row."""
+        budget = self.budget
+        assert budget is not None
+        spent_usd = budget.spent_usd - budget.unknown_usd + budget.purse.spent_elsewhere_usd
+        unknown = f"up to ${budget.unknown_usd:,.4f} more by requests whose answer was not seen or has no usage, "
+        return Stop(
+            f"the budget of ${budget.purse.limit_usd:,.4g} is reached: ${spent_usd:,.4f} are spent, "
+            f"{unknown if budget.unknown_usd >= SHOWN_USD else ''}the next row may cost "
+            f"${budget.estimate(prompt.chars):,.4f}; rerun with a larger --budget to continue",
+            exit_code=4,
+        )
+
+    def release(self, reserved_usd: float | None) -> None:
+        """Release the money of a row that ends without an outcome, or has cost nothing."""
+        if self.budget is not None:
+            self.budget.release(reserved_usd or 0.0)
+
+    def defer(self, row_key: str, reserved_usd: float | None) -> None:
+        """Hold the money of a row whose reply comes later."""
+        if self.budget is not None and reserved_usd is not None:
             self._held[row_key] = reserved_usd
             self.budget.hold(reserved_usd)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import anyio
 
 from batchrun.engine import fallback
-from batchrun.engine.attempts import Attempts, names_lost
+from batchrun.engine.attempts import Attempts, ThreadGone, names_lost
 from batchrun.engine.dialogue import Dialogue, Misshapen
 from batchrun.engine.function_calls import FunctionCalls
 from batchrun.engine.limits import Lease
@@ -25,21 +25,18 @@ __all__ = ["RowRun"]
 CANCEL_TIMEOUT_S = 10.0
 
 
-class _ThreadGone(Exception):
-    """The service no longer has the row's thread: its turns have to run again."""
-
-
 class RowRun:
     """One row in flight.
 
     Mutable state: `_first_end`, set when the fallback model is asked, as is `_prompt` then; `_model_fault`, the
     fault that failed the row; `_exchange`, the request at hand; `_redo_from_turn`, the first turn to run again,
     until the journal knows it; `_has_restarted`, set once the thread was lost; `refused`, the refusal that failed
-    the row, if any; `is_deferred`, set when the row ends because its reply comes later; and the state of its parts:
+    the row, if any; `is_deferred`, set when the row ends because its reply comes later; `reserved_usd`, the money
+    reserved for it, None when it ends because there is none for another request; and the state of its parts:
     `_dialogue`, `attempts`, `_calls`, `usage`.
     """
 
-    def __init__(self, task: RowTask, lease: Lease, context: RowContext) -> None:
+    def __init__(self, task: RowTask, lease: Lease, context: RowContext, reserved_usd: float) -> None:
         self._own = task.prompt.own
         self._lease = lease
         self._context = context
@@ -67,6 +64,7 @@ class RowRun:
         self._has_restarted = False
         self.refused: Refused | None = None
         self.is_deferred = False
+        self.reserved_usd: float | None = reserved_usd
         context.tally.created_again += self.attempts.is_repeat
 
     def outcome(self) -> Awaitable[Outcome | None]:
@@ -113,7 +111,7 @@ class RowRun:
                 )
             try:
                 end = await self._run()
-            except _ThreadGone:
+            except ThreadGone:
                 self._restart()
                 continue
             if not isinstance(end, Reply):
@@ -145,20 +143,22 @@ class RowRun:
                     return await self._give_up(fault)
                 if await context.stopped_before_retry(self._prompt.row_key, fault, decision):
                     return None
-                self._retry(fault)
+                if not await self._retry(fault):
+                    return None
                 continue
             except Deferred:
                 self.is_deferred = True
                 return None
             if reply is None:
                 return await self._timed_out()
-            if reply.status == "completed" or not self._replaces(reply):
+            if reply.status == "completed" or not await self._replaces(reply):
                 return reply
         return None
 
     def _begin_attempt(self) -> Awaitable[bool]:
         redo, self._redo_from_turn = self._redo_from_turn, None
-        return self._context.begin_attempt(self._lease, self._prompt, self.attempts, self._exchange.turn.number, redo)
+        turn, reserved_usd = self._exchange.turn.number, self.reserved_usd
+        return self._context.begin_attempt(self._lease, self._prompt, self.attempts, turn, redo, reserved_usd)
 
     # -- one attempt ----------------------------------------------------------------------------------------
 
@@ -251,7 +251,7 @@ class RowRun:
         if (trace := self._context.trace) is not None:
             trace.fault(self._prompt.row_key, self.attempts.current.number, fault, decision)
 
-    def _replaces(self, reply: Reply) -> bool:
+    async def _replaces(self, reply: Reply) -> bool:
         """Return whether a run ended so that another one is made at once, and prepare that one."""
         if reply.status in ("cancelled", "expired"):
             # Nobody followed it then: it was cancelled after a row timeout, or nobody answered its calls.
@@ -267,14 +267,19 @@ class RowRun:
             fault = ServiceFault(error, error_type=str(reply.reason), run_ended=True, usage=reply.usage)
             self._record(fault)
             self._trace_fault(fault, RetryAfter(0.0, shared=False))
-            self._retry(fault)
+            await self._retry(fault)
         return is_replaced
 
-    def _retry(self, fault: ServiceFault) -> None:
+    async def _retry(self, fault: ServiceFault) -> bool:
+        """Move to the next attempt. If the last one may have cost something, this one needs money too: return whether
+        there is any."""
         makes_another_run = self.attempts.retry(fault)
         self._context.tally.created_again += self.attempts.is_repeat
         if makes_another_run and not self._exchange.outputs:
             self._exchange = replace(self._exchange, partial=(), round=0)  # it begins with the user message
+        if self.attempts.is_repeat:
+            self.reserved_usd = await self._context.reservations.take_again(self._prompt, self.reserved_usd)
+        return self.reserved_usd is not None
 
     def _is_thread_gone(self, fault: ServiceFault) -> bool:
         """Return whether the service no longer knows the row's own thread, which it has answered on before."""
@@ -311,10 +316,10 @@ class RowRun:
         """Fail the row with `fault`, unless it is about the thread, which is then replaced.
 
         Raises:
-            _ThreadGone: the row has to begin again.
+            ThreadGone: the row has to begin again.
         """
         if self._is_thread_gone(fault):
-            raise _ThreadGone from fault
+            raise ThreadGone from fault
         # A 404 that is about the thread which the table names for this row concerns no other row.
         if isinstance(fault, Refused) and not (fault.status_code == 404 and self._prompt.thread_id is not None):
             self.refused = fault

@@ -14,6 +14,7 @@ from batchrun.clock import WallClock
 from batchrun.engine.attempts import Attempts
 from batchrun.engine.dialogue import Check
 from batchrun.engine.limits import Lease, Limits
+from batchrun.engine.reservations import Reservations
 from batchrun.engine.retry import RetryAfter, RetryPolicy
 from batchrun.engine.service import CallTools, Service
 from batchrun.engine.tally import Tally
@@ -132,6 +133,7 @@ class RowContext:
     Attributes:
         stopped: set when the batch admits no more rows. A row that waits for its next attempt then ends without an
             outcome; the next run of the batch continues it.
+        reservations: the money of rows.
         locks: locks of existing threads, so that rows use the same thread one after the other.
         trace: logs what happens to rows; None if the log is not enabled.
         defers: the service defers requests, so that no row waits before a retry.
@@ -148,12 +150,19 @@ class RowContext:
     tally: Tally
     stopped: anyio.Event
     dialogue_settings: DialogueSettings
+    reservations: Reservations
     locks: LockThread
     trace: RowTrace | None = None
     defers: bool = False
 
     async def begin_attempt(
-        self, lease: Lease, prompt: Prompt, attempts: Attempts, turn: int, redo_from_turn: int | None
+        self,
+        lease: Lease,
+        prompt: Prompt,
+        attempts: Attempts,
+        turn: int,
+        redo_from_turn: int | None,
+        reserved_usd: float | None,
     ) -> bool:
         """Wait in line and write the current attempt to the journal; return when that is committed and it may be sent.
 
@@ -164,7 +173,11 @@ class RowContext:
         if attempts.is_begun:
             attempts.start()
             return True
-        self.journal.begin_attempt(prompt, attempts.current, self.clock(), turn, redo_from_turn=redo_from_turn)
+        if self.reservations.budget is None:
+            reserved_usd = None
+        self.journal.begin_attempt(
+            prompt, attempts.current, self.clock(), turn, redo_from_turn=redo_from_turn, reserved_usd=reserved_usd
+        )
         attempts.start()
         if self.defers:
             return True  # the pass is committed before anything is sent

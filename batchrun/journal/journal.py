@@ -39,6 +39,7 @@ from batchrun.journal.row_records import (
     usage_text,
 )
 from batchrun.journal.service_batches import ServiceBatches
+from batchrun.journal.spending import Spending
 from batchrun.journal.sums import counts_after, counts_of, failures_of, last_moment, spent_usd
 from batchrun.journal.uploads import UploadedFiles
 from batchrun.journal.write_ahead_log import size_bytes
@@ -63,7 +64,7 @@ _UNSEEN = f"coalesce({{unseen}}, fault_type IS NULL OR fault_type IN {_ONCE_UNSE
 """Whether the service may have acted on the request of an attempt without our seeing its answer."""
 _INSERT_ATTEMPT = (
     "INSERT INTO attempts (row_key, number, generation, idempotency_key, fingerprint, started_at, thread_id, run_id, "
-    "turn) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "turn, reserved_usd) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
 
@@ -106,6 +107,7 @@ class Journal:
         self.deferred_rows = DeferredRows(self._db)
         self.row_cells = RowCells(self._db, self.service_batches, self.deferred_rows)
         self.models = Models(self._db)
+        self.spending = Spending(self._db)
         self._has_history = not self.is_empty()
         self._carried = self.carried()
 
@@ -208,11 +210,13 @@ class Journal:
         turn: int = 1,
         *,
         redo_from_turn: int | None = None,
+        reserved_usd: float | None = None,
     ) -> None:
         """Record an attempt at a turn of the row, before it is sent.
 
         Args:
             redo_from_turn: the first turn to run again; its finished runs and all later ones no longer count.
+            reserved_usd: US dollars reserved for the row; None without a budget.
         """
         values = (
             prompt.row_key,
@@ -224,6 +228,7 @@ class Journal:
             attempt.thread_id,
             attempt.run_id,
             turn,
+            reserved_usd,
         )
         if redo_from_turn is None:
             self._db.write_soon(_INSERT_ATTEMPT, values)

@@ -195,4 +195,8 @@ STEPS: tuple[str, ...] = (
     -- Usage of a run that failed and was charged all the same. JSON, NULL for no charge.
     ALTER TABLE attempts ADD COLUMN usage TEXT;
     """,
+    """
+    -- US dollars reserved for the row when the attempt began, NULL without a budget.
+    ALTER TABLE attempts ADD COLUMN reserved_usd REAL;
+    """,
 )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
 __all__ = [
+    "CUSTOM_IDS",
     "FoundLine",
     "LineState",
     "NewLine",
@@ -26,6 +27,8 @@ LineState: TypeAlias = Literal["waiting", "open", "ended"]
 one."""
 
 _CUSTOM_ID = re.compile(r"row\d+-turn\d+-attempt\d+-(\d+)", re.ASCII)
+CUSTOM_IDS = "'row[0-9]*-turn[0-9]*-attempt[0-9]*-[0-9]*'"
+"""The same as a pattern of SQL's `GLOB`."""
 
 
 def is_custom_id(text: str | None) -> bool:

@@ -102,8 +102,11 @@ class ShardRows:
         raise NotImplementedError
 
 
-def leave_out_ended(shard: ShardRows, key_of: Callable[[Row], str], journal: Journal, mark: int) -> list[str]:
-    """Write a shard again without the rows that have ended since `mark`; return the keys of those that are left.
+def leave_out_ended(
+    shard: ShardRows, key_of: Callable[[Row], str], journal: Journal, mark: int
+) -> tuple[list[str], list[str]]:
+    """Write a shard again without the rows that have ended since `mark`; return the keys of all its rows, and of those
+    that are left.
 
     Args:
         mark: the row id of an outcome in the journal of the batch.
@@ -118,4 +121,4 @@ def leave_out_ended(shard: ShardRows, key_of: Callable[[Row], str], journal: Jou
             if row_id > mark:
                 del rows[key]
     write_rows(shard.path, list(rows.values()))
-    return list(rows)
+    return keys, list(rows)

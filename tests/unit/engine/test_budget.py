@@ -10,10 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrun.engine import Budget, Engine, FixedPurse, Limits, RowTask
+from batchrun.engine.attempts import first_attempt
+from batchrun.errors import ConnectionLost, PermanentFault, RateLimited
 from batchrun.journal import Journal
+from batchrun.records import Attempt
 from batchrun.token_usage import Usage
 from tests.support.engine_bench import engine_for
-from tests.support.rows import prompt
+from tests.support.rows import NOON, prompt
 from tests.support.scripted_service import Move, ScriptedService, answered
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
@@ -172,3 +175,82 @@ def test_no_sequence_of_bounded_rows_passes_the_budget(costs: list[tuple[int, in
             assert budget.spent_usd + budget.reserved_usd <= 5.0 + 1e-9
 
     anyio.run(play)
+
+
+def lost() -> ConnectionLost:
+    """A connection that closed after the request was sent: the service may have answered, and billed the answer."""
+    return ConnectionLost("the connection closed", error_type="connection_error")
+
+
+async def ask_one(journal: Journal, budget: Budget, move: Move) -> Engine:
+    """One row of 20 characters, that takes 20 cents; its first request ends as `move` says."""
+    service = ScriptedService({0: [move]}, otherwise=Move(answered(usage=Usage(10, 10, 20)), with_reply=True))
+    engine = engine_for(service, journal, Limits(), price=lambda _model, used: cent_a_token(used), budget=budget)
+    await engine.run([RowTask(prompt(0, "x" * 20))])
+    return engine
+
+
+async def test_a_request_whose_answer_was_lost_counts(journal: Journal) -> None:
+    """It may have been billed: the money reserved for it counts as spent, and its repetition needs as much again."""
+    budget = Budget(FixedPurse(0.40), 0.0, cent_a_token, max_completion_tokens=10)
+    reserved_usd = budget.estimate(20)
+    engine = await ask_one(journal, budget, Move(lost(), ids=None))
+    assert engine.stop is None
+    assert journal.counts().completed == 1
+    assert (budget.spent_usd, budget.unknown_usd, budget.reserved_usd) == pytest.approx((0.38, reserved_usd, 0.0))
+    assert journal.spending.unknown_usd() == reserved_usd
+
+
+async def test_a_request_is_not_repeated_without_money(journal: Journal) -> None:
+    """The row stays pending, and the batch stops; a later run with the same budget sends nothing."""
+    limit_usd = 0.30
+    budget = Budget(FixedPurse(limit_usd), 0.0, cent_a_token, max_completion_tokens=10)
+    reserved_usd = budget.estimate(20)
+    engine = await ask_one(journal, budget, Move(lost(), ids=None))
+    assert engine.stop is not None
+    assert f"$0.0000 are spent, up to ${reserved_usd:.4f} more by requests whose answer was not" in engine.stop.reason
+    assert (journal.counts().ended, journal.spending.unknown_usd()) == (0, reserved_usd)
+    again = Budget(FixedPurse(limit_usd), 0.0, cent_a_token, unknown_usd=reserved_usd, max_completion_tokens=10)
+    later = await ask_one(journal, again, Move(answered()))
+    assert later.stop is not None
+    assert later.stop.reason == engine.stop.reason
+    assert len(list(journal.attempts("0"))) == 1
+
+
+async def test_a_refused_request_costs_nothing(journal: Journal) -> None:
+    """The service has refused it: the money reserved for its row is free again, and a repetition needs no more."""
+    budget = Budget(FixedPurse(0.30), 0.0, cent_a_token, max_completion_tokens=10)
+    await ask_one(journal, budget, Move(RateLimited("wait", error_type="rate_limit", status_code=429), ids=None))
+    assert journal.counts().completed == 1
+    assert (budget.spent_usd, budget.unknown_usd) == pytest.approx((0.20, 0.0))
+
+
+async def test_a_row_that_failed_for_nothing_costs_nothing(journal: Journal) -> None:
+    """A row that the service refused for good does not use up the budget of the others."""
+    budget = Budget(FixedPurse(0.30), 0.0, cent_a_token, max_completion_tokens=10)
+    refused = PermanentFault("no", error_type="content_filter", status_code=400)
+    await ask_one(journal, budget, Move(refused, ids=None))
+    assert journal.counts().failed == 1
+    assert (budget.spent_usd, budget.reserved_usd) == (0.0, 0.0)
+
+
+async def test_a_row_with_a_run_continues_with_its_money(journal: Journal) -> None:
+    """What counted as spent for a row in flight is reserved for it when it continues, so that it can always end."""
+    in_flight_usd = 0.25
+    journal.begin_attempt(prompt(0, "x" * 20), first_attempt("b", "0"), NOON, reserved_usd=in_flight_usd)
+    journal.set_ids("0", 1, "thread", "run")
+    last = Attempt(1, 1, "key", "thread", "run")
+    budget = Budget(FixedPurse(0.30), 0.0, cent_a_token, unknown_usd=in_flight_usd, max_completion_tokens=10)
+    service = ScriptedService(otherwise=Move(answered(usage=Usage(10, 10, 20)), with_reply=True))
+    journal.look_back()
+    engine = engine_for(
+        service,
+        journal,
+        Limits(),
+        price=lambda _model, used: cent_a_token(used),
+        budget=budget,
+        in_flight_usd=journal.spending.in_flight_usd(),
+    )
+    await engine.run([RowTask(prompt(0, "x" * 20), last)])
+    assert [len(service.of("follow")), len(service.of("answer"))] == [1, 0]
+    assert (budget.spent_usd, budget.unknown_usd, budget.reserved_usd) == pytest.approx((0.20, 0.0, 0.0))

@@ -1,0 +1,20 @@
+"""The reason why a batch ends before its last row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Stop"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why a batch ended before its last row.
+
+    Attributes:
+        reason: one line for a person.
+        exit_code: exit code of the process.
+    """
+
+    reason: str
+    exit_code: int

@@ -1,0 +1,85 @@
+"""The money that requests may have cost whose price the journal does not know.
+
+Each attempt of a batch with a budget has the money that was reserved for its row. Where nobody knows what an attempt
+has cost, that much counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from batchrun.journal.database import Database
+from batchrun.journal.part import JournalPart
+from batchrun.journal.service_batch_records import CUSTOM_IDS
+
+__all__ = ["Spending"]
+
+_SINCE: Final = 9
+"""The first version of the journal with reservations."""
+_KEYS_AT_ONCE: Final = 256
+_UNANSWERED: Final = (
+    "SELECT total(a.reserved_usd) FROM attempts AS a WHERE {rows} a.reserved_usd IS NOT NULL AND a.run_id IS NULL "
+    "AND CASE WHEN a.fault_type IS NOT NULL THEN coalesce(a.unseen, 0) ELSE "
+    "NOT EXISTS (SELECT 1 FROM outcomes AS o WHERE o.row_key = a.row_key AND o.attempts = a.number) "
+    "AND NOT EXISTS (SELECT 1 FROM exchanges AS e WHERE e.row_key = a.row_key AND e.attempt = a.number) "
+    "AND (a.row_key, a.number) NOT IN (SELECT row_key, attempts FROM superseded) END"
+)
+"""The money of attempts that the service may have acted on, and that left no answer and no id to look it up by."""
+_UNPRICED: Final = (
+    "SELECT total(a.reserved_usd) FROM attempts AS a JOIN ("
+    "SELECT row_key, attempts, status, run_id FROM outcomes WHERE cost_usd IS NULL UNION ALL "
+    "SELECT row_key, attempts, status, run_id FROM superseded WHERE cost_usd IS NULL"
+    ") AS o ON o.row_key = a.row_key AND o.attempts = a.number WHERE {rows} a.reserved_usd IS NOT NULL "
+    "AND (o.status IN ('completed', 'incomplete') "
+    f"OR coalesce(a.run_id, o.run_id) NOT GLOB {CUSTOM_IDS} AND NOT (a.run_id IS NULL AND coalesce(a.unseen, 0)))"
+)
+"""The money of answers without usage, and of runs that failed without usage."""
+_IN_FLIGHT: Final = (
+    "SELECT a.row_key, a.reserved_usd FROM attempts AS a LEFT JOIN outcomes AS o ON o.row_key = a.row_key "
+    "WHERE {rows} a.number > coalesce(o.attempts, 0) AND a.reserved_usd IS NOT NULL "
+    "AND a.number = (SELECT max(number) FROM attempts AS same WHERE same.row_key = a.row_key) "
+    f"AND CASE WHEN a.run_id IS NOT NULL THEN a.run_id NOT GLOB {CUSTOM_IDS} ELSE EXISTS ("
+    "SELECT 1 FROM exchanges AS e WHERE e.row_key = a.row_key AND e.attempt > coalesce(o.attempts, 0)) END"
+)
+"""The rows in flight with a run to follow, or with runs that ended, but for those at the Batch API: a budget reserves
+money for these when it begins."""
+
+
+class Spending(JournalPart):
+    """What a budget has to count besides the known costs. The attempts of runs without a budget count nothing."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._has_reservations = database.version >= _SINCE
+
+    def unseen_usd(self) -> float:
+        """Return the US dollars that requests may have cost whose answer was not seen, or came without usage."""
+        return self._unseen_usd("")
+
+    def in_flight_usd(self) -> dict[str, float]:
+        """Return row → US dollars reserved for it, for the rows in flight whose cost will be known when they end."""
+        return self._in_flight_usd("")
+
+    def unknown_usd(self, row_keys: Sequence[str] | None = None) -> float:
+        """Return both together: the US dollars that rows may have cost besides the known costs.
+
+        Args:
+            row_keys: None for all rows.
+        """
+        if row_keys is None:
+            return self.unseen_usd() + sum(self.in_flight_usd().values())
+        found = 0.0
+        for begin in range(0, len(row_keys), _KEYS_AT_ONCE):
+            keys = tuple(row_keys[begin : begin + _KEYS_AT_ONCE])
+            rows = f"a.row_key IN ({', '.join('?' * len(keys))}) AND"
+            found += self._unseen_usd(rows, keys) + sum(self._in_flight_usd(rows, keys).values())
+        return found
+
+    def _unseen_usd(self, rows: str, keys: tuple[str, ...] = ()) -> float:
+        if not self._has_reservations:
+            return 0.0
+        return sum(float(self._read(each.format(rows=rows), keys)[0][0]) for each in (_UNANSWERED, _UNPRICED))
+
+    def _in_flight_usd(self, rows: str, keys: tuple[str, ...] = ()) -> dict[str, float]:
+        return dict(self._read(_IN_FLIGHT.format(rows=rows), keys)) if self._has_reservations else {}
