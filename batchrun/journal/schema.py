@@ -198,5 +198,6 @@ STEPS: tuple[str, ...] = (
     """
     -- US dollars reserved for the row when the attempt began, NULL without a budget.
     ALTER TABLE attempts ADD COLUMN reserved_usd REAL;
+    CREATE INDEX superseded_by_row ON superseded (row_key);
     """,
 )

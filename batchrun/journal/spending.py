@@ -23,18 +23,20 @@ _UNANSWERED: Final = (
     "AND CASE WHEN a.fault_type IS NOT NULL THEN coalesce(a.unseen, 0) ELSE "
     "NOT EXISTS (SELECT 1 FROM outcomes AS o WHERE o.row_key = a.row_key AND o.attempts = a.number) "
     "AND NOT EXISTS (SELECT 1 FROM exchanges AS e WHERE e.row_key = a.row_key AND e.attempt = a.number) "
-    "AND (a.row_key, a.number) NOT IN (SELECT row_key, attempts FROM superseded) END"
+    "AND NOT EXISTS (SELECT 1 FROM superseded AS s WHERE s.row_key = a.row_key AND s.attempts = a.number) END"
 )
 """The money of attempts that the service may have acted on, and that left no answer and no id to look it up by."""
 _UNPRICED: Final = (
-    "SELECT total(a.reserved_usd) FROM attempts AS a JOIN ("
-    "SELECT row_key, attempts, status, run_id FROM outcomes WHERE cost_usd IS NULL UNION ALL "
-    "SELECT row_key, attempts, status, run_id FROM superseded WHERE cost_usd IS NULL"
-    ") AS o ON o.row_key = a.row_key AND o.attempts = a.number WHERE {rows} a.reserved_usd IS NOT NULL "
-    "AND (o.status IN ('completed', 'incomplete') "
+    "SELECT total(a.reserved_usd) FROM attempts AS a JOIN {ledger} AS o "
+    "ON o.row_key = a.row_key AND o.attempts = a.number WHERE {rows} a.reserved_usd IS NOT NULL "
+    "AND o.cost_usd IS NULL AND (o.status IN ('completed', 'incomplete') "
     f"OR coalesce(a.run_id, o.run_id) NOT GLOB {CUSTOM_IDS} AND NOT (a.run_id IS NULL AND coalesce(a.unseen, 0)))"
 )
 """The money of answers without usage, and of runs that failed without usage."""
+_UNSEEN: Final = (
+    _UNANSWERED,
+    *(_UNPRICED.replace("{ledger}", ledger) for ledger in ("outcomes", "superseded")),
+)
 _IN_FLIGHT: Final = (
     "SELECT a.row_key, a.reserved_usd FROM attempts AS a LEFT JOIN outcomes AS o ON o.row_key = a.row_key "
     "WHERE {rows} a.number > coalesce(o.attempts, 0) AND a.reserved_usd IS NOT NULL "
@@ -79,7 +81,7 @@ class Spending(JournalPart):
     def _unseen_usd(self, rows: str, keys: tuple[str, ...] = ()) -> float:
         if not self._has_reservations:
             return 0.0
-        return sum(float(self._read(each.format(rows=rows), keys)[0][0]) for each in (_UNANSWERED, _UNPRICED))
+        return sum(float(self._read(each.format(rows=rows), keys)[0][0]) for each in _UNSEEN)
 
     def _in_flight_usd(self, rows: str, keys: tuple[str, ...] = ()) -> dict[str, float]:
         return dict(self._read(_IN_FLIGHT.format(rows=rows), keys)) if self._has_reservations else {}

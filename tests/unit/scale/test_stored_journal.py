@@ -472,7 +472,10 @@ async def test_copies_of_an_earlier_version_are_restored(tmp_path: Path, store: 
             ask(other, 0)
         new_copy(shard, copy, [0, 0, 0])
     with closing(sqlite3.connect(copy)) as db:
-        db.executescript(f"ALTER TABLE attempts DROP COLUMN reserved_usd; PRAGMA user_version={len(schema.STEPS) - 1}")
+        db.executescript(
+            "DROP INDEX superseded_by_row; ALTER TABLE attempts DROP COLUMN reserved_usd; "
+            f"PRAGMA user_version={len(schema.STEPS) - 1}"
+        )
     write_copies([zlib.compress(copy.read_bytes())], tmp_path / "object")
     store.put(generation, 1, tmp_path / "object")
     path = machine(tmp_path, "b")
