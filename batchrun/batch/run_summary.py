@@ -79,8 +79,12 @@ class Summary:
 
     @property
     def finished_before(self) -> int:
-        """Rows that an earlier run finished, and whose outcome holds."""
-        return self.statistics.finished_before + self.kept
+        """Rows that an earlier run finished, and whose outcome holds. A run that stops has not come to all of them."""
+        met = self.statistics.finished_before + self.kept
+        if self.stop is None:
+            return met
+        ended = sum(self.totals.by_status[status] for status in ("completed", "incomplete")) + self.totals.failed
+        return max(met, ended - self.rows_sent - self.statistics.asked_alike - self.statistics.from_cache)
 
     @property
     def exit_code(self) -> int:
