@@ -79,7 +79,7 @@ class Summary:
 
     @property
     def finished_before(self) -> int:
-        """Rows that an earlier run finished, and whose outcome holds. A run that stops has not come to all of them."""
+        """Rows that an earlier run finished, and whose outcome holds. A run that stops has not read all of them."""
         met = self.statistics.finished_before + self.kept
         if self.stop is None:
             return met

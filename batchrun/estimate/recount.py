@@ -21,7 +21,7 @@ from batchrun.journal.bills import Bill, Ledger, read_bills, write_costs
 from batchrun.pricing import OWN, MatchedPrice, PriceFacts, PriceList, no_price_text
 from batchrun.records import Manifest
 from batchrun.shell_hint import command
-from batchrun.wording import FREE, cost_cell, rows_text
+from batchrun.wording import FREE, cost_cell, counted, dollars, rows_text
 
 __all__ = [
     "CostFacts",
@@ -87,10 +87,14 @@ class Costs:
         embedded: the embedded server answered, which is free.
         models: one entry per model and ledger; the current answers first.
         written: rows whose recorded cost was replaced, None if none was to be replaced.
+        unanswered: requests whose answer was not seen, which may be billed too; those in flight are among them.
+        unanswered_usd: what --budget reserved for them.
     """
 
     output: Path
     embedded: bool
+    unanswered: int
+    unanswered_usd: float
     models: list[ModelCosts] = field(default_factory=list)
     written: int | None = None
 
@@ -132,10 +136,11 @@ def batch_costs(
     with ExitStack() as stack:
         with Journal(paths.journal, read_only=True) as journal:
             manifest = manifest_of(journal)
+            unanswered = journal.spending.unanswered()
         if write:
             stack.enter_context(held(paths.lock, "write the costs after its end"))
         settings = manifest["settings"]
-        costs = Costs(paths.output, settings["embedded"])
+        costs = Costs(paths.output, settings["embedded"], *unanswered)
         price = PriceList(
             manifest["base_url"],
             _recorded_own(manifest) if own is None else own,
@@ -204,12 +209,15 @@ class ModelCostFacts(_SumFacts):
 
 
 class CostFacts(_SumFacts):
-    """The costs of a batch, as `costs --json` prints them. `written` counts the rows whose cost was replaced."""
+    """The costs of a batch, as `costs --json` prints them. `written` counts the rows whose cost was replaced,
+    `unanswered` the requests whose answer was not seen, and `unanswered_usd` is what --budget reserved for them."""
 
     output: str
     embedded: bool
     models: list[ModelCostFacts]
     written: int | None
+    unanswered: int
+    unanswered_usd: float
 
 
 def cost_facts(costs: Costs) -> CostFacts:
@@ -232,6 +240,8 @@ def cost_facts(costs: Costs) -> CostFacts:
         ],
         **_sums(costs.models),
         "written": costs.written,
+        "unanswered": costs.unanswered,
+        "unanswered_usd": costs.unanswered_usd,
     }
 
 
@@ -250,9 +260,10 @@ def _sums(entries: list[ModelCosts]) -> _SumFacts:
 
 def cost_lines(costs: Costs) -> list[str]:
     """Return the costs for people: a table, the prices, and what to do next."""
+    unanswered = [_unanswered_line(costs)] if costs.unanswered and not costs.embedded else []
     if not costs.models:
-        return [f"{costs.output}: no row has used tokens yet"]
-    lines = _table(costs)
+        return [f"{costs.output}: no row has used tokens yet", *unanswered]
+    lines = [*_table(costs), *unanswered]
     lines += dict.fromkeys(entry.price.line() for entry in costs.models if entry.price is not None)
     unpriced = dict.fromkeys(entry.model for entry in costs.models if entry.price is None)
     if costs.embedded:
@@ -264,6 +275,13 @@ def cost_lines(costs: Costs) -> list[str]:
             f"{rows_text(costs.written)} changed in the journal; {command('export', costs.output)} writes the table"
         )
     return lines
+
+
+def _unanswered_line(costs: Costs) -> str:
+    """Return what the table leaves out."""
+    requests = f"{counted(costs.unanswered, 'request')} whose answer was not seen, which may be billed too"
+    reserved = f" (--budget reserved {dollars(costs.unanswered_usd)})" if costs.unanswered_usd else ""
+    return f"not in these sums: {requests}{reserved}"
 
 
 def _table(costs: Costs) -> list[str]:

@@ -19,7 +19,7 @@ _SINCE: Final = 9
 """The first version of the journal with reservations."""
 _KEYS_AT_ONCE: Final = 256
 _UNANSWERED: Final = (
-    "SELECT total(a.reserved_usd) FROM attempts AS a WHERE {rows} a.reserved_usd IS NOT NULL AND a.run_id IS NULL "
+    "SELECT total(a.reserved_usd), count(*) FROM attempts AS a WHERE {rows} a.run_id IS NULL "
     "AND CASE WHEN a.fault_type IS NOT NULL THEN coalesce(a.unseen, 0) ELSE "
     "NOT EXISTS (SELECT 1 FROM outcomes AS o WHERE o.row_key = a.row_key AND o.attempts = a.number) "
     "AND NOT EXISTS (SELECT 1 FROM exchanges AS e WHERE e.row_key = a.row_key AND e.attempt = a.number) "
@@ -58,6 +58,14 @@ class Spending(JournalPart):
     def unseen_usd(self) -> float:
         """Return the US dollars that requests may have cost whose answer was not seen, or came without usage."""
         return self._unseen_usd("")
+
+    def unanswered(self) -> tuple[int, float]:
+        """Return (requests whose answer was not seen, US dollars that a budget reserved for them). While the batch
+        runs, those in flight are among them."""
+        if not self._has_reservations:
+            return 0, 0.0
+        reserved_usd, requests = self._read(_UNANSWERED.format(rows=""))[0]
+        return int(requests), float(reserved_usd)
 
     def in_flight_usd(self) -> dict[str, float]:
         """Return row → US dollars reserved for it, for the rows in flight whose cost will be known when they end."""

@@ -13,7 +13,7 @@ from batchrun.errors import OutputError
 from batchrun.estimate.recount import Costs, batch_costs, cost_facts, cost_lines
 from batchrun.journal import Journal, open_journal
 from batchrun.journal.bills import Bill, read_bills, write_costs
-from batchrun.records import Outcome
+from batchrun.records import Attempt, Outcome
 from batchrun.token_usage import Usage
 from tests.support.rows import completed, failed, none_strange, noon, prompt
 
@@ -140,7 +140,7 @@ def test_a_file_that_is_not_a_journal(output: Path) -> None:
 
 def test_nothing_to_show(tmp_path: Path) -> None:
     """A batch whose rows used nothing has one line."""
-    assert cost_lines(Costs(tmp_path / "o.csv", embedded=False)) == [f"{tmp_path}/o.csv: no row has used tokens yet"]
+    assert cost_lines(Costs(tmp_path / "o.csv", False, 0, 0.0)) == [f"{tmp_path}/o.csv: no row has used tokens yet"]
 
 
 def test_the_table_for_people(output: Path) -> None:
@@ -178,3 +178,19 @@ def test_a_running_batch_says_what_is_known_of_its_cost(
     }
     parts = ["1 rows/s", "5 tokens in, 6 out", *([shown] if shown else []), "2.0 s elapsed"]
     assert spending_text(cast(ProgressFacts, facts), embedded=embedded) == " · ".join(parts)
+
+
+@pytest.mark.parametrize(
+    ("reserved_usd", "shown"), [(0.5, " (--budget reserved $0.5000)"), (None, "")], ids=["budget", "no budget"]
+)
+def test_requests_without_an_answer_are_named(output: Path, reserved_usd: float | None, shown: str) -> None:
+    """The service may bill them too, and nobody knows how much."""
+    path = journalled(output, completed(0, usage=usage(1, 1), cost_usd=0.1))
+    line = f"not in these sums: 1 request whose answer was not seen, which may be billed too{shown}"
+    assert not any(each.startswith("not in these sums") for each in cost_lines(batch_costs(output, OWN)))
+    with Journal(path) as journal:
+        journal.begin_attempt(prompt(1), Attempt(1, 1, "key"), noon(), reserved_usd=reserved_usd)
+    costs = batch_costs(output, OWN)
+    assert line in cost_lines(costs)
+    facts = cost_facts(costs)
+    assert (facts["unanswered"], facts["unanswered_usd"]) == (1, reserved_usd or 0.0)
