@@ -291,6 +291,8 @@ class BatchRefused(PermanentFault):
     Attributes:
         setting: the model parameter that is refused, "" if the service does not name it; None if it refuses something
             else. If only this row has it, only the row fails.
+        may_be_odd: the fault is a single reply, which a gateway or one of several servers may have sent by mistake. If
+            rows have been answered, several such replies in a row stop the batch.
 
     Examples:
         >>> import batchrun
@@ -303,6 +305,7 @@ class BatchRefused(PermanentFault):
 
     exit_code = 5
     setting: str | None = None
+    may_be_odd: bool = False
 
 
 def together(texts: Iterable[str]) -> InputError:

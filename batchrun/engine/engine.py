@@ -154,6 +154,8 @@ class Engine:
             try:
                 with self._rows:
                     await self._run_rows(work)
+                if self._refusals.names_all_rows:
+                    self._give_up()
                 self._refusals.finish()
             finally:
                 journal.flush()
@@ -381,7 +383,11 @@ class Engine:
             if isinstance(outcome, Completed):
                 self._refusals.answered(sent_at_s)
         if self._refusals.in_doubt and not self._tally.in_flight:
-            self.request_stop(Stop(self._refusals.give_up(), BatchRefused.exit_code), GRACE_AFTER_REFUSAL_S)
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Stop the batch for the rows that are held back: they are asked again by its next run."""
+        self.request_stop(Stop(self._refusals.give_up(), BatchRefused.exit_code), GRACE_AFTER_REFUSAL_S)
 
     def _finish_refused(self, refused: RefusedRow) -> None:
         self._finish_row(refused.row, refused.outcome, refused.fingerprint)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import anyio
 
 from batchrun.engine.row import RowRun
+from batchrun.errors import BatchRefused
 from batchrun.records import Failed
 
 __all__ = ["Refusals", "RefusedRow"]
@@ -51,6 +52,12 @@ class Refusals:
         """Hold a refused row back."""
         self._held.append(refused)
 
+    @property
+    def names_all_rows(self) -> bool:
+        """Whether a reply that is held back is about the key, an endpoint or a setting, and no later answer shows that
+        it concerned one row only."""
+        return any(isinstance(refused.row.refused, BatchRefused) for refused in self._held)
+
     def answered(self, sent_at_s: float) -> None:
         """Take note that a row has an answer, whose last request was sent at this loop time."""
         self._has_answers = True
@@ -81,8 +88,7 @@ class Refusals:
 
     def give_up(self) -> str:
         """Forget the rows, which will be asked again; return why the batch stops."""
-        number = len(self._held)
+        number, refusal = len(self._held), self._held[-1].row.refused
         rows = "the first row was" if number == 1 else f"{number} rows in a row were"
-        reason = f"{rows} refused: {self._held[-1].row.refused}"
         self._held.clear()
-        return reason
+        return str(refusal) if isinstance(refusal, BatchRefused) else f"{rows} refused: {refusal}"

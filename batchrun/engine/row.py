@@ -62,7 +62,7 @@ class RowRun:
         self._exchange: Exchange
         self._redo_from_turn = task.redo_from_turn
         self._has_restarted = False
-        self.refused: Refused | None = None
+        self.refused: Refused | BatchRefused | None = None
         self.is_deferred = False
         self.reserved_usd: float | None = reserved_usd
         context.tally.created_again += self.attempts.is_repeat
@@ -231,7 +231,11 @@ class RowRun:
         limits = self._context.limits
         why = limits.failed(self._lease, fault)
         if isinstance(fault, BatchRefused) and not fallback.is_rows_own(fault, self._own, self._first_end):
-            raise fault if self._first_end is None else fallback.of_fallback_model(fault, self._first_end.asked)
+            if self._first_end is not None:  # answers of the first model show nothing about this one
+                raise fallback.of_fallback_model(fault, self._first_end.asked)
+            if not fault.may_be_odd or self._context.defers or self.attempts.current.run_id is not None:
+                raise fault  # a run that exists may be working: the row stays in flight
+            self.refused = fault
         if why is not None:
             raise BatchRefused(why, error_type="service_unavailable") from fault
         ill = limits.is_ill(self._lease, fault)
@@ -324,7 +328,7 @@ class RowRun:
         if isinstance(fault, Refused) and not (fault.status_code == 404 and self._prompt.thread_id is not None):
             self.refused = fault
         end = await self._fail(fault)
-        self._model_fault = None if isinstance(end, Reply) else fault
+        self._model_fault = None if isinstance(end, Reply) or isinstance(self.refused, BatchRefused) else fault
         return end
 
     async def _timed_out(self) -> Reply | Outcome:

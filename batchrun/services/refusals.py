@@ -14,6 +14,7 @@ from batchrun.token_usage import Usage
 __all__ = [
     "QUOTA_CODES",
     "SETTING_CODES",
+    "by_one_reply",
     "concerns_every_row",
     "refusal_of_every_row",
     "refused_setting",
@@ -141,11 +142,9 @@ def refusal_of_every_row(
         api_error: the reply's body is an error object of the API.
     """
     if status == 401 or (status == 400 and (code == "invalid_api_key" or _INVALID_KEY.search(message))):
-        return BatchRefused(
-            f"the service refused the key: {message}", error_type="authentication_error", status_code=status
-        )
+        return by_one_reply(f"the service refused the key: {message}", "authentication_error", status)
     if status == 407:
-        return BatchRefused(f"the proxy requires a password: {message}", error_type="proxy_refused", status_code=status)
+        return by_one_reply(f"the proxy requires a password: {message}", "proxy_refused", status)
     if code in QUOTA_CODES or status == 402 or (status < 500 and _NO_MONEY.search(message)):
         return BatchRefused(
             f"the quota is exhausted: {message}", error_type=code or "insufficient_quota", status_code=status
@@ -154,20 +153,25 @@ def refusal_of_every_row(
         return refused_setting(message, code, status)
     about_account = code is not None and _ACCOUNT_CODE.search(code)
     if status == 403 and about_account:
-        return BatchRefused(
-            f"the key does not permit this request: {message}", error_type="permission_denied", status_code=status
-        )
+        return by_one_reply(f"the key does not permit this request: {message}", "permission_denied", status)
     if (status == 404 and _is_about_endpoint(path, message, api_error=api_error)) or (
         status == 405 and _OBJECT_IN_PATH.search(path) is None
     ):
         reply = f" (the server's message: {message})" if api_error else ""
-        return BatchRefused(
+        return by_one_reply(
             f"no such endpoint on this server: {path}; check --base-url, and whether the server supports the protocol "
             f"of --api{reply}",
-            error_type="not_found",
-            status_code=status,
+            "not_found",
+            status,
         )
     return None
+
+
+def by_one_reply(message: str, error_type: str, status: int) -> BatchRefused:
+    """Return the fault of a single reply with an HTTP error status."""
+    fault = BatchRefused(message, error_type=error_type, status_code=status)
+    fault.may_be_odd = True
+    return fault
 
 
 def refused_setting(
@@ -188,6 +192,7 @@ def refused_setting(
         run_ended=is_run,
         usage=usage,
     )
+    fault.may_be_odd = not is_run
     is_model = code in _MODEL_CODES or status == 404 or _NO_MODEL.search(message) is not None
     fault.setting = "model" if is_model else (param or "")
     return fault

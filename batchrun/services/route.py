@@ -17,6 +17,7 @@ import openai
 
 from batchrun.errors import BatchRefused, ConnectionLost, InputError, ServiceFault, Unavailable
 from batchrun.services.redaction import scrubbed
+from batchrun.services.refusals import by_one_reply
 from batchrun.services.translation import causes_of
 from batchrun.wording import shortened
 
@@ -189,9 +190,7 @@ class Route:
     def _fault_of_status(self, exc: openai.APIStatusError, secrets: tuple[str, ...]) -> ServiceFault | None:
         status = exc.status_code
         if 300 <= status < 400 and status != 304:
-            return BatchRefused(
-                scrubbed(self._redirect(exc.response), secrets), error_type="redirected", status_code=status
-            )
+            return by_one_reply(scrubbed(self._redirect(exc.response), secrets), "redirected", status)
         if status == 407:
             return self._refused_by_proxy(status, "Proxy Authentication Required")
         if status == 400 and self._base_url.scheme == "http" and _WANTS_TLS.search(exc.response.text):
@@ -223,11 +222,11 @@ class Route:
         """Return the fault of a proxy that answered instead of the service, or refused to connect to it."""
         proxy = f"the proxy {self._proxy_name}" if self._proxy is not None else "a proxy on the route"
         if status == 407:
-            return BatchRefused(
+            return by_one_reply(
                 f"{proxy} requires a user and a password (407 {reason}); put them into the proxy's URL: "
                 "HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT",
-                error_type="proxy_error",
-                status_code=status,
+                "proxy_error",
+                status,
             )
         message = f"{proxy} refused to connect to {self._base_url.host}: {status} {reason}"
         if status == 429 or status >= 500:
@@ -236,7 +235,7 @@ class Route:
             )  # without a status, because the service sent no reply
             fault.connected = False
             return fault
-        return BatchRefused(message, error_type="proxy_error", status_code=status)
+        return by_one_reply(message, "proxy_error", status)
 
     def _untrusted(self, cause: aiohttp.ClientConnectorCertificateError) -> BatchRefused:
         error = cause.certificate_error

@@ -19,6 +19,7 @@ from batchrun.services.wire import Wire
 from tests.support.chat import chat_reply
 from tests.support.command import Result
 from tests.support.command import batchrun as command
+from tests.support.rows import read_csv
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, html, json_answer
 
 PASSWORD = "pr0xy-passw0rd"
@@ -288,6 +289,35 @@ def test_a_redirect_to_nowhere(folder: Path) -> None:
         done = run(folder, server.url)
     assert done.returncode == 5
     assert "redirects POST /v1/chat/completions to an invalid URL" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("odd", "error_type"),
+    [
+        (html(status=302, location="https://login.test/sign-in"), "redirected"),
+        (html(status=404), "not_found"),
+        (html(status=405), "not_found"),
+        (json_answer({"error": {"message": "who are you?"}}, 401), "authentication_error"),
+        (json_answer({"error": {"message": "The model `m-1` does not exist", "code": "model_not_found"}}, 404),
+         "model_not_found"),
+    ],
+)  # fmt: skip
+def test_one_odd_reply_between_answers(folder: Path, odd: Answer, error_type: str) -> None:
+    """A single reply of a gateway, or of one of several servers, fails its row: the rows around it are answered."""
+    (folder / "q.csv").write_text("question\n" + "".join(f"q{n}\n" for n in range(9)), encoding="utf-8")
+
+    def answer(request: Request) -> Answer:
+        if request.method == "GET":
+            return json_answer({"data": []})
+        return odd if request.body["messages"][-1]["content"] == "q4" else completion(request)
+
+    with ScriptedHttp(answer) as server:
+        done = run(folder, server.url, "--concurrency", "1", "--fallback-model", "m-2")
+    assert done.returncode == 3, done.stderr
+    rows = read_csv(folder / "a.csv")
+    assert [row["status"] for row in rows] == [*["completed"] * 4, "failed", *["completed"] * 4]
+    assert rows[4]["error_type"] == error_type
+    assert server.paths().count("POST /chat/completions") == 9
 
 
 async def test_deletions_uploads_and_polls_are_not_redirected() -> None:

@@ -415,6 +415,39 @@ async def test_an_answer_of_an_earlier_run_counts(journal: Journal) -> None:
     assert [type(outcome) for outcome in sorted(outcomes, key=lambda each: each.row_key)] == [Failed, *[Completed] * 6]
 
 
+def key_refused() -> BatchRefused:
+    fault = BatchRefused("the service refused the key", error_type="authentication_error", status_code=401)
+    fault.may_be_odd = True
+    return fault
+
+
+@pytest.mark.parametrize("concurrency", [1, 20])
+async def test_a_single_reply_does_not_end_the_batch(journal: Journal, concurrency: int) -> None:
+    """A reply that would concern all rows, such as a refused key, fails its row if later rows are answered."""
+    odd = {"25", "40"}
+    ran = await run(journal, lambda row, _: key_refused() if row in odd else None, 100, concurrency=concurrency)
+    assert ran.failed == dict.fromkeys(odd, "authentication_error")
+    assert ran.completed == 98
+    assert ran.engine.stop is None
+
+
+@pytest.mark.parametrize(("first", "sent"), [(0, 1), (50, 55), (98, 100)])
+async def test_a_refused_key_fails_no_row(journal: Journal, first: int, sent: int) -> None:
+    """If no later row is answered, the batch stops with its reason and leaves the rows pending, even the last ones."""
+    ran = await run(journal, lambda row, _: key_refused() if int(row) >= first else None, 100, concurrency=1)
+    assert ran.engine.stop is not None
+    assert (ran.engine.stop.reason, ran.engine.stop.exit_code) == ("the service refused the key", 5)
+    assert (ran.completed, ran.failed, len(ran.service.sent)) == (first, {}, sent)
+
+
+async def test_a_spent_quota_stops_at_once(journal: Journal) -> None:
+    """A fault that is not one reply's own stops the batch, whatever was answered before."""
+    spent = BatchRefused("the quota is exhausted", error_type="insufficient_quota", status_code=429)
+    ran = await run(journal, lambda row, _: spent if row == "50" else None, 100, concurrency=1)
+    assert ran.engine.stop is not None
+    assert (ran.completed, ran.failed, len(ran.service.sent)) == (50, {}, 51)
+
+
 # -- the object itself ----------------------------------------------------------------------------------------------
 
 
