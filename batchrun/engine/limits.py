@@ -112,8 +112,9 @@ class Limits:
 
     Mutable state: `health` and, in it, the slots; `_in_use`, rows in flight, and `_at_service`, those of them that have
     a turn; `_changed`, set when one of these may have changed; `_reported_until_s`, loop time of the end of the last
-    reported cool-down; the rates and the estimate of tokens; `_waiting_for`, what the admission waits for; `requests`,
-    sent so far; `_closed`, set once no attempt may start; `_trace`, the log of the health, None if it is not enabled.
+    reported cool-down; the rates, `_reported`, those that one reply has reported, and the estimate of tokens;
+    `_waiting_for`, what the admission waits for; `requests`, sent so far; `_closed`, set once no attempt may start;
+    `_trace`, the log of the health, None if it is not enabled.
     """
 
     def __init__(
@@ -143,6 +144,7 @@ class Limits:
         slots = SlotPolicy(concurrency, start=start, max_slots=max_slots, patience_s=row_timeout_s)
         self.health = Health(slots, max_outage_s=max_outage_s)
         self._rates: RatesPerMinute = Pacers() if rates is None else rates
+        self._reported: dict[Unit, float] = {}
         self._estimate = TokenEstimate(max_completion_tokens)
         self._fixed_chars = fixed_chars
         self._row_timeout_s = row_timeout_s
@@ -335,7 +337,8 @@ class Limits:
             self._on_cool_down(wait_s, reason)
 
     def observe(self, headers: Mapping[str, str]) -> None:
-        """Adopt the limits in a reply's `x-ratelimit-*` headers; -1 and 0 are ignored (Azure sends them)."""
+        """Adopt the limits in the `x-ratelimit-*` headers of two replies, the higher one if they differ: a single odd
+        reply must not slow down the whole batch. -1 and 0 are ignored (Azure sends them)."""
         units: tuple[Unit, ...] = ("requests", "tokens")
         for unit in units:
             reported = headers.get(f"x-ratelimit-limit-{unit}")
@@ -343,7 +346,9 @@ class Limits:
             if limit is None:
                 continue
             if (self._rates.requests if unit == "requests" else self._rates.tokens) is None:
-                self._rates.adopt(unit, limit)
+                if (earlier := self._reported.get(unit)) is not None:
+                    self._rates.adopt(unit, max(earlier, limit))
+                self._reported[unit] = limit
             if headers.get(f"x-ratelimit-remaining-{unit}") == "0":
                 reset_s = parse_reset(headers.get(f"x-ratelimit-reset-{unit}"))
                 if reset_s is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx2
 import openai
@@ -16,6 +17,7 @@ from batchrun.job.environment import ApiKey
 from batchrun.records import JsonDict, JsonObject
 from batchrun.services.auth import CREDENTIALS, KeySource, check_header, guarded
 from batchrun.services.lean_client import LeanAzureOpenAI, LeanHttpClient, LeanOpenAI, can_be_lean
+from batchrun.services.lean_exchange import with_clean_connections
 from batchrun.services.redaction import scrubbed
 from batchrun.services.reply_size import bound
 from batchrun.services.request_log import LoggingClient, is_enabled, mark_sent
@@ -119,7 +121,9 @@ def open_client(endpoint: Endpoint, limits: Limits, *, silence_timeout_s: float)
         raise InputError(f"the service's client cannot be created: {line}") from exc
     base_url = endpoint.base_url or str(client.base_url)
     # The HTTP client has no public way to ask for its proxy, and only it knows how it reads NO_PROXY.
-    transport = http_client._transport_for_url(httpx2.URL(base_url))
+    transport: Any = http_client._transport_for_url(httpx2.URL(base_url))
+    if (make_session := getattr(transport, "get_client", None)) is not None:
+        transport.get_client = lambda: with_clean_connections(make_session())
     hooks.route = Route(base_url, getattr(transport, "proxy", None), endpoint.certificates)
     if can_be_lean(transport):
         http_client.transport = transport

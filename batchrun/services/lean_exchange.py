@@ -17,6 +17,7 @@ import inspect
 import re
 from collections.abc import Awaitable, Mapping
 from typing import Any, Final, TypeAlias
+from weakref import WeakSet
 
 import aiohttp
 import yarl
@@ -25,7 +26,7 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict, CIMultiDictProxy
 
-__all__ = ["LeanReply", "Reply", "Target", "exchange", "is_possible"]
+__all__ = ["LeanReply", "Reply", "Target", "exchange", "is_possible", "with_clean_connections"]
 
 LARGE_BODY = 64 * 1024
 """Bytes up to which a body is written at once. aiohttp writes larger ones in a task that waits for the network."""
@@ -150,6 +151,27 @@ def is_possible() -> bool:
         and hasattr(aiohttp.ClientRequest, "connection_key")
         and hasattr(AbstractCookieJar, "update_cookies_from_headers")
     )
+
+
+def with_clean_connections(session: aiohttp.ClientSession) -> aiohttp.ClientSession:
+    """Return the session, which from now on closes a kept connection on which something has arrived since its last
+    reply: aiohttp would take that for the reply to the next request, and so give a row the answer to another one."""
+    connector = session.connector
+    assert connector is not None
+    connect, used = connector.connect, WeakSet[ResponseHandler]()
+
+    async def connect_clean(*args: Any, **options: Any) -> Any:
+        while True:
+            connection = await connect(*args, **options)
+            protocol = connection.protocol
+            if protocol is None or protocol not in used or not protocol.should_close:
+                if protocol is not None:
+                    used.add(protocol)
+                return connection
+            connection.close()
+
+    connector.connect = connect_clean  # type: ignore[method-assign] # it has no hook for this
+    return session
 
 
 def exchange(

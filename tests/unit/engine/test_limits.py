@@ -305,13 +305,26 @@ async def test_says_what_the_next_row_waits_for() -> None:
 
 
 async def test_limits_are_learnt_from_headers() -> None:
-    """The first x-ratelimit-limit-* that a reply carries is kept to from then on."""
+    """The x-ratelimit-limit-* that two replies carry is kept to from then on."""
     limits = Limits()
-    limits.observe({"x-ratelimit-limit-requests": "500", "x-ratelimit-limit-tokens": "30000"})
+    reported = {"x-ratelimit-limit-requests": "500", "x-ratelimit-limit-tokens": "30000"}
+    limits.observe(reported)
+    assert limits.statistics().max_requests_per_minute is None
+    limits.observe({})
+    limits.observe(reported)
     statistics = limits.statistics()
     assert (statistics.max_requests_per_minute, statistics.max_tokens_per_minute) == (500, 30_000)
     limits.observe({"x-ratelimit-limit-requests": "900"})
     assert limits.statistics().max_requests_per_minute == 500
+
+
+async def test_a_single_odd_limit_slows_nothing_down() -> None:
+    """A limit that one reply reports is not adopted: not without a second one, and not below that of the second one."""
+    limits = Limits()
+    limits.observe({"x-ratelimit-limit-requests": "1", "x-ratelimit-limit-tokens": "1"})
+    limits.observe({"x-ratelimit-limit-requests": "500"})
+    statistics = limits.statistics()
+    assert (statistics.max_requests_per_minute, statistics.max_tokens_per_minute) == (500, None)
 
 
 async def test_the_users_limit_applies() -> None:

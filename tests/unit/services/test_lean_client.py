@@ -8,13 +8,14 @@ import io
 import json
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
 import aiohttp
 import anyio
+import anyio.abc
 import httpx2
 import pytest
 from openai import AsyncOpenAI
@@ -58,6 +59,11 @@ def counted(wire: Wire) -> list[str]:
 
     http_client.send = counting
     return ways
+
+
+def chat(name: str) -> bytes:
+    """Return the bytes of a reply with this id."""
+    return json_answer({"id": name}).data
 
 
 def plain(request: Request) -> tuple[str, str, Mapping[str, str], dict[str, str], Any]:
@@ -327,6 +333,7 @@ async def test_limits_are_seen() -> None:
     answers = [
         json_answer({"id": "x"}),
         json_answer({"id": "x"}, x_ratelimit_limit_requests="600"),
+        json_answer({"id": "x"}, x_ratelimit_limit_requests="600"),
         refused(429, retry_after="7"),
     ]
     with ScriptedHttp(lambda _: answers.pop(0)) as server:
@@ -334,6 +341,7 @@ async def test_limits_are_seen() -> None:
         async with opened(Endpoint(server.url, KEY), lean=True, limits=limits) as wire:
             await wire.post("/responses", BODY, {})
             paced = [limits.statistics().max_requests_per_minute]
+            await wire.post("/responses", BODY, {})
             await wire.post("/responses", BODY, {})
             paced.append(limits.statistics().max_requests_per_minute)
             assert paced == [None, 600]
@@ -431,3 +439,41 @@ def _bare(kind: type[aiohttp.ClientError]) -> aiohttp.ClientError:
 
 def _below(kind: type[aiohttp.ClientError]) -> list[type[aiohttp.ClientError]]:
     return [each for direct in kind.__subclasses__() for each in (direct, *_below(direct))]
+
+
+@pytest.mark.parametrize(
+    "late",
+    [chat("the answer to nobody"), b"HTTP/1.1 408 Request Timeout\r\n\r\n", b"garbage"],
+    ids=["answer", "timeout", "garbage"],
+)
+@pytest.mark.parametrize("lean", [False, True])
+async def test_a_late_reply_answers_no_other_request(lean: bool, late: bytes) -> None:
+    """What arrives on a kept connection between two requests is not taken for the reply to the second one."""
+    connections, may_be_late = 0, anyio.Event()
+
+    async def serve_one(stream: anyio.abc.SocketStream) -> None:
+        nonlocal connections
+        connections += 1
+        number = connections
+        async with stream:
+            with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+                while True:
+                    await stream.receive()
+                    await stream.send(chat(f"from connection {number}"))
+                    if number == 1:
+                        await may_be_late.wait()
+                        await stream.send(late)
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, serve_one)
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        async with opened(Endpoint(f"http://127.0.0.1:{port}/v1", KEY), lean=lean) as wire:
+            assert (await wire.post("/chat/completions", BODY, {}))["id"] == "from connection 1"
+            client: Any = wire._client._client
+            ((kept, _),) = next(iter(client.transport.client.connector._conns.values()))
+            may_be_late.set()
+            with anyio.fail_after(10):
+                while kept.is_connected() and not kept.should_close:
+                    await anyio.sleep(0.01)
+            assert (await wire.post("/chat/completions", BODY, {}))["id"] == "from connection 2"
+        tasks.cancel_scope.cancel()
