@@ -118,12 +118,6 @@ class Leader:
         self._shards = 0
         self._cutting = anyio.Lock()
         self._tasks: anyio.abc.TaskGroup | None = None
-        self._governor = Governor(
-            requests_per_minute=plan.job.rpm,
-            tokens_per_minute=plan.job.tpm,
-            budget_usd=plan.job.budget if engine.has_budget else None,
-            spent_usd=journal.spent_usd() + self._unknown_usd(),
-        )
         self._begun_at = self._reported = journal.last_outcome()[0]
 
     async def run(self, rows: Iterator[Row | CachedRow | SkippedRow]) -> None:
@@ -141,29 +135,40 @@ class Leader:
             self.stop = self.stop or self._engine.stop
             return
         self._rows, self._rows_left = chain(first, rows), self._rows_left + len(first)
-        for notice in self._governor.notices(len(self._workers)):
-            self._notify(notice)
         with usable_files(self._folder):
             self._folder.mkdir(mode=0o700, exist_ok=True)
         try:
+            if self._remote is not None:
+                await self._remote.begin()
+            self._governor = Governor(
+                requests_per_minute=self._plan.job.rpm,
+                tokens_per_minute=self._plan.job.tpm,
+                budget_usd=self._plan.job.budget if self._engine.has_budget else None,
+                spent_usd=self._journal.spent_usd() + self._unknown_usd(),
+                announces=self._remote is not None,
+            )
+            for notice in self._governor.notices(len(self._workers)):
+                self._notify(notice)
             async with anyio.create_task_group() as beside:
                 if self._remote is None:
                     beside.start_soon(self._keep_gathering)
                 else:  # it is gathered when a copy comes
-                    await self._remote.begin()
-                    beside.start_soon(self._remote.keep, self._stop_for_another)
-                async with anyio.create_task_group() as tasks:
-                    self._tasks = tasks
+                    beside.start_soon(self._remote.keep, self._stop_for_another, self._governor.dollars)
+                try:
+                    async with anyio.create_task_group() as tasks:
+                        self._tasks = tasks
+                        for worker in self._workers:
+                            tasks.start_soon(self._run_worker, worker)
+                finally:
+                    self._tasks = None  # also after an error
                     for worker in self._workers:
-                        tasks.start_soon(self._run_worker, worker)
-                self._tasks = None
+                        self._take_back(worker, is_whole=self._remote is None)
+                if self._remote is not None:
+                    await self._remote.settle()
                 beside.cancel_scope.cancel()
             if self._remote is not None:
                 await self._remote.end()
         finally:
-            self._tasks = None  # also after an error
-            for worker in self._workers:
-                self._take_back(worker)
             with suppress(OSError):
                 self._folder.rmdir()  # unless a worker has left its log there
 
@@ -248,11 +253,12 @@ class Leader:
             try:
                 await self._converse(worker)
             except WorkerLost as lost:
+                is_whole = self._remote is None
                 if self.stop is None:
                     self._notify(f"{worker.name} {lost}; another one continues with its rows")
                     if self._remote is not None:
-                        await self._remote.recover(worker, partial(self._gather, worker, whole=True))
-                ended = self._take_back(worker)
+                        is_whole = await self._remote.recover(worker, partial(self._gather, worker, whole=True))
+                ended = self._take_back(worker, is_whole=is_whole)
                 if self.stop is not None:
                     return
                 worker.losses = 0 if ended else worker.losses + 1
@@ -287,7 +293,7 @@ class Leader:
             with suppress(WorkerLost):  # it has ended
                 while True:
                     await self._take(worker, link, await self._received(link))
-            self._bury(worker)
+            self._bury(worker, is_whole=True)
         finally:
             worker.link = None
             await link.aclose()
@@ -305,6 +311,8 @@ class Leader:
         if isinstance(message, WorkerReport):
             self._take_report(worker, message)
             await link.send(self._governor.answer(worker.process_name, message.asks, loop_time()))
+            if self._remote is not None:
+                self._remote.look()
         elif isinstance(message, Taken):
             worker.shards[message.number].place = message.journal
             await self._hand_out(worker, link)
@@ -336,10 +344,13 @@ class Leader:
         if report.stop is not None and self.stop is None:
             self.request_stop(report.stop, GRACE_S)
 
-    def _take_back(self, worker: Worker) -> int:
+    def _take_back(self, worker: Worker, *, is_whole: bool) -> int:
         """Gather all that the shards of a lost worker have; return the number of rows that it has ended.
 
         The worker can have begun and ended rows after its last report: they are counted from the journals.
+
+        Args:
+            is_whole: these journals have all of them.
         """
         ended = 0
         for each in worker.shards.values():
@@ -354,12 +365,12 @@ class Leader:
                 self._drop(each)
             else:
                 self._leave_rest(worker, each)
-        self._bury(worker)
+        self._bury(worker, is_whole=is_whole)
         return ended
 
-    def _bury(self, worker: Worker) -> None:
-        """Take back from a process that has ended what it has not used."""
-        self._governor.buried(worker.process_name, worker.spent_usd)
+    def _bury(self, worker: Worker, *, is_whole: bool) -> None:
+        """Take back from a process that has ended what it has not used; `is_whole` as for `DollarGovernor.buried`."""
+        self._governor.buried(worker.process_name, worker.spent_usd, is_whole=is_whole)
         worker.spent_usd = 0.0
         if worker.report is not None:
             worker.requests += worker.report.limits.requests

@@ -8,10 +8,12 @@ from typing import Protocol, TypeAlias
 
 import anyio
 
+from batchrun.batch.announcements import Announcements
 from batchrun.batch.worker_state import OpenShard, Worker
 from batchrun.errors import OutputHeld
 from batchrun.journal import Journal
 from batchrun.journal.shard_rows import drop, seed
+from batchrun.scale.dollar_governor import DollarGovernor
 from batchrun.scale.journal_copies import JournalCopy, write_copy
 from batchrun.scale.journal_puts import JournalPuts
 from batchrun.scale.links import Link, WorkerLost
@@ -38,7 +40,8 @@ StartWorker: TypeAlias = Callable[[str, str | None], Awaitable[RemoteLink]]
 class RemoteShards:
     """What a leader does for workers on other machines that it does not for those of this one.
 
-    Mutable state, by the numbers of workers: `_nodes`, on which they are or were; `_replacements` that have not begun.
+    Mutable state: `_announcements` of the money of a budget, None before `begin` and without one; by the numbers of
+    workers: `_nodes`, on which they are or were; `_replacements` that have not begun.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class RemoteShards:
             notify: shows a line about journals that were lost.
         """
         self._start, self._journal, self._puts, self._notify = start, journal, puts, notify
+        self._announcements: Announcements | None = None
         self._nodes: dict[int, str] = {}
         self._replacements: dict[int, RemoteLink] = {}
 
@@ -64,19 +68,39 @@ class RemoteShards:
         if self._puts is not None:
             await self._puts.begin()
 
-    async def keep(self, stop: Callable[[str], None]) -> None:
-        """Keep the journal in the store, until this is cancelled.
+    async def keep(self, stop: Callable[[str], None], dollars: DollarGovernor | None) -> None:
+        """Keep the journal in the store, and announce what may be lent, until this is cancelled.
 
         Args:
             stop: called with a reason if the batch was begun elsewhere.
+            dollars: lends the money of a budget; None without one.
 
         Raises:
             OutputError: a file of this machine cannot be written.
         """
-        if self._puts is not None:
-            async with anyio.create_task_group() as tasks:
+        async with anyio.create_task_group() as tasks:
+            if self._puts is not None:
                 tasks.start_soon(self._puts.keep)
                 tasks.start_soon(self._puts.watch, stop)
+            if dollars is not None:
+                self._announcements = Announcements(dollars, self._journal, self._puts)
+                tasks.start_soon(self._announcements.keep)
+
+    def look(self) -> None:
+        """Note whether money is to be announced, after the governor has answered a report."""
+        if self._announcements is not None:
+            self._announcements.look()
+
+    async def settle(self) -> None:
+        """Announce that no money is lent any more, when all workers have ended and their journals are gathered. A line
+        says what lost ones may have spent.
+
+        Raises:
+            OutputError: a file of this machine cannot be written.
+        """
+        lost_usd = await self._announcements.end() if self._announcements is not None else 0.0
+        if lost_usd and (notice := self._journal.spending.unaccounted_notice()):
+            self._notify(notice)
 
     async def started(self, worker: Worker) -> Link:
         """Return a worker that can begin: its replacement if it was lost, or a new one.
@@ -88,41 +112,48 @@ class RemoteShards:
         self._nodes[worker.number] = link.node
         return link
 
-    async def recover(self, worker: Worker, gather: Callable[[OpenShard], None]) -> None:
+    async def recover(self, worker: Worker, gather: Callable[[OpenShard], None]) -> bool:
         """Start the replacement of a worker that was lost, if possible on its machine, and take from there what it has
         not sent yet: its last copies. If nothing is there, the copies so far count.
 
         Args:
             gather: takes the whole copy of a shard into the journal of the batch.
 
+        Returns:
+            Whether the journal of the batch has everything that the worker had in its journals.
+
         Raises:
             InputError: it cannot be started.
             OutputError: a copy cannot be written.
         """
-        left = [(each, each.place) for each in worker.shards.values() if each.place is not None]
+        # A worker keeps its journals in one folder. It can have begun with a shard without the leader knowing.
+        folder = next((each.place.parent for each in worker.shards.values() if each.place is not None), None)
         node = self._nodes.get(worker.number)
-        if not left:
-            return
+        if folder is None:
+            return False
         try:
             link = await self._start(worker.name, node)
         except WorkerLost:
-            return  # its journals too: another one will be started
+            return False  # its journals too: another one will be started
+        is_whole = link.node == node
         try:
-            for each, place in left if link.node == node else ():
-                await link.send(LeftJournal(place))
+            for each in list(worker.shards.values()) if is_whole else ():
+                await link.send(LeftJournal(folder / each.shard.journal.name))
                 answer = await link.receive()
                 assert isinstance(answer, LeftCopy)
-                if answer.content is None:
-                    self._notify(f"{worker.name}: asks again what it had not sent yet, since {answer.reason}")
-                else:
+                if answer.content is not None:
                     write_copy(answer.content, each.shard.journal)
                     gather(each)
                     if self._puts is not None:
                         await self._puts.put(answer.content)
+                elif each.place is not None or not answer.is_missing:  # else the worker has not received it
+                    is_whole = False
+                    self._notify(f"{worker.name}: asks again what it had not sent yet, since {answer.reason}")
         except WorkerLost:
             await link.aclose()
-        else:
-            self._replacements[worker.number] = link
+            return False
+        self._replacements[worker.number] = link
+        return is_whole
 
     async def end(self) -> None:
         """End workers that have not begun, and refuse to write the output of a batch that was begun elsewhere.

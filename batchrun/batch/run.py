@@ -179,6 +179,9 @@ def _open_journal(plan: Plan, stack: AsyncExitStack, clock: WallClock, notify: C
             clock=clock,
         )
     )
+    journal.spending.begin_run()
+    if plan.job.budget is not None and (notice := journal.spending.unaccounted_notice()):
+        notify(notice)
     # These decide no answer, so they are not in the manifest that is compared.
     selected = selection_record(plan.selection, plan.prompter, journal)
     _note_new_columns(plan, journal, notify)

@@ -87,7 +87,7 @@ async def serve(port: Port) -> None:
 def _left_copy(journal: Path) -> LeftCopy:
     """Return the whole journal of a shard that a lost worker of this machine has left."""
     if not journal.exists():
-        return LeftCopy(None, f"{journal} is gone")
+        return LeftCopy(None, f"{journal} is gone", is_missing=True)
     if is_held(journal.with_suffix(".lock"), LEFT_TIMEOUT_S):
         return LeftCopy(None, f"the lost worker still writes {journal}")
     try:

@@ -89,12 +89,14 @@ class Costs:
         written: rows whose recorded cost was replaced, None if none was to be replaced.
         unanswered: requests whose answer was not seen, which may be billed too; those in flight are among them.
         unanswered_usd: what --budget reserved for them.
+        unaccounted_usd: what workers on Ray may have spent besides whose journals are lost.
     """
 
     output: Path
     embedded: bool
     unanswered: int
     unanswered_usd: float
+    unaccounted_usd: float
     models: list[ModelCosts] = field(default_factory=list)
     written: int | None = None
 
@@ -136,11 +138,11 @@ def batch_costs(
     with ExitStack() as stack:
         with Journal(paths.journal, read_only=True) as journal:
             manifest = manifest_of(journal)
-            unanswered = journal.spending.unanswered()
+            left_out = (*journal.spending.unanswered(), journal.spending.unaccounted_usd)
         if write:
             stack.enter_context(held(paths.lock, "write the costs after its end"))
         settings = manifest["settings"]
-        costs = Costs(paths.output, settings["embedded"], *unanswered)
+        costs = Costs(paths.output, settings["embedded"], *left_out)
         price = PriceList(
             manifest["base_url"],
             _recorded_own(manifest) if own is None else own,
@@ -210,7 +212,8 @@ class ModelCostFacts(_SumFacts):
 
 class CostFacts(_SumFacts):
     """The costs of a batch, as `costs --json` prints them. `written` counts the rows whose cost was replaced,
-    `unanswered` the requests whose answer was not seen, and `unanswered_usd` is what --budget reserved for them."""
+    `unanswered` the requests whose answer was not seen, `unanswered_usd` is what --budget reserved for them, and
+    `unaccounted_usd` what workers on Ray may have spent besides whose journals are lost."""
 
     output: str
     embedded: bool
@@ -218,6 +221,7 @@ class CostFacts(_SumFacts):
     written: int | None
     unanswered: int
     unanswered_usd: float
+    unaccounted_usd: float
 
 
 def cost_facts(costs: Costs) -> CostFacts:
@@ -242,6 +246,7 @@ def cost_facts(costs: Costs) -> CostFacts:
         "written": costs.written,
         "unanswered": costs.unanswered,
         "unanswered_usd": costs.unanswered_usd,
+        "unaccounted_usd": costs.unaccounted_usd,
     }
 
 
@@ -260,10 +265,13 @@ def _sums(entries: list[ModelCosts]) -> _SumFacts:
 
 def cost_lines(costs: Costs) -> list[str]:
     """Return the costs for people: a table, the prices, and what to do next."""
-    unanswered = [_unanswered_line(costs)] if costs.unanswered and not costs.embedded else []
+    left_out = [_unanswered_line(costs)] if costs.unanswered and not costs.embedded else []
+    if costs.unaccounted_usd:
+        lost = f"{dollars(costs.unaccounted_usd)} that workers on Ray may have spent whose journals are lost"
+        left_out.append(f"not in these sums: {lost}")
     if not costs.models:
-        return [f"{costs.output}: no row has used tokens yet", *unanswered]
-    lines = [*_table(costs), *unanswered]
+        return [f"{costs.output}: no row has used tokens yet", *left_out]
+    lines = [*_table(costs), *left_out]
     lines += dict.fromkeys(entry.price.line() for entry in costs.models if entry.price is not None)
     unpriced = dict.fromkeys(entry.model for entry in costs.models if entry.price is None)
     if costs.embedded:

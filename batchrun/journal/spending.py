@@ -2,22 +2,33 @@
 
 Each attempt of a batch with a budget has the money that was reserved for its row. Where nobody knows what an attempt
 has cost, that much counts.
+
+What workers on other machines spend is in the journal of the batch some seconds later. So their leader announces a
+*ceiling* before it lends money: US dollars that the batch may cost in all until the next announcement. If the leader
+is lost, the difference to what the journal knows is *unaccounted*. It counts as spent from then on.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Final
 
 from batchrun.journal.database import Database
 from batchrun.journal.part import JournalPart
 from batchrun.journal.service_batch_records import CUSTOM_IDS
+from batchrun.journal.sums import spent_usd
 
 __all__ = ["Spending"]
 
 _SINCE: Final = 9
 """The first version of the journal with reservations."""
 _KEYS_AT_ONCE: Final = 256
+_ANNOUNCED: Final = "announced"
+"""The entry of the manifest: `ceiling_usd`, while a leader runs and after it was lost, and `unaccounted_usd`, if there
+is any. Without either there is no entry."""
+_SHOWN_USD: Final = 0.00005
+"""The least sum that a message with four decimals shows."""
 _UNANSWERED: Final = (
     "SELECT total(a.reserved_usd), count(*) FROM attempts AS a WHERE {rows} a.run_id IS NULL "
     "AND CASE WHEN a.fault_type IS NOT NULL THEN coalesce(a.unseen, 0) ELSE "
@@ -53,11 +64,13 @@ class Spending(JournalPart):
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
+        self._database = database
         self._has_reservations = database.version >= _SINCE
 
     def unseen_usd(self) -> float:
-        """Return the US dollars that requests may have cost whose answer was not seen, or came without usage."""
-        return self._unseen_usd("")
+        """Return the US dollars that requests may have cost whose answer was not seen, or came without usage, or is in
+        the journal of a worker that was lost."""
+        return self._unseen_usd("") + self.unaccounted_usd
 
     def unanswered(self) -> tuple[int, float]:
         """Return (requests whose answer was not seen, US dollars that a budget reserved for them). While the batch
@@ -93,3 +106,51 @@ class Spending(JournalPart):
 
     def _in_flight_usd(self, rows: str, keys: tuple[str, ...] = ()) -> dict[str, float]:
         return dict(self._read(_IN_FLIGHT.format(rows=rows), keys)) if self._has_reservations else {}
+
+    # -- what a leader on Ray announces ---------------------------------------------------------------------------
+
+    def _announced(self) -> dict[str, float]:
+        found = self._read("SELECT value FROM manifest WHERE name = ?", (_ANNOUNCED,))
+        return dict(json.loads(found[0][0])) if found else {}
+
+    @property
+    def unaccounted_usd(self) -> float:
+        """US dollars that workers on Ray may have spent, and of which no record is left."""
+        return self._announced().get("unaccounted_usd", 0.0)
+
+    def unaccounted_notice(self) -> str | None:
+        """Return a line for people about the unaccounted money; None if there is none."""
+        if (unaccounted_usd := self.unaccounted_usd) < _SHOWN_USD:
+            return None
+        return (
+            f"--budget: ${unaccounted_usd:,.4f} more than the answers cost count as spent, since workers on Ray whose "
+            "journals are lost may have spent so much; a larger --budget makes up for it"
+        )
+
+    @staticmethod
+    def announcement(*, ceiling_usd: float = 0.0, unaccounted_usd: float) -> str:
+        """Return an announcement: the entry of the manifest as JSON."""
+        entry = {"ceiling_usd": ceiling_usd, "unaccounted_usd": unaccounted_usd}
+        return json.dumps({name: usd for name, usd in entry.items() if usd > 0})
+
+    def announce(self, announcement: str) -> None:
+        """Record an announcement in the place of the last one."""
+        with self._transaction():
+            self._write("DELETE FROM manifest WHERE name = ?", (_ANNOUNCED,))
+            if json.loads(announcement):
+                self._write("INSERT INTO manifest VALUES (?, ?)", (_ANNOUNCED, announcement))
+
+    def begin_run(self, ceiling_usd: float = 0.0) -> None:
+        """Count what an earlier leader has announced, and what the journal does not know as spent, as unaccounted.
+
+        Call it when all journals of its workers that are left have been gathered.
+
+        Args:
+            ceiling_usd: of an announcement that the journal does not have.
+        """
+        before = self._announced()
+        if ceiling_usd := max(ceiling_usd, before.get("ceiling_usd", 0.0)):
+            # The money of rows in flight that have a run to follow is left out: what they cost is known later.
+            known_usd = spent_usd(self._database) + self._unseen_usd("")
+            unaccounted_usd = max(before.get("unaccounted_usd", 0.0), ceiling_usd - known_usd)
+            self.announce(self.announcement(unaccounted_usd=unaccounted_usd))

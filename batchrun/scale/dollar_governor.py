@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Final
 
 from batchrun.engine.budget import NOTHING_USD
 
 __all__ = ["DollarAnswer", "DollarGovernor", "DollarReport"]
+
+AHEAD_S: Final = 6.0
+"""Seconds of spending that a new ceiling covers in advance. The next one is due when half of them are left."""
+LEAST_AHEAD: Final = 0.001
+"""Share of the budget that a new ceiling covers in advance, at least: while the speed of spending is not known yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +27,7 @@ class DollarReport:
         unknown_usd: the part of it for rows of unknown cost.
         held_usd: US dollars reserved for rows in flight.
         needed_usd: US dollars of the row that waits for money, 0 if none waits.
-        wanted_usd: US dollars that the worker will need soon besides.
+        wanted_usd: US dollars that the worker will need in the next second besides.
     """
 
     number: int
@@ -88,20 +94,28 @@ class DollarGovernor:
     it is buried, and others may wait for that. The cost of rows that exceeds their reservations is spent nevertheless:
     it reduces the rest.
 
-    Mutable state: `_accounts` by worker; `_buried`, the workers that have ended; `_line`, the US dollars that waiting
-    rows need, by worker, in order; `_never_usd`, the least that cannot be paid; `_gone_usd`, spent by earlier runs and
-    buried workers; and sums over the accounts: `_taken_usd`, `_spent_usd`, and `_debtors`, the number of those from
-    which money may come back.
+    If the governor can be lost with what it knows, what it may lend is announced before: it lends nothing beyond a
+    ceiling, and whoever keeps the announcements raises it. A row that waits for the ceiling can still be paid.
+
+    Mutable state: `ceiling_usd`, US dollars that may be spent and lent in all, as announced; `unaccounted_usd`, the
+    part of `spent_usd` that lost workers may have spent, and that is in no journal; `_accounts` by worker; `_buried`,
+    the workers that have ended; `_line`, the US dollars that waiting rows need, by worker, in order; `_never_usd`, the
+    least that cannot be paid; `_gone_usd`, spent by earlier runs and buried workers; and sums over the accounts:
+    `_taken_usd`, `_spent_usd`, `_wanted_usd`, and `_debtors`, the number of those from which money may come back.
     """
 
-    def __init__(self, limit_usd: float, spent_usd: float) -> None:
+    def __init__(self, limit_usd: float, spent_usd: float, *, announces: bool = False) -> None:
         """
         Args:
             spent_usd: cost of earlier runs of the batch.
+            announces: the ceiling begins at that cost. Otherwise there is none.
         """
         self.limit_usd = limit_usd
+        self.ceiling_usd = spent_usd if announces else math.inf
+        self.unaccounted_usd = 0.0
         self._gone_usd = spent_usd
         self._taken_usd = 0.0
+        self._wanted_usd = 0.0
         self._spent_usd = 0.0
         self._debtors = 0
         self._never_usd = math.inf
@@ -141,30 +155,49 @@ class DollarGovernor:
             account.answer = self._answer(report, added_usd)
         return account.answer
 
-    def buried(self, worker: str, spent_usd: float) -> None:
-        """Take back the money of a worker that has ended, or was lost. Its last reports may be lost too.
+    def ceiling_due(self) -> float | None:
+        """Return the ceiling to announce next, in US dollars; None while the present one suffices."""
+        needed_usd = self._gone_usd + self._taken_usd
+        for waiting_usd in self._line.values():
+            if needed_usd + waiting_usd > self.limit_usd:
+                break  # it waits for money of others, and those behind it wait for it
+            needed_usd += waiting_usd
+        ahead_usd = max(AHEAD_S * self._wanted_usd, LEAST_AHEAD * self.limit_usd)
+        if self.ceiling_usd >= min(self.limit_usd, needed_usd + ahead_usd / 2):
+            return None
+        return min(self.limit_usd, needed_usd + ahead_usd)
 
-        Rows of unknown cost count as in its last report, and so does what it reported as spent, if its journals are
-        lost with its machine: they may have less. The money of rows in flight is free: whoever continues them reserves
-        it again.
+    def buried(self, worker: str, spent_usd: float, *, is_whole: bool = True) -> float:
+        """Take back the money of a worker that has ended, or was lost; return the US dollars that it may have spent
+        without a record in its journals. Its last reports may be lost too.
+
+        Rows of unknown cost count as in its last report. The money of rows in flight is free: whoever continues them
+        reserves it again. If its journals are not known to their end, all that it was lent counts as spent.
 
         Args:
             spent_usd: cost of the rows that ended in its journals, as far as they are known, while the worker had them.
+            is_whole: its journals are known to their end.
         """
         if worker in self._buried:
-            return
+            return 0.0
         self._buried.add(worker)
         self._line.pop(worker, None)
         account = self._accounts.pop(worker, None)
+        counted_usd = spent_usd
         if account is not None:
             self._count(account, -1)
-            spent_usd = max(spent_usd + account.report.unknown_usd, account.report.spent_usd)
-        self._gone_usd += spent_usd
+            used_usd = account.report.spent_usd if is_whole else account.taken_usd
+            counted_usd = max(spent_usd + account.report.unknown_usd, used_usd)
+        self._gone_usd += counted_usd
+        unaccounted_usd = 0.0 if is_whole else counted_usd - spent_usd
+        self.unaccounted_usd += unaccounted_usd
+        return unaccounted_usd
 
     def _count(self, account: _Account, sign: int) -> None:
         """Add an account to the sums, or subtract it."""
         self._taken_usd += sign * account.taken_usd
         self._spent_usd += sign * account.report.spent_usd
+        self._wanted_usd += sign * account.report.wanted_usd
         self._debtors += sign * account.may_return
 
     def _share(self, worker: str, report: DollarReport) -> float:
@@ -181,10 +214,13 @@ class DollarGovernor:
                 if self._debtors or worker != next(iter(self._line)):
                     return 0.0
                 self._never_usd = needed_usd
+        under_ceiling_usd = left_usd - max(0.0, self.limit_usd - self.ceiling_usd)
+        if 0 < needed_usd < self._never_usd and under_ceiling_usd < 0:
+            return 0.0  # it waits for the ceiling in its place
         self._line.pop(worker, None)
         if needed_usd >= self._never_usd:
             return 0.0
-        spare_usd = 0.0 if self._line else max(0.0, left_usd) / len(self._accounts)
+        spare_usd = 0.0 if self._line else max(0.0, under_ceiling_usd) / len(self._accounts)
         return needed_usd + min(report.wanted_usd, spare_usd)
 
     def _answer(self, report: DollarReport, added_usd: float = 0.0) -> DollarAnswer:

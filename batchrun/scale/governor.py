@@ -47,6 +47,9 @@ class Leases:
 class Governor:
     """Shares the limits of one batch.
 
+    Attributes:
+        dollars: None without a budget.
+
     Mutable state: the governors of requests, tokens and dollars.
     """
 
@@ -57,19 +60,21 @@ class Governor:
         tokens_per_minute: float | None,
         budget_usd: float | None,
         spent_usd: float,
+        announces: bool = False,
     ) -> None:
         """
         Args:
             requests_per_minute, tokens_per_minute: None for no limit, until a reply reports one.
             budget_usd: US dollars that the batch may cost; None for no budget.
             spent_usd: cost of its earlier runs.
+            announces: dollars are lent up to a ceiling only: see `DollarGovernor`.
         """
         self._limits = {"--rpm": requests_per_minute, "--tpm": tokens_per_minute}
         self._rates: dict[Unit, RateGovernor] = {
             "requests": RateGovernor(requests_per_minute),
             "tokens": RateGovernor(tokens_per_minute, credit_share=TOKEN_CREDIT_SHARE),
         }
-        self._dollars = None if budget_usd is None else DollarGovernor(budget_usd, spent_usd)
+        self.dollars = None if budget_usd is None else DollarGovernor(budget_usd, spent_usd, announces=announces)
 
     def notices(self, workers: int) -> Iterator[str]:
         """Yield a line for people about each limit that is too low for so many workers."""
@@ -91,11 +96,10 @@ class Governor:
             self._rates["requests"].hold(asks.held_s, now_s)
         rates = {unit: self._rates[unit].lease(worker, ask, now_s) for unit, ask in asks.rates.items()}
         money = None
-        if self._dollars is not None and asks.money is not None:
-            money = self._dollars.reported(worker, asks.money)
+        if self.dollars is not None and asks.money is not None:
+            money = self.dollars.reported(worker, asks.money)
         return Leases(rates, money)
 
-    def buried(self, worker: str, spent_usd: float) -> None:
+    def buried(self, worker: str, spent_usd: float, *, is_whole: bool) -> float:
         """Take back the money of a worker that has ended: see `DollarGovernor.buried`."""
-        if self._dollars is not None:
-            self._dollars.buried(worker, spent_usd)
+        return 0.0 if self.dollars is None else self.dollars.buried(worker, spent_usd, is_whole=is_whole)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -32,8 +33,9 @@ class JournalPuts:
     """Puts the copies that a leader gathers, in their order.
 
     Mutable state: `_generation`, of this leader, and `_first`, the number of the batch's first one, both set by
-    `begin`; `_fresh`, until then; `_number`, of the last object; `_waiting`, copies that are in no object, with what is
-    set when they are put; `_new`, set when there is one.
+    `begin`; `_fresh`, until then; `_number`, of the last object; `_waiting`, copies and announcements that are in no
+    object, with what is set when they are put; `_new`, set when there is one, and `_urgent`, when it cannot
+    wait; `_announces`, whether there was an announcement.
     """
 
     def __init__(
@@ -57,7 +59,8 @@ class JournalPuts:
         self._generation = ""
         self._first = self._number = 0
         self._waiting: list[tuple[bytes, anyio.Event]] = []
-        self._new = anyio.Event()
+        self._new, self._urgent = anyio.Event(), anyio.Event()
+        self._announces = False
 
     async def begin(self) -> None:
         """Put a whole copy of the journal, and delete the generations of the batch that it continues.
@@ -80,6 +83,7 @@ class JournalPuts:
         await to_thread.run_sync(self._store.put_whole, self._generation, self._journal.path, self._folder)
         if reason := await self.begun_elsewhere():  # both have put a copy; from now on each one sees that of the other
             raise OutputHeld(reason)
+        await self._count_others({stored.get("generation"): stored.get("number", 0)}, earlier)
         self._first, self._number, self._fresh = before["first"], 0, False
         self._note()
         try:
@@ -89,16 +93,51 @@ class JournalPuts:
         except OutputError as exc:
             self._notify(f"{exc}; earlier copies of the journal stay there, and only the last one is used")
 
+    async def _count_others(self, continued: dict[str | None, int], earlier: list[str]) -> None:
+        """Count what another leader of the batch may spend that has not noticed yet that it was continued here. It
+        announces no more: it would see the generation of this one.
+
+        Args:
+            continued: the generation that the journal belongs to → the last of its objects that the journal contains.
+            earlier: the generations before this one began.
+        """
+        ceilings_usd = [
+            await to_thread.run_sync(self._store.ceiling_usd, generation, continued.get(generation, 0))
+            for generation in await to_thread.run_sync(self._store.generations)
+            if generation != self._generation and (generation in continued or generation not in earlier)
+        ]
+        if ceiling_usd := max(ceilings_usd, default=0.0):
+            self._journal.spending.begin_run(ceiling_usd)
+            if notice := self._journal.spending.unaccounted_notice():
+                self._notify(notice)
+
     def _note(self) -> None:
         stored = {"first": self._first, "generation": self._generation, "number": self._number}
         self._journal.write_manifest({STORED: stored})
 
-    async def put(self, content: bytes) -> None:
-        """Return when a copy, which is gathered, is in the store."""
+    async def put(self, content: bytes, *, at_once: bool = False) -> None:
+        """Return when a copy, which is gathered, or an announcement is in the store.
+
+        Args:
+            at_once: no other copies are waited for.
+        """
         is_put = anyio.Event()
         self._waiting.append((content, is_put))
         self._new.set()
+        if at_once:
+            self._urgent.set()
         await is_put.wait()
+
+    async def announce(self, announcement: str) -> None:
+        """Return when an announcement is in the store, and no other leader can have begun without it. If one has begun,
+        wait until this is cancelled."""
+        self._announces = True
+        await self.put(announcement.encode(), at_once=True)
+        await self._until_taken(self._look)
+
+    async def _look(self) -> None:
+        if await self._is_continued():
+            await anyio.sleep_forever()
 
     async def keep(self) -> None:
         """Put what comes. Runs until it is cancelled.
@@ -109,10 +148,11 @@ class JournalPuts:
         """
         while True:
             await self._new.wait()
-            await anyio.sleep(GROUP_S)
+            with anyio.move_on_after(GROUP_S):
+                await self._urgent.wait()
             if self._number >= WHOLE_AFTER:
                 await self._until_taken(self.begin)  # that has also what waits, and how far that is gathered
-            self._new = anyio.Event()
+            self._new, self._urgent = anyio.Event(), anyio.Event()
             group, self._waiting = self._waiting, []
             self._number += 1
             self._note()  # before the object is there: no later run may gather it a second time
@@ -141,7 +181,10 @@ class JournalPuts:
                 await put()
             except OutputError as exc:
                 if not is_refused:
-                    self._notify(f"{exc}; no rows are sent once the last copy there is {MAX_COPY_AGE_S:.0f} s old")
+                    or_money = ", or the money of --budget that was announced there is used" if self._announces else ""
+                    self._notify(
+                        f"{exc}; no rows are sent once the last copy there is {MAX_COPY_AGE_S:.0f} s old{or_money}"
+                    )
                 is_refused = True
                 await anyio.sleep(RETRY_S)
             else:
@@ -160,13 +203,19 @@ class JournalPuts:
 
     async def begun_elsewhere(self) -> str | None:
         """Return that another leader has begun the batch since, in words; None if there is no sign of it."""
-        try:
-            generations = await to_thread.run_sync(self._store.generations, abandon_on_cancel=True)
-        except OutputError:
-            return None  # putting the next object reports it
-        if not generations or generations[-1] <= self._generation:
-            return None
-        return f"{self._store.shown}: this batch was begun elsewhere since; it continues there, and stops here"
+        with suppress(OutputError):  # putting the next object reports it
+            if await self._is_continued():
+                return f"{self._store.shown}: this batch was begun elsewhere since; it continues there, and stops here"
+        return None
+
+    async def _is_continued(self) -> bool:
+        """Return whether another leader has begun since.
+
+        Raises:
+            OutputError: the store cannot be asked.
+        """
+        generations = await to_thread.run_sync(self._store.generations, abandon_on_cancel=True)
+        return bool(generations) and generations[-1] > self._generation
 
 
 def _number_of(generation: str) -> int:

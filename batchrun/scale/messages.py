@@ -132,10 +132,12 @@ class LeftCopy:
     Attributes:
         content: the whole journal, compressed; None if it cannot be had.
         reason: why not, for a person.
+        is_missing: there is no such file, or no such folder.
     """
 
     content: bytes | None
     reason: str = ""
+    is_missing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 It is in the folder `answers.csv.journal`, of an output that is a folder in `_journal`. Each run of a leader has a
 generation, a folder such as `000002-5f0c9a1e`, with a whole copy of the batch's journal in `00000000`; then
 `00000001`, `00000002`, … have copies of the journals of shards, as `batchrun.scale.journal_copies` makes them, in the
-order in which they were gathered. An object is put whole or not at all, and none is ever changed.
+order in which they were gathered, and announcements of `batchrun.journal.spending` between them. An object is put
+whole or not at all, and none is ever changed.
 
 The entry `stored` of the batch's journal says which generation, and which of its objects, that journal contains.
 """
@@ -11,6 +12,7 @@ The entry `stored` of the batch's journal says which generation, and which of it
 from __future__ import annotations
 
 import gzip
+import json
 import re
 import shutil
 import zlib
@@ -37,6 +39,8 @@ that the journal contains; `first`, the number of the batch's first generation; 
 _GENERATION: Final = re.compile(r"[0-9]{6}-[0-9a-f]{8}")
 _OBJECT: Final = re.compile(r"[0-9]{8}")
 _LENGTH_SIZE: Final = 8
+_ANNOUNCEMENT: Final = b"{"
+"""How an announcement begins. A copy, which is compressed, never begins so."""
 _READ_AT_ONCE: Final = 16
 _CHUNK_BYTES: Final = 1 << 20
 
@@ -158,6 +162,8 @@ class StoredJournal:
             with Journal(new) as main:
                 if (stored := main.read_manifest().get(STORED)) is None:
                     raise OutputError(f"{self.shown}/{generation}: is not a journal that a batch on Ray has put there")
+                if len(numbers) == 1 and "generation" in stored:  # the leader ended before it had announced anything
+                    main.spending.begin_run(self.ceiling_usd(stored["generation"], stored["number"]))
                 main.write_manifest({STORED: {**stored, "number": 0, "generation": generation}})
                 self.gather(main, numbers[1:])
                 forget_gathered(main)  # of shards that are not continued
@@ -181,15 +187,35 @@ class StoredJournal:
         path = main.path.with_name(f"{main.path.name}.gathered")
         try:
             for number, packed in self._contents(stored["generation"], numbers):
-                for content in _copies(packed):
+                for content in _contents_of(packed):
+                    if content.startswith(_ANNOUNCEMENT):
+                        main.spending.announce(content.decode())
+                        continue
                     write_copy(content, path)
                     Journal(path).close()  # an earlier version of batchrun may have made it
                     gather(main, path, whole=True)
                 main.write_manifest({STORED: {**stored, "number": number}})
-        except (OSError, EOFError, zlib.error) as exc:
+        except (OSError, EOFError, ValueError, zlib.error) as exc:
             raise OutputError(f"{self.shown}/{stored['generation']}: cannot be used ({exc})") from exc
         finally:
             delete_journal(path)
+
+    def ceiling_usd(self, generation: str, after: int) -> float:
+        """Return the highest ceiling that is announced in the objects of a generation after one of them; 0 if none is.
+
+        Raises:
+            InputError, OutputError: an object cannot be read or is damaged.
+        """
+        numbers = [int(name) for name in self._names(f"/{generation}", _OBJECT) if int(name) > after]
+        highest_usd = 0.0
+        try:
+            for _, packed in self._contents(generation, numbers):
+                for content in _contents_of(packed):
+                    if content.startswith(_ANNOUNCEMENT):
+                        highest_usd = max(highest_usd, json.loads(content).get("ceiling_usd", 0.0))
+        except (EOFError, ValueError) as exc:
+            raise OutputError(f"{self.shown}/{generation}: cannot be used ({exc})") from exc
+        return highest_usd
 
     def _contents(self, generation: str, numbers: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         """Yield the objects in order; some are read at once, since a store needs long for one."""
@@ -295,7 +321,7 @@ def refuse_without_ray(target: OutputPlace) -> None:
 
 
 def write_copies(contents: Iterable[bytes], file: Path) -> None:
-    """Write copies of journals of shards for an object.
+    """Write copies of journals of shards, and announcements, for an object.
 
     Raises:
         OutputError: the file cannot be written.
@@ -308,8 +334,8 @@ def write_copies(contents: Iterable[bytes], file: Path) -> None:
         raise OutputError(f"{file}: cannot write a copy of journals ({exc.strerror or exc})") from exc
 
 
-def _copies(packed: bytes) -> Iterator[bytes]:
-    """Yield the copies in an object of `write_copies`."""
+def _contents_of(packed: bytes) -> Iterator[bytes]:
+    """Yield the copies and announcements in an object of `write_copies`."""
     begin = 0
     while begin < len(packed):
         end = begin + _LENGTH_SIZE + int.from_bytes(packed[begin : begin + _LENGTH_SIZE], "big")

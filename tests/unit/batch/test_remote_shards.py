@@ -100,15 +100,15 @@ class Batch:
         journal.begin_attempt(prompt(row), attempt(), NOON)
         journal.finish(completed(row), prompt(row).fingerprint)
 
-    def remote(self, *links: Ends) -> RemoteShards:
-        """Return what starts these workers, one after another."""
+    def remote(self, *links: Ends, is_stored: bool = True) -> RemoteShards:
+        """Return what starts these workers, one after another; `is_stored`: with a store."""
         left = deque(links)
 
         async def start(_name: str, node: str | None) -> Ends:
             self.started.append(node)
             return left.popleft()
 
-        return RemoteShards(start, self.main, self.puts, self.lines.append)
+        return RemoteShards(start, self.main, self.puts if is_stored else None, self.lines.append)
 
     def gather(self, shard: OpenShard) -> None:
         """Take the copy of the shard into the journal of the leader."""
@@ -137,7 +137,7 @@ async def test_the_rest_comes_from_the_machine_of_the_lost_worker(
     assert await remote.started(batch.worker) is lost
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(batch.puts.keep)
-        await remote.recover(batch.worker, batch.gather)
+        assert await remote.recover(batch.worker, batch.gather)
         tasks.cancel_scope.cancel()
     assert batch.started == [None, "a"]
     assert batch.ended() == 2
@@ -156,7 +156,7 @@ async def test_without_the_machine_the_copies_count(batch: Batch, node: str) -> 
     remote = batch.remote(lost, new, third)
     await remote.started(batch.worker)
     new.is_lost = node == "a"
-    await remote.recover(batch.worker, batch.gather)
+    assert not await remote.recover(batch.worker, batch.gather)
     assert [type(message) for message in new.sent] == ([LeftJournal] if node == "a" else [])
     assert batch.ended() == 1
     assert await remote.started(batch.worker) is (third if node == "a" else new)
@@ -169,12 +169,12 @@ async def test_a_journal_that_cannot_be_had_is_reported(batch: Batch, monkeypatc
     remote = batch.remote(*(Ends("a") for _ in range(4)))
     await remote.started(batch.worker)
     with held(batch.left.with_suffix(".lock")):
-        await remote.recover(batch.worker, batch.gather)
+        assert not await remote.recover(batch.worker, batch.gather)
     for path in batch.left.parent.glob("*.journal*"):
         path.write_bytes(b"no journal" * 100)
-    await remote.recover(batch.worker, batch.gather)
+    assert not await remote.recover(batch.worker, batch.gather)
     batch.left.unlink()
-    await remote.recover(batch.worker, batch.gather)
+    assert not await remote.recover(batch.worker, batch.gather)
     assert batch.ended() == 1
     start = "worker 1: asks again what it had not sent yet, since "
     assert [line.removeprefix(start) for line in batch.lines[::2]] == [
@@ -182,6 +182,26 @@ async def test_a_journal_that_cannot_be_had_is_reported(batch: Batch, monkeypatc
         f"{batch.left} is gone",
     ]
     assert batch.lines[1].startswith(f"{start}{batch.left}, while it is copied")
+
+
+@pytest.mark.parametrize("is_received", [False, True])
+async def test_a_shard_that_the_leader_does_not_know_to_have_begun(batch: Batch, is_received: bool) -> None:
+    """It is looked for next to the others: the worker may have begun with it, or may not have received it. In both
+    cases nothing is missing. Without a place for any of them nobody knows where to look."""
+    left, copy = batch.left.with_name("00002.journal"), batch.copy.with_name("00002.journal")
+    if is_received:
+        seed(batch.main, left, ["2"])
+        copy.write_bytes(left.read_bytes())
+        with Journal(left) as journal:
+            batch.ask(journal, 2)
+    remote = batch.remote(Ends("a"), Ends("a"), is_stored=False)
+    await remote.started(batch.worker)
+    batch.worker.shards[2] = OpenShard(Shard(2, copy, copy.with_suffix(".rows"), 1))
+    assert await remote.recover(batch.worker, batch.gather)
+    assert batch.ended() == 2 + is_received
+    assert batch.lines == []
+    batch.worker.shards[1].place = None
+    assert not await remote.recover(batch.worker, batch.gather)
 
 
 async def test_the_answer_is_the_whole_journal(batch: Batch) -> None:

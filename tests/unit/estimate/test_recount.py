@@ -140,7 +140,9 @@ def test_a_file_that_is_not_a_journal(output: Path) -> None:
 
 def test_nothing_to_show(tmp_path: Path) -> None:
     """A batch whose rows used nothing has one line."""
-    assert cost_lines(Costs(tmp_path / "o.csv", False, 0, 0.0)) == [f"{tmp_path}/o.csv: no row has used tokens yet"]
+    assert cost_lines(Costs(tmp_path / "o.csv", False, 0, 0.0, 0.0)) == [
+        f"{tmp_path}/o.csv: no row has used tokens yet"
+    ]
 
 
 def test_the_table_for_people(output: Path) -> None:
@@ -194,3 +196,14 @@ def test_requests_without_an_answer_are_named(output: Path, reserved_usd: float 
     assert line in cost_lines(costs)
     facts = cost_facts(costs)
     assert (facts["unanswered"], facts["unanswered_usd"]) == (1, reserved_usd or 0.0)
+
+
+def test_money_without_a_record_is_named(output: Path) -> None:
+    """Workers on Ray whose journals are lost may have spent it."""
+    path = journalled(output, completed(0, usage=usage(1, 1), cost_usd=0.1))
+    with Journal(path) as journal:
+        journal.spending.announce(journal.spending.announcement(unaccounted_usd=0.5))
+    costs = batch_costs(output, OWN)
+    line = "not in these sums: $0.5000 that workers on Ray may have spent whose journals are lost"
+    assert line in cost_lines(costs)
+    assert cost_facts(costs)["unaccounted_usd"] == 0.5

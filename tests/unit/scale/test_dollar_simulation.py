@@ -45,6 +45,7 @@ class Simulation:
         delay_s: longest time of a message.
         kills: number of workers killed, one after the other.
         unknown_share: of rows whose cost the service does not report.
+        announcing_s: longest time of an announcement of what the governor may lend; None for none.
     """
 
     limit_usd: float
@@ -55,21 +56,25 @@ class Simulation:
     delay_s: float = 0.2
     kills: int = 0
     unknown_share: float = 0.0
+    announcing_s: float | None = None
 
     live: dict[str, SimulatedWorker] = field(default_factory=dict)
     spent_usd: float = 0.0
     refused_usd: list[float] = field(default_factory=list)
     ended: int = 0
-    waited_s: float = 0.0
+    waits: list[tuple[float, float]] = field(default_factory=list)
     reports: int = 0
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
-        self.governor = DollarGovernor(self.limit_usd, 0.0)
+        self.governor = DollarGovernor(self.limit_usd, 0.0, announces=self.announcing_s is not None)
+        self.announced_usd: list[float] = []
 
     async def run(self) -> float:
         """Return the seconds until every worker has no row left, or none that can be paid."""
         async with anyio.create_task_group() as everything:
+            if self.announcing_s is not None:
+                everything.start_soon(self.announce, self.announcing_s)
             async with anyio.create_task_group() as tasks:
                 for number in range(self.workers):
                     self.start(f"worker {number}", tasks, everything)
@@ -96,10 +101,19 @@ class Simulation:
             self.rows.extendleft([*victim.in_flight, *victim.shard])
             self.start(f"replacement {number}", tasks, everything)
 
+    async def announce(self, longest_s: float) -> None:
+        """Announce each ceiling that is due; the governor knows it later."""
+        while True:
+            await anyio.sleep(0.01)
+            if (ceiling_usd := self.governor.ceiling_due()) is not None:
+                self.announced_usd.append(ceiling_usd)
+                await anyio.sleep(self.chance.uniform(0.1, longest_s))
+                self.governor.ceiling_usd = ceiling_usd
+
     def check(self) -> None:
         """What is spent and what rows of live workers reserve is within the budget."""
         reserved_usd = sum(worker.budget.reserved_usd + worker.budget.unknown_usd for worker in self.live.values())
-        assert self.spent_usd + reserved_usd <= self.limit_usd + 1e-9
+        assert self.spent_usd + reserved_usd <= min(self.limit_usd, self.governor.ceiling_usd) + 1e-9
 
 
 class SimulatedWorker:
@@ -129,7 +143,7 @@ class SimulatedWorker:
                     await slots.acquire()
                     began_s = loop_time()
                     reserved_usd = await self.budget.reserve(self.shard[0].chars)
-                    simulation.waited_s += loop_time() - began_s
+                    simulation.waits.append((began_s, loop_time() - began_s))
                     if reserved_usd is None:
                         simulation.refused_usd.append(self.budget.estimate(self.shard[0].chars))
                         return
@@ -174,11 +188,15 @@ def table(rows: int, seed: int) -> deque[SimulatedRow]:
     )
 
 
+@pytest.mark.parametrize("announcing_s", [None, 2.0])
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("workers", [1, 5, 20])
-async def test_workers_spend_one_budget_to_its_end(workers: int, seed: int) -> None:
-    """They spend no more than it holds, nobody waits for ever, and the rest suffices for none of the rows that wait."""
-    simulation = Simulation(workers * 2.0, workers, table(workers * 100, seed), seed, kills=workers)
+async def test_workers_spend_one_budget_to_its_end(workers: int, seed: int, announcing_s: float | None) -> None:
+    """They spend no more than it holds, and than is announced; nobody waits for ever, and the rest suffices for none of
+    the rows that wait."""
+    simulation = Simulation(
+        workers * 2.0, workers, table(workers * 100, seed), seed, kills=workers, announcing_s=announcing_s
+    )
     await simulation.run()
     assert simulation.refused_usd
     assert simulation.governor.spent_usd == pytest.approx(simulation.spent_usd)
@@ -189,7 +207,7 @@ async def test_workers_spend_one_budget_to_its_end(workers: int, seed: int) -> N
 @pytest.mark.parametrize("seed", range(2))
 async def test_two_hundred_workers_spend_one_budget_to_its_end(seed: int) -> None:
     """The same with 200 workers, of which 100 are killed."""
-    await test_workers_spend_one_budget_to_its_end(200, seed)
+    await test_workers_spend_one_budget_to_its_end(200, seed, 2.0)
 
 
 async def test_rows_of_unknown_cost_count_as_reserved() -> None:
@@ -214,12 +232,16 @@ async def test_a_dear_row_is_not_overtaken_for_ever() -> None:
     assert dear not in simulation.rows
 
 
-async def test_a_large_budget_holds_nobody_up() -> None:
-    """While there is money enough for all, rows hardly wait for it, at messages of 5 ms."""
+@pytest.mark.parametrize("announcing_s", [None, 2.0])
+async def test_a_large_budget_holds_nobody_up(announcing_s: float | None) -> None:
+    """While there is money enough for all, rows hardly wait for it, at messages of 5 ms. If each announcement takes up
+    to 2 s, they wait for the first ones only, and there are few."""
     chance = random.Random(1)
     rows = deque(SimulatedRow(400, chance.random(), chance.uniform(0.5, 1.5)) for _ in range(5_000))
-    simulation = Simulation(1e4, 5, rows, 1, slots=50, delay_s=0.005)
+    simulation = Simulation(1e4, 5, rows, 1, slots=50, delay_s=0.005, announcing_s=announcing_s)
+    began_s = loop_time() + (0.0 if announcing_s is None else 3 * announcing_s)
     took_s = await simulation.run()
     assert simulation.ended == 5_000
-    assert simulation.waited_s < 0.02 * 5 * took_s
+    assert sum(lasted_s for since_s, lasted_s in simulation.waits if since_s >= began_s) < 0.02 * 5 * took_s
     assert simulation.reports < 5 * 6 * took_s
+    assert len(simulation.announced_usd) < took_s
