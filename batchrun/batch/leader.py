@@ -144,7 +144,8 @@ class Leader:
                 requests_per_minute=self._plan.job.rpm,
                 tokens_per_minute=self._plan.job.tpm,
                 budget_usd=self._plan.job.budget if self._engine.has_budget else None,
-                spent_usd=self._journal.spent_usd() + self._unknown_usd(),
+                spent_usd=self._journal.spent_usd(),
+                unknown_usd=self._unknown_usd(),
                 announces=self._remote is not None,
             )
             for notice in self._governor.notices(len(self._workers)):
@@ -370,8 +371,8 @@ class Leader:
 
     def _bury(self, worker: Worker, *, is_whole: bool) -> None:
         """Take back from a process that has ended what it has not used; `is_whole` as for `DollarGovernor.buried`."""
-        self._governor.buried(worker.process_name, worker.spent_usd, is_whole=is_whole)
-        worker.spent_usd = 0.0
+        self._governor.buried(worker.process_name, worker.spent_usd, worker.unknown_usd, is_whole=is_whole)
+        worker.spent_usd = worker.unknown_usd = 0.0
         if worker.report is not None:
             worker.requests += worker.report.limits.requests
             worker.report = None
@@ -407,7 +408,7 @@ class Leader:
         had the journal: it begins again."""
         rows = ShardRows(self._plan.source.name, self._plan.source.columns, each.shard.rows)
         keys, left = leave_out_ended(rows, self._plan.prompter.row_key, self._journal, self._begun_at)
-        worker.spent_usd += self._unknown_usd(keys) - each.unknown_usd
+        worker.unknown_usd += self._unknown_usd(keys) - each.unknown_usd
         if self._remote is not None:
             self._remote.seed_again(each.shard, left)
         each.shard, each.unknown_usd = replace(each.shard, count=len(left)), self._unknown_usd(left)

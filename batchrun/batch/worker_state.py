@@ -41,7 +41,8 @@ class Worker:
 
     Mutable state: `link`, None while there is no process; `shards`, by their numbers, in its hands; `losses` in a row
     without a row that ended; `report`, the last one; `requests` of its earlier processes,
-    and their number, `processes`; `spent_usd`, what this process has spent, as far as the journals say, and may have.
+    and their number, `processes`; `spent_usd`, what the journals say that this process has spent, and `unknown_usd`,
+    what requests without an answer may have cost besides.
     """
 
     number: int
@@ -54,6 +55,7 @@ class Worker:
     requests: int = 0
     processes: int = 0
     spent_usd: float = 0.0
+    unknown_usd: float = 0.0
 
     @property
     def process_name(self) -> str:

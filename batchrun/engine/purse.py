@@ -16,6 +16,7 @@ class Purse(Protocol):
         limit_usd: US dollars that the batch may cost in all its processes.
         usable_usd: US dollars that this budget may spend and reserve in all.
         spent_elsewhere_usd: US dollars of the limit that are spent and that this budget does not count.
+        unknown_elsewhere_usd: the part of it for requests of unknown cost.
     """
 
     @property
@@ -26,6 +27,9 @@ class Purse(Protocol):
 
     @property
     def spent_elsewhere_usd(self) -> float: ...
+
+    @property
+    def unknown_elsewhere_usd(self) -> float: ...
 
     def ask(self, needed_usd: float, wake: Callable[[], None]) -> bool:
         """Ask for money for a row that the usable money does not suffice for; return False if it can never come.
@@ -49,6 +53,11 @@ class FixedPurse:
 
     @property
     def spent_elsewhere_usd(self) -> float:
+        """See `Purse`."""
+        return 0.0
+
+    @property
+    def unknown_elsewhere_usd(self) -> float:
         """See `Purse`."""
         return 0.0
 

@@ -70,11 +70,12 @@ class Reservations:
         """Return the reason to end the batch: there is not enough money for a row."""
         budget = self.budget
         assert budget is not None
-        spent_usd = budget.spent_usd - budget.unknown_usd + budget.purse.spent_elsewhere_usd
-        unknown = f"up to ${budget.unknown_usd:,.4f} more by requests whose answer was not seen or has no usage, "
+        unknown_usd = budget.unknown_usd + budget.purse.unknown_elsewhere_usd
+        spent_usd = budget.spent_usd + budget.purse.spent_elsewhere_usd - unknown_usd
+        unknown = f"up to ${unknown_usd:,.4f} more by requests whose answer was not seen or has no usage, "
         return Stop(
             f"the budget of ${budget.purse.limit_usd:,.4g} is reached: ${spent_usd:,.4f} are spent, "
-            f"{unknown if budget.unknown_usd >= SHOWN_USD else ''}the next row may cost "
+            f"{unknown if unknown_usd >= SHOWN_USD else ''}the next row may cost "
             f"${budget.estimate(prompt.chars):,.4f}; rerun with a larger --budget to continue",
             exit_code=4,
         )

@@ -48,12 +48,14 @@ class DollarAnswer:
         added_usd: US dollars that the worker may use in addition.
         never_usd: a row that needs as many US dollars or more can never be paid; infinite while that is not known.
         spent_elsewhere_usd: US dollars that earlier runs and other workers have spent, as far as is known.
+        unknown_elsewhere_usd: the part of it for requests of unknown cost.
     """
 
     number: int
     added_usd: float
     never_usd: float
     spent_elsewhere_usd: float
+    unknown_elsewhere_usd: float = 0.0
 
 
 @dataclass(slots=True)
@@ -100,20 +102,25 @@ class DollarGovernor:
     Mutable state: `ceiling_usd`, US dollars that may be spent and lent in all, as announced; `unaccounted_usd`, the
     part of `spent_usd` that lost workers may have spent, and that is in no journal; `_accounts` by worker; `_buried`,
     the workers that have ended; `_line`, the US dollars that waiting rows need, by worker, in order; `_never_usd`, the
-    least that cannot be paid; `_gone_usd`, spent by earlier runs and buried workers; and sums over the accounts:
-    `_taken_usd`, `_spent_usd`, `_wanted_usd`, and `_debtors`, the number of those from which money may come back.
+    least that cannot be paid; `_gone_usd`, spent by earlier runs and buried workers; `_unknown_usd`, the part of
+    `spent_usd` for requests of unknown cost; and sums over the accounts: `_taken_usd`, `_spent_usd`, `_wanted_usd`, and
+    `_debtors`, the number of those from which money may come back.
     """
 
-    def __init__(self, limit_usd: float, spent_usd: float, *, announces: bool = False) -> None:
+    def __init__(
+        self, limit_usd: float, spent_usd: float, *, unknown_usd: float = 0.0, announces: bool = False
+    ) -> None:
         """
         Args:
             spent_usd: cost of earlier runs of the batch.
+            unknown_usd: what their requests may have cost besides.
             announces: the ceiling begins at that cost. Otherwise there is none.
         """
         self.limit_usd = limit_usd
-        self.ceiling_usd = spent_usd if announces else math.inf
+        self.ceiling_usd = spent_usd + unknown_usd if announces else math.inf
         self.unaccounted_usd = 0.0
-        self._gone_usd = spent_usd
+        self._gone_usd = spent_usd + unknown_usd
+        self._unknown_usd = unknown_usd
         self._taken_usd = 0.0
         self._wanted_usd = 0.0
         self._spent_usd = 0.0
@@ -167,7 +174,7 @@ class DollarGovernor:
             return None
         return min(self.limit_usd, needed_usd + ahead_usd)
 
-    def buried(self, worker: str, spent_usd: float, *, is_whole: bool = True) -> float:
+    def buried(self, worker: str, spent_usd: float, unknown_usd: float = 0.0, *, is_whole: bool = True) -> float:
         """Take back the money of a worker that has ended, or was lost; return the US dollars that it may have spent
         without a record in its journals. Its last reports may be lost too.
 
@@ -176,6 +183,7 @@ class DollarGovernor:
 
         Args:
             spent_usd: cost of the rows that ended in its journals, as far as they are known, while the worker had them.
+            unknown_usd: what other requests in these journals may have cost.
             is_whole: its journals are known to their end.
         """
         if worker in self._buried:
@@ -183,13 +191,14 @@ class DollarGovernor:
         self._buried.add(worker)
         self._line.pop(worker, None)
         account = self._accounts.pop(worker, None)
-        counted_usd = spent_usd
+        recorded_usd = counted_usd = spent_usd + unknown_usd
         if account is not None:
             self._count(account, -1)
             used_usd = account.report.spent_usd if is_whole else account.taken_usd
-            counted_usd = max(spent_usd + account.report.unknown_usd, used_usd)
+            counted_usd = max(recorded_usd + account.report.unknown_usd, used_usd)
         self._gone_usd += counted_usd
-        unaccounted_usd = 0.0 if is_whole else counted_usd - spent_usd
+        self._unknown_usd += counted_usd - spent_usd
+        unaccounted_usd = 0.0 if is_whole else counted_usd - recorded_usd
         self.unaccounted_usd += unaccounted_usd
         return unaccounted_usd
 
@@ -197,6 +206,7 @@ class DollarGovernor:
         """Add an account to the sums, or subtract it."""
         self._taken_usd += sign * account.taken_usd
         self._spent_usd += sign * account.report.spent_usd
+        self._unknown_usd += sign * account.report.unknown_usd
         self._wanted_usd += sign * account.report.wanted_usd
         self._debtors += sign * account.may_return
 
@@ -224,7 +234,13 @@ class DollarGovernor:
         return needed_usd + min(report.wanted_usd, spare_usd)
 
     def _answer(self, report: DollarReport, added_usd: float = 0.0) -> DollarAnswer:
-        return DollarAnswer(report.number, added_usd, self._never_usd, self.spent_usd - report.spent_usd)
+        return DollarAnswer(
+            report.number,
+            added_usd,
+            self._never_usd,
+            self.spent_usd - report.spent_usd,
+            self._unknown_usd - report.unknown_usd,
+        )
 
     def __repr__(self) -> str:
         lent_usd = self._taken_usd - self._spent_usd

@@ -60,6 +60,7 @@ class Governor:
         tokens_per_minute: float | None,
         budget_usd: float | None,
         spent_usd: float,
+        unknown_usd: float = 0.0,
         announces: bool = False,
     ) -> None:
         """
@@ -67,6 +68,7 @@ class Governor:
             requests_per_minute, tokens_per_minute: None for no limit, until a reply reports one.
             budget_usd: US dollars that the batch may cost; None for no budget.
             spent_usd: cost of its earlier runs.
+            unknown_usd: what their requests may have cost besides.
             announces: dollars are lent up to a ceiling only: see `DollarGovernor`.
         """
         self._limits = {"--rpm": requests_per_minute, "--tpm": tokens_per_minute}
@@ -74,7 +76,11 @@ class Governor:
             "requests": RateGovernor(requests_per_minute),
             "tokens": RateGovernor(tokens_per_minute, credit_share=TOKEN_CREDIT_SHARE),
         }
-        self.dollars = None if budget_usd is None else DollarGovernor(budget_usd, spent_usd, announces=announces)
+        self.dollars = (
+            None
+            if budget_usd is None
+            else DollarGovernor(budget_usd, spent_usd, unknown_usd=unknown_usd, announces=announces)
+        )
 
     def notices(self, workers: int) -> Iterator[str]:
         """Yield a line for people about each limit that is too low for so many workers."""
@@ -100,6 +106,6 @@ class Governor:
             money = self.dollars.reported(worker, asks.money)
         return Leases(rates, money)
 
-    def buried(self, worker: str, spent_usd: float, *, is_whole: bool) -> float:
+    def buried(self, worker: str, spent_usd: float, unknown_usd: float, *, is_whole: bool) -> float:
         """Take back the money of a worker that has ended: see `DollarGovernor.buried`."""
-        return 0.0 if self.dollars is None else self.dollars.buried(worker, spent_usd, is_whole=is_whole)
+        return 0.0 if self.dollars is None else self.dollars.buried(worker, spent_usd, unknown_usd, is_whole=is_whole)

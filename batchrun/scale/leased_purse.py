@@ -24,10 +24,11 @@ class LeasedPurse:
     The worker sends a report about every half second, and as soon as `short` returns. Reports and answers may be late,
     come in another order, or be lost.
 
-    Mutable state: `usable_usd` and `spent_elsewhere_usd`, as of `Purse`; `_number` of the last report; `_answered`,
-    that of the last answer counted; `_asked_usd`, the need of the row that waits, and `_told_usd`, that of the last
-    report, both 0 after an answer with money; `_never_usd`, the least that cannot be paid; `_changed`, set when a
-    report may be due; `_wake`, of the budget; `_used_usd` at `_since_s`, and `_usd_per_s`, the speed before that.
+    Mutable state: `usable_usd`, `spent_elsewhere_usd` and `unknown_elsewhere_usd`, as of `Purse`; `_number` of the last
+    report; `_answered`, that of the last answer counted; `_asked_usd`, the need of the row that waits, and `_told_usd`,
+    that of the last report, both 0 after an answer with money; `_never_usd`, the least that cannot be paid; `_changed`,
+    set when a report may be due; `_wake`, of the budget; `_used_usd` at `_since_s`, and `_usd_per_s`, the speed before
+    that.
     """
 
     def __init__(self, limit_usd: float) -> None:
@@ -37,7 +38,7 @@ class LeasedPurse:
         """
         self.limit_usd = limit_usd
         self.usable_usd = 0.0
-        self.spent_elsewhere_usd = 0.0
+        self.spent_elsewhere_usd = self.unknown_elsewhere_usd = 0.0
         self._number = 0
         self._answered = 0
         self._asked_usd = 0.0
@@ -90,6 +91,7 @@ class LeasedPurse:
         self._answered = answer.number
         self.usable_usd += answer.added_usd
         self.spent_elsewhere_usd = answer.spent_elsewhere_usd
+        self.unknown_elsewhere_usd = answer.unknown_elsewhere_usd
         self._never_usd = answer.never_usd
         if answer.added_usd > 0 or self._asked_usd >= answer.never_usd:
             self._asked_usd = self._told_usd = 0.0

@@ -145,6 +145,16 @@ def test_rows_of_unknown_cost_count_after_a_burial() -> None:
     assert governor.spent_usd == 7.0
 
 
+def test_spending_of_unknown_cost_is_named() -> None:
+    """Each worker hears how much of what is spent elsewhere is not known to have been: of earlier runs, of others."""
+    governor = DollarGovernor(20.0, 3.0, unknown_usd=1.0)
+    governor.reported("a", report(1, needed=9.0))
+    governor.reported("a", report(2, spent=5.0, unknown=2.0))
+    assert governor.reported("b", report(1, spent=1.0, unknown=0.5)) == DollarAnswer(1, 0.0, math.inf, 9.0, 3.0)
+    governor.buried("a", spent_usd=3.5, unknown_usd=0.25)
+    assert governor.reported("b", report(2, spent=1.0, unknown=0.5)) == DollarAnswer(2, 0.0, math.inf, 9.75, 3.25)
+
+
 def test_all_that_was_lent_counts_if_the_journals_are_lost() -> None:
     """A machine is lost with the rows that ended after the last copy of its journals: nobody knows what they have cost.
     The difference to what the copies say is unaccounted."""
