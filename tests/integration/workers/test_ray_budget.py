@@ -138,9 +138,9 @@ def is_replaced(process: Batchrun, times: int) -> bool:
 
 
 def unaccounted_usd(process: Batchrun) -> float:
-    """Return the money that the first line about it names; 0 without one."""
-    found = re.search(r"--budget: \$([\d.,]+) more than the answers cost count as spent", process.stderr)
-    return 0.0 if found is None else float(found[1].replace(",", ""))
+    """Return the money that the last line about it names; 0 without one."""
+    found = re.findall(r"--budget: \$([\d.,]+) more than the answers cost count as spent", process.stderr)
+    return float(found[-1].replace(",", "")) if found else 0.0
 
 
 def assert_used_to_its_end(process: Batchrun, lost_usd: float) -> None:
@@ -216,6 +216,28 @@ def test_workers_killed_on_a_node_that_lives_keep_the_budget(tmp_path: Path, ray
         assert unaccounted_usd(process) == 0.0
         assert service.billed_usd() <= BUDGET_USD
         assert not announced(folder)
+
+
+def test_two_leaders_do_not_exceed_the_budget(
+    tmp_path: Path, ray_nodes: HeadAndNodes, server: ObjectStore, bucket: Any
+) -> None:
+    """The batch is begun on another machine while it runs: that leader counts what the first one may still spend, and
+    the first one lends no more than that."""
+    service = Service()
+    output = f"s3://{bucket.base_path.rstrip('/')}/answers.csv"
+    with ScriptedHttp(service) as http:
+        command = machine(tmp_path / "older", http.url, output)
+        machine(tmp_path / "younger", http.url, output)
+        options = [*command, *on_ray(ray_nodes)]
+        with batchrun(tmp_path / "older", *options, environ=server.environ) as older:
+            wait_until(older, lambda: has_unknown_rows(tmp_path / "older", service))
+            with batchrun(tmp_path / "younger", *options, environ=server.environ) as younger:
+                assert older.wait(LATEST_S) == 6, older.stderr
+                assert younger.wait(LATEST_S) == 4, younger.stderr
+        assert service.billed_usd() <= BUDGET_USD
+        lost_usd = unaccounted_usd(younger)
+        assert lost_usd > UNKNOWN / 10
+        assert_used_to_its_end(younger, lost_usd)
 
 
 def test_a_lost_node_does_not_exceed_the_budget(tmp_path: Path, ray_nodes: HeadAndNodes) -> None:
