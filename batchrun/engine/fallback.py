@@ -86,10 +86,14 @@ def named(outcome: Outcome | None, first: RunEnd) -> Outcome | None:
     return replace(outcome, error=f"{outcome.error} (fallback model {first.asked}; {before})")
 
 
-def of_fallback_model(fault: BatchRefused, model: str) -> BatchRefused:
-    """Return a refusal that stops the batch, with the name of the fallback model if it is about its settings."""
-    if fault.setting is not None:
-        fault.args = (f"{fault} ({option('--fallback-model', model)})",)
+def of_fallback_model(fault: BatchRefused, first: RunEnd | None) -> BatchRefused:
+    """Return a refusal that stops the batch, with the name of the fallback model if it is about its settings.
+
+    Args:
+        first: the end of the first model; None if the fallback model was not asked.
+    """
+    if fault.setting is not None and first is not None:
+        fault.args = (f"{fault} ({option('--fallback-model', first.asked)})",)
     return fault
 
 

@@ -33,6 +33,8 @@ LIMITED_SHARE = 0.2
 """Share of recent attempts that must meet a rate limit without Retry-After before the batch waits. Fewer are single
 moments of the service, for which one row waits: if each held the batch, a service that refuses one run in twenty would
 keep it waiting half of the time."""
+ALONE_AFTER = 3
+"""Rate limits of one row, with answers to other rows between them, after which further ones are its own."""
 MAX_HOLD_S = 600.0
 """Maximum wait, even if the service asks for more: a header must not put a batch to sleep for a day."""
 PROBERS = 3
@@ -46,10 +48,14 @@ class Trouble:
     Attributes:
         since_s: loop time of the first rate limit since its last answer, None if there is none.
         words: number of replies of the service when the row first found it away, None if it never did.
+        limited_s: loop time of the last rate limit, None if there is none.
+        alone: rate limits since its last answer, before which another row had sent and was answered meanwhile.
     """
 
     since_s: float | None = None
     words: int | None = None
+    limited_s: float | None = None
+    alone: int = 0
 
     @property
     def has_any(self) -> bool:
@@ -65,7 +71,8 @@ class Health:
     `_reached`, set with the first reply; `held_until_s`, until when no row sends, and `_next_s`, when the next row may
     send after that; `_refused_s`, loop time of the first rate limit since the last answer; `_refusals`, bursts since
     then; `_own_hold_s`, when the wait of the last burst began; `_sent` and `_limited`, recent attempts since then, and
-    those of them that met a rate limit; `_abreast`, maximum rows at the service after several bursts.
+    those of them that met a rate limit; `_abreast`, maximum rows at the service after several bursts;
+    `_answered_s`, loop time of the latest request that was answered.
     """
 
     def __init__(self, slots: SlotPolicy, *, max_outage_s: float = 900.0) -> None:
@@ -85,6 +92,7 @@ class Health:
         self._own_hold_s = -math.inf
         self._sent = self._limited = 0.0
         self._abreast = math.inf
+        self._answered_s = -math.inf
 
     # -- may a row send? ----------------------------------------------------------------------------------
 
@@ -92,6 +100,11 @@ class Health:
     def away(self) -> bool:
         """Whether the service cannot be reached, or replies that it is unavailable."""
         return self._away >= OUTAGE_AFTER
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether the service is away, or no row was answered since a rate limit."""
+        return self.away or self._refused_s is not None
 
     def away_for_s(self, now_s: float) -> float | None:
         """Return the seconds since an outage began, None if there is none."""
@@ -140,6 +153,7 @@ class Health:
     def answered(self, in_use: int, sent_at_s: float, now_s: float) -> None:
         """Count a run that ended with an answer."""
         self.spoke()
+        self._answered_s = max(self._answered_s, sent_at_s)
         if sent_at_s >= self._own_hold_s:
             self._refused_s, self._refusals = None, 0
             self._abreast = self._abreast + 1 if self._abreast < self.slots.capacity else math.inf
@@ -167,7 +181,7 @@ class Health:
         if isinstance(fault, Unavailable):
             return self._unavailable(fault, trouble or Trouble(), now_s)
         if isinstance(fault, RateLimited):
-            return self._rate_limited(fault, sent_at_s, now_s)
+            return self._rate_limited(fault, trouble or Trouble(), sent_at_s, now_s)
         if isinstance(fault, Shortage):
             self.slots.short(in_use, sent_at_s, now_s)
             return self._without_answer(fault, sent_at_s, now_s)
@@ -222,7 +236,18 @@ class Health:
 
     # -- rate limits --------------------------------------------------------------------------------------
 
-    def _rate_limited(self, fault: RateLimited, sent_at_s: float, now_s: float) -> str | None:
+    @staticmethod
+    def own_wait_s(fault: ServiceFault, trouble: Trouble) -> float | None:
+        """Return for how long a row waits alone, in seconds; None if its fault is not a rate limit of its own."""
+        if not isinstance(fault, RateLimited) or trouble.alone < ALONE_AFTER:
+            return None
+        return max(fault.retry_after_s or 0.0, min(FIRST_HOLD_S * 2.0 ** (trouble.alone - ALONE_AFTER), MAX_OWN_HOLD_S))
+
+    def _rate_limited(self, fault: RateLimited, trouble: Trouble, sent_at_s: float, now_s: float) -> str | None:
+        trouble.alone += trouble.limited_s is not None and self._answered_s > trouble.limited_s
+        trouble.limited_s = now_s
+        if self.own_wait_s(fault, trouble) is not None:  # one refused row must not slow down all others
+            return self._refused_for_too_long(fault, now_s)
         self.slots.rate_limited(sent_at_s, now_s)
         if fault.retry_after_s is not None:
             self.hold(fault.retry_after_s, now_s)

@@ -8,7 +8,8 @@ submissions count too and nothing can bypass the limits.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
@@ -110,11 +111,11 @@ class LimitsStatistics:
 class Limits:
     """All limits of one batch.
 
-    Mutable state: `health` and, in it, the slots; `_in_use`, rows in flight, and `_at_service`, those of them that have
-    a turn; `_changed`, set when one of these may have changed; `_reported_until_s`, loop time of the end of the last
-    reported cool-down; the rates, `_reported`, those that one reply has reported, and the estimate of tokens;
-    `_waiting_for`, what the admission waits for; `requests`, sent so far; `_closed`, set once no attempt may start;
-    `_trace`, the log of the health, None if it is not enabled.
+    Mutable state: `health` and, in it, the slots; `_in_use`, rows in flight, `_apart`, those of them that wait by
+    themselves, and `_at_service`, those of them that have a turn; `_changed`, set when one of these may have changed;
+    `_reported_until_s`, loop time of the end of the last reported cool-down; the rates, `_reported`, those that one
+    reply has reported, and the estimate of tokens; `_waiting_for`, what the admission waits for; `requests`, sent so
+    far; `_closed`, set once no attempt may start; `_trace`, the log of the health, None if it is not enabled.
     """
 
     def __init__(
@@ -145,6 +146,7 @@ class Limits:
         self.health = Health(slots, max_outage_s=max_outage_s)
         self._rates: RatesPerMinute = Pacers() if rates is None else rates
         self._reported: dict[Unit, float] = {}
+        self._apart = 0
         self._estimate = TokenEstimate(max_completion_tokens)
         self._fixed_chars = fixed_chars
         self._row_timeout_s = row_timeout_s
@@ -185,8 +187,9 @@ class Limits:
         return lease
 
     def _has_room(self) -> bool:
-        """Return whether one more row may be in flight; in an outage a few may, so that rows take turns in probing."""
-        return self._in_use < (PROBERS if self.health.away else 0) or self._in_use < self.health.slots.capacity
+        """Return whether one more row may be in flight; without answers a few may, so that rows take turns."""
+        in_use = self._in_use - self._apart
+        return in_use < (PROBERS if self.health.is_in_doubt else 0) or in_use < self.health.slots.capacity
 
     async def next_attempt(self, lease: Lease) -> bool:
         """Wait in line for an attempt of a row in flight; return False if no more attempts may start."""
@@ -213,6 +216,16 @@ class Limits:
         self._at_service += 1
         lease.has_turn = True
         return True
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Let another row have the slot of one that waits by itself."""
+        self._apart += 1
+        self._changed.set()
+        try:
+            yield
+        finally:
+            self._apart -= 1
 
     def step_back(self, lease: Lease) -> bool:
         """Return whether a cool-down has begun since the row had its turn; if so, the row has to wait in line again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from contextlib import suppress
 from dataclasses import replace
 
 import anyio
@@ -141,7 +142,7 @@ class RowRun:
                 self._trace_fault(fault, decision)
                 if isinstance(decision, GiveUp):
                     return await self._give_up(fault)
-                if await context.stopped_before_retry(self._prompt.row_key, fault, decision):
+                if await context.stopped_before_retry(self._prompt.row_key, fault, decision, self._lease.trouble):
                     return None
                 if not await self._retry(fault):
                     return None
@@ -228,13 +229,13 @@ class RowRun:
             BatchRefused: every other row would end the same way, or the service has been ill for too long.
         """
         self._record(fault)
-        limits = self._context.limits
+        limits, first = self._context.limits, self._first_end
         why = limits.failed(self._lease, fault)
-        if isinstance(fault, BatchRefused) and not fallback.is_rows_own(fault, self._own, self._first_end):
-            if self._first_end is not None:  # answers of the first model show nothing about this one
-                raise fallback.of_fallback_model(fault, self._first_end.asked)
-            if not fault.may_be_odd or self._context.defers or self.attempts.current.run_id is not None:
-                raise fault  # a run that exists may be working: the row stays in flight
+        if isinstance(fault, BatchRefused) and not fallback.is_rows_own(fault, self._own, first):
+            # Answers of the first model show nothing about another one, and a run that exists may be working.
+            is_sure = first is not None or self._context.defers or self.attempts.current.run_id is not None
+            if is_sure or not fault.may_be_odd:
+                raise fallback.of_fallback_model(fault, first)
             self.refused = fault
         if why is not None:
             raise BatchRefused(why, error_type="service_unavailable") from fault
@@ -287,9 +288,8 @@ class RowRun:
 
     def _is_thread_gone(self, fault: ServiceFault) -> bool:
         """Return whether the service no longer knows the row's own thread, which it has answered on before."""
-        if self._prompt.thread_id is not None or not self._dialogue.ends or self._has_restarted:
-            return False
-        return names_lost(fault, (self._exchange.thread_id, self._exchange.previous_id))
+        is_own = self._prompt.thread_id is None and bool(self._dialogue.ends) and not self._has_restarted
+        return is_own and names_lost(fault, (self._exchange.thread_id, self._exchange.previous_id))
 
     def _restart(self) -> None:
         """Begin again with the first turn, on another thread. The runs on the lost thread have been paid for."""
@@ -340,19 +340,15 @@ class RowRun:
         return await self._fail(fault)
 
     async def _fail(self, fault: ServiceFault) -> Reply | Outcome:
-        """Stop the run and fail the row, unless the run has ended well without our seeing it."""
-        try:
-            with anyio.move_on_after(CANCEL_TIMEOUT_S):
-                late = await self._stop_run(fault)
-                if late is not None and not late.calls:
-                    return late
-        except ServiceFault:
-            pass  # the row's own fault is what counts; the run's id stays in the journal
+        """Stop the run and fail the row by its own fault, unless the run has ended well without our seeing it."""
+        with suppress(ServiceFault), anyio.move_on_after(CANCEL_TIMEOUT_S):
+            late = await self._stop_run(fault)
+            if late is not None and not late.calls:
+                return late
         return self._failed(fault.error_type, self._at_turn(str(fault), self._exchange.turn.number))
 
     async def _stop_run(self, fault: ServiceFault) -> Reply | None:
-        """Cancel a run that may still be running, so that it costs no more. One that refuses may have ended: return
-        its reply."""
+        """Cancel a run that may still be running. One that refuses may have ended: return its reply."""
         attempt = self.attempts.current
         if attempt.run_id is None or attempt.run_ended:
             return None

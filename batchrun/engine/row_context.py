@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
@@ -13,6 +13,7 @@ import anyio
 from batchrun.clock import WallClock
 from batchrun.engine.attempts import Attempts
 from batchrun.engine.dialogue import Check
+from batchrun.engine.health import Trouble
 from batchrun.engine.limits import Lease, Limits
 from batchrun.engine.reservations import Reservations
 from batchrun.engine.retry import RetryAfter, RetryPolicy
@@ -191,14 +192,22 @@ class RowContext:
         self.journal.withdraw_attempt(prompt.row_key, attempts.current.number)
         return False
 
-    async def stopped_before_retry(self, row_key: str, fault: ServiceFault, decision: RetryAfter) -> bool:
+    async def stopped_before_retry(
+        self, row_key: str, fault: ServiceFault, decision: RetryAfter, trouble: Trouble
+    ) -> bool:
         """Wait before a retry of a row; return whether the batch stopped meanwhile.
 
-        A rate limit or a shortage concerns all rows: they wait together, in `Limits.next_attempt`.
+        A rate limit or a shortage concerns all rows: they wait together, in `Limits.next_attempt`. Only a row that
+        meets rate limits alone waits by itself, and leaves its slot to another one.
+
+        Args:
+            trouble: the row's faults so far.
         """
+        if (own_s := self.limits.health.own_wait_s(fault, trouble)) is not None:
+            decision = RetryAfter(own_s, shared=False)
         if self.defers:
             return self.stopped.is_set()
-        if isinstance(fault, RateLimited | Shortage):
+        if isinstance(fault, RateLimited | Shortage) and own_s is None:
             self.tally.note(row_key, f"waits for its turn after {fault.error_type}")
             return self.stopped.is_set()
         if decision.shared:
@@ -206,7 +215,7 @@ class RowContext:
         self.tally.note(row_key, f"waits {decision.wait_s:.0f} s after an attempt that ended with {fault.error_type}")
         self.tally.retrying += 1
         try:
-            with anyio.move_on_after(decision.wait_s):
+            with self.limits.apart() if own_s is not None else nullcontext(), anyio.move_on_after(decision.wait_s):
                 await self.stopped.wait()
                 return True
             return False

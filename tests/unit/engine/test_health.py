@@ -309,6 +309,21 @@ async def test_a_row_that_alone_is_refused_fails_in_the_end(journal: Journal) ->
     assert ran.completed == 799
 
 
+@pytest.mark.parametrize("retry_after_s", [None, 60.0])
+@pytest.mark.parametrize("concurrency", [None, 1, 5])
+async def test_a_row_that_alone_is_refused_does_not_slow_down_the_batch(
+    journal: Journal, concurrency: int | None, retry_after_s: float | None
+) -> None:
+    """A row that meets rate limits whenever it is sent, while others are answered, soon waits by itself."""
+    refused = RateLimited("x", error_type="rate_limit_exceeded", status_code=429, retry_after_s=retry_after_s)
+    ran = await run(
+        journal, lambda row, _: refused if row == "7" else None, 2_000, concurrency=concurrency, takes_s=0.1
+    )
+    assert ran.completed == 1_999
+    last_s = max(at_s for at_s, row in ran.service.sent if row != "7")
+    assert last_s < 2_000 * 0.1 / (concurrency or 1) + 10 * (retry_after_s or 2.0)
+
+
 async def test_a_shortage_on_this_machine_costs_no_row(journal: Journal) -> None:
     """If this machine can open only 15 connections, the batch works with 15, and no row fails."""
     limits = Limits(concurrency=40)
