@@ -194,8 +194,10 @@ class DollarGovernor:
         recorded_usd = counted_usd = spent_usd + unknown_usd
         if account is not None:
             self._count(account, -1)
-            used_usd = account.report.spent_usd if is_whole else account.taken_usd
-            counted_usd = max(recorded_usd + account.report.unknown_usd, used_usd)
+            if is_whole:
+                counted_usd = max(recorded_usd + account.report.unknown_usd, account.report.spent_usd)
+            else:
+                counted_usd = max(recorded_usd, account.taken_usd)
         self._gone_usd += counted_usd
         self._unknown_usd += counted_usd - spent_usd
         unaccounted_usd = 0.0 if is_whole else counted_usd - recorded_usd

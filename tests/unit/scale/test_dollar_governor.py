@@ -165,6 +165,12 @@ def test_all_that_was_lent_counts_if_the_journals_are_lost() -> None:
     assert (governor.spent_usd, governor.unaccounted_usd) == (8.0, 5.0)
     assert governor.reported("b", report(1, needed=3.0)).never_usd == 3.0
     assert governor.buried("nobody", spent_usd=0.0, is_whole=False) == 0.0
+    # Not more than that, if a copy has requests of unknown cost that it has reported, too.
+    governor = DollarGovernor(10.0, 0.0)
+    governor.reported("a", report(1, needed=8.0))
+    governor.reported("a", report(2, spent=5.0, unknown=4.0, held=3.0))
+    assert governor.buried("a", 1.0, 4.0, is_whole=False) == 3.0
+    assert governor.spent_usd == 8.0
 
 
 # -- announcements ------------------------------------------------------------------------------------------------
