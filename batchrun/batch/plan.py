@@ -51,6 +51,7 @@ from batchrun.tables import (
     open_source,
 )
 from batchrun.tables.excel_sink import check_workbook
+from batchrun.tables.input_watch import InputStamp, stamp_of
 from batchrun.tables.parts import PartsSource
 from batchrun.tables.sink import check_not_input
 from batchrun.tables.table_options import check_output_format
@@ -92,6 +93,7 @@ class Plan:
         notices: further lines to show before the first row is sent.
         selection: the rows that this run asks; None for all. It is not a setting of the batch.
         target: the place to which the output is put after it was written; None if it stays at its path.
+        input_stamp: of the input before its rows were checked; None if they were not.
     """
 
     job: Job
@@ -119,6 +121,7 @@ class Plan:
     about_input: tuple[str, ...] = ()
     selection: Selection | None = None
     target: OutputPlace | None = None
+    input_stamp: InputStamp | None = None
 
     @property
     def asked(self) -> Source:
@@ -257,6 +260,7 @@ def _plan_of_table(
     source = open_source(opened, read_options(job), spool=paths.incoming)
     if isinstance(source, PartsSource):
         about_input += (source.about,)
+    input_stamp = stamp_of(source)
     source = with_columns(source, job, paths.journal)
     notices = (
         *filter(None, (destination.continued,)),
@@ -320,6 +324,7 @@ def _plan_of_table(
         about_input=about_input,
         selection=selection,
         target=target,
+        input_stamp=input_stamp,
     )
 
 

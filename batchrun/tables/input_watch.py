@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from batchrun.errors import InputError
 from batchrun.tables.source import Source, files_of
 
-__all__ = ["InputWatch"]
+__all__ = ["InputStamp", "InputWatch", "stamp_of"]
 
-_Stamp = tuple[tuple[int, int, int, int], ...]
+InputStamp: TypeAlias = tuple[tuple[int, int, int, int], ...]
+"""The device, inode, size and time of each file of a table; empty for a frame."""
 _GONE = (0, 0, 0, 0)
 _FILES_A_ROW = 8
 """Files to look at for each row of a table of many parts, on average."""
@@ -21,9 +24,18 @@ class InputWatch:
     `_rows`, the rows since the last look.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, before: InputStamp | None = None) -> None:
+        """
+        Args:
+            before: the stamp that the table had before its rows were counted; None if they were not.
+
+        Raises:
+            InputError: a file has changed since then.
+        """
         self._source = source
-        self._stamp = self._current_stamp()
+        self._stamp = stamp_of(source)
+        if before is not None and before != self._stamp:
+            raise InputError(f"{source.name}: changed while its rows were checked; run the same command again")
         self._fingerprint = source.fingerprint() if self._stamp else None
         self._rows = 0
 
@@ -37,7 +49,7 @@ class InputWatch:
 
     def changed(self) -> bool:
         """Return whether the content has changed. It is read only if size, time or inode of a file have changed."""
-        stamp = self._current_stamp()
+        stamp = stamp_of(self._source)
         if stamp == self._stamp:
             return False
         try:
@@ -48,12 +60,14 @@ class InputWatch:
             self._stamp = stamp
         return not same
 
-    def _current_stamp(self) -> _Stamp:
-        try:
-            stamps = []
-            for path in files_of(self._source):
-                status = path.stat()
-                stamps.append((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
-        except (OSError, InputError):
-            return (_GONE,)
-        return tuple(stamps)
+
+def stamp_of(source: Source) -> InputStamp:
+    """Return the stamp of a table as it is now."""
+    try:
+        stamps = []
+        for path in files_of(source):
+            status = path.stat()
+            stamps.append((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+    except (OSError, InputError):
+        return (_GONE,)
+    return tuple(stamps)

@@ -12,7 +12,11 @@ import pandas
 import pytest
 
 import batchrun as package
+from batchrun.batch.plan import make_plan
+from batchrun.batch.run import run_batch
 from batchrun.errors import InputError
+from batchrun.job.environment import Environment
+from batchrun.job.options import Job
 from tests.support.chat import chat_reply
 from tests.support.command import Result, batchrun
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, json_answer
@@ -163,6 +167,26 @@ def test_a_touched_file_has_not_changed(tmp_path: Path) -> None:
     with ScriptedHttp(bench.serve) as server:
         assert bench.run(server.url).returncode == 0
     assert len(bench.asked) == ROWS
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("change", ["fewer rows", "more rows", "deleted"])
+async def test_an_input_that_changes_before_the_first_request(tmp_path: Path, change: str) -> None:
+    """If the input changes between the check of its rows and the batch, nothing is sent, and one line says why."""
+    bench = Bench(tmp_path, "q.csv")
+    with ScriptedHttp(bench.serve) as server:
+        job, environment = Job(model="m", base_url=server.url, prompt="{{ question }}"), Environment(api_key="test")
+        plan = make_plan(job, bench.input, environment, tmp_path / "a.csv")
+        if change == "deleted":
+            bench.input.unlink()
+        else:
+            written(bench.input, CHANGES[change][0]())
+        with pytest.raises(
+            InputError, match=r"q\.csv: changed while its rows were checked; run the same command again"
+        ):
+            await run_batch(plan, environment)
+    assert bench.asked == []
+    assert not (tmp_path / "a.csv").exists()
 
 
 def test_the_copy_of_standard_input(tmp_path: Path) -> None:
