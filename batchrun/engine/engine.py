@@ -255,7 +255,7 @@ class Engine:
                     await self._refusals.resolved()
                 if not (item.is_deferred or self._asks()):
                     continue
-                reserved_usd = await self._reservations.take(item.prompt)
+                reserved_usd = await self._reserved(item)
                 if reserved_usd is None:
                     if self._reservations.rows_left:
                         continue
@@ -266,6 +266,18 @@ class Engine:
                 self._without_request(item)
             if number % SKIPPED_ROWS_A_TURN == 0:
                 await anyio.lowlevel.checkpoint()  # rows that never wait must not block the event loop
+
+    async def _reserved(self, task: RowTask) -> float | None:
+        """Return the money reserved for a row, as `Reservations.take`, when there is a slot for it. While it waits for
+        a slot, it has no money: rows in flight may need that, and keep their slots until they get it."""
+        limits = self._context.limits
+        while True:
+            if not limits.has_room():
+                await limits.room()
+            reserved_usd = await self._reservations.take(task.prompt)
+            if reserved_usd is None or limits.has_room():
+                return reserved_usd
+            self._reservations.release(reserved_usd)
 
     async def _run_in_turn(self, work: PassWork, tasks: anyio.abc.TaskGroup, others: int) -> None:
         """Run rows of a pass one after the other: few of them wait, so that most need no task of their own.

@@ -163,10 +163,9 @@ class Limits:
 
     async def admit(self, prompt_chars: int) -> Lease:
         """Wait for a slot, tokens, a turn at the service and the first request; in the order of the calls."""
+        if not self.has_room():
+            await self.room()
         try:
-            while not self._has_room():
-                self._waiting_for = "slots"
-                await self._change()
             reserved = 0.0
             if (tokens := self._rates.tokens) is not None:
                 self._waiting_for = "tokens"
@@ -179,14 +178,23 @@ class Limits:
                 if self._rates.requests is not None or self._cool_down_s() > 0:
                     await self._permit_request()
             except BaseException:
-                self._give_back(lease)
+                self.give_back(lease)
                 raise
         finally:
             self._waiting_for = None
         self._in_use += 1
         return lease
 
-    def _has_room(self) -> bool:
+    async def room(self) -> None:
+        """Wait until one more row may be in flight; nothing is taken."""
+        try:
+            while not self.has_room():
+                self._waiting_for = "slots"
+                await self._change()
+        finally:
+            self._waiting_for = None
+
+    def has_room(self) -> bool:
         """Return whether one more row may be in flight; without answers a few may, so that rows take turns."""
         in_use = self._in_use - self._apart
         return in_use < (PROBERS if self.health.is_in_doubt else 0) or in_use < self.health.slots.capacity
@@ -231,7 +239,7 @@ class Limits:
         """Return whether a cool-down has begun since the row had its turn; if so, the row has to wait in line again."""
         if self._cool_down_s() <= 0:
             return False
-        self._give_back(lease)
+        self.give_back(lease)
         return True
 
     async def _change(self) -> None:
@@ -262,7 +270,7 @@ class Limits:
             self._report(fault.error_type)
         if self._trace is not None:
             self._trace.look()
-        self._give_back(lease)
+        self.give_back(lease)
         return why
 
     def is_ill(self, lease: Lease, fault: ServiceFault) -> bool:
@@ -274,9 +282,10 @@ class Limits:
         self.health.timed_out(lease.sent_at_s, loop_time())
         if self._trace is not None:
             self._trace.look()
-        self._give_back(lease)
+        self.give_back(lease)
 
-    def _give_back(self, lease: Lease | None) -> None:
+    def give_back(self, lease: Lease | None) -> None:
+        """End the row's turn, if it has one. It keeps its slot."""
         if lease is not None and lease.has_turn:
             lease.has_turn = False
             self._at_service -= 1
@@ -389,7 +398,7 @@ class Limits:
 
     def _release(self, lease: Lease) -> None:
         self._in_use -= 1
-        self._give_back(lease)
+        self.give_back(lease)
 
     def _settle(self, lease: Lease, usage: Usage) -> None:
         self._estimate.learn(lease.prompt_chars + self._fixed_chars, usage.prompt_tokens, usage.completion_tokens)

@@ -75,11 +75,13 @@ class RowRun:
             BatchRefused: every other row would end the same way.
             OutputError: the journal cannot be written.
         """
-        return self._ask_models() if self._prompt.thread_id is None else self._ask_in_turn(self._prompt.thread_id)
+        return self._ask_models() if self._prompt.thread_id is None else self._ask_in_turn()
 
-    async def _ask_in_turn(self, thread_id: str) -> Outcome | None:
-        async with self._context.locks(thread_id):
-            return None if self._context.stopped.is_set() else await self._ask_models()
+    async def _ask_in_turn(self) -> Outcome | None:
+        context, follows = self._context, self.attempts.follows_earlier_run
+        async with context.on_thread(self._lease, self._prompt, self.reserved_usd, follows=follows) as reserved_usd:
+            self.reserved_usd = reserved_usd
+            return None if reserved_usd is None or context.stopped.is_set() else await self._ask_models()
 
     async def _ask_models(self) -> Outcome | None:
         """Ask the row's model, and the fallback model if that one gives no answer."""
@@ -157,9 +159,8 @@ class RowRun:
         return None
 
     def _begin_attempt(self) -> Awaitable[bool]:
-        redo, self._redo_from_turn = self._redo_from_turn, None
-        turn, reserved_usd = self._exchange.turn.number, self.reserved_usd
-        return self._context.begin_attempt(self._lease, self._prompt, self.attempts, turn, redo, reserved_usd)
+        redo, self._redo_from_turn, turn = self._redo_from_turn, None, self._exchange.turn.number
+        return self._context.begin_attempt(self._lease, self._prompt, self.attempts, turn, redo, self.reserved_usd)
 
     # -- one attempt ----------------------------------------------------------------------------------------
 

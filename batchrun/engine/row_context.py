@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
@@ -155,6 +155,24 @@ class RowContext:
     locks: LockThread
     trace: RowTrace | None = None
     defers: bool = False
+
+    @asynccontextmanager
+    async def on_thread(
+        self, lease: Lease, prompt: Prompt, reserved_usd: float | None, *, follows: bool
+    ) -> AsyncIterator[float | None]:
+        """Hold the lock of a row's thread; return the money reserved for the row, None if there is none.
+
+        While the row waits, it has no turn and no money: the row that has the lock may need them.
+
+        Args:
+            follows: the row follows a run of an earlier run of the batch: it keeps its money, since that run is paid.
+        """
+        assert prompt.thread_id is not None
+        self.limits.give_back(lease)
+        if not follows:
+            self.reservations.release(reserved_usd)
+        async with self.locks(prompt.thread_id):
+            yield reserved_usd if follows else await self.reservations.take(prompt)
 
     async def begin_attempt(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import anyio
 import pytest
@@ -254,3 +255,36 @@ async def test_a_row_with_a_run_continues_with_its_money(journal: Journal) -> No
     await engine.run([RowTask(prompt(0, "x" * 20), last)])
     assert [len(service.of("follow")), len(service.of("answer"))] == [1, 0]
     assert (budget.spent_usd, budget.unknown_usd, budget.reserved_usd) == pytest.approx((0.20, 0.0, 0.0))
+
+
+MAY_BE_BILLED = Move(lost(), ids=None)
+
+
+@pytest.mark.parametrize("thread_id", [None, "thread_1"], ids=["each its own thread", "one thread"])
+@pytest.mark.parametrize("concurrency", [1, 3])
+async def test_a_retry_gets_the_money_that_is_left(journal: Journal, thread_id: str | None, concurrency: int) -> None:
+    """Rows that wait for a slot or for the lock of a thread have no money: a retry that needs it does not wait for them
+    for ever, and the batch does not stop while there is enough."""
+    service = ScriptedService(
+        {0: [MAY_BE_BILLED]}, otherwise=Move(answered(usage=Usage(8, 10, 18)), ids=None, with_reply=True)
+    )
+    budget = Budget(FixedPurse(2.5 * 0.18), 0.0, cent_a_token, max_completion_tokens=10)
+    limits = Limits(concurrency=concurrency)
+    engine = engine_for(service, journal, limits, price=lambda _model, used: cent_a_token(used), budget=budget)
+    with anyio.move_on_after(3600) as hours:
+        await engine.run([RowTask(replace(prompt(row, "x" * 20), thread_id=thread_id)) for row in range(5)])
+    assert not hours.cancelled_caught
+    assert engine.stop is not None
+    assert engine.stop.exit_code == 4
+    assert (budget.spent_usd, budget.reserved_usd) == pytest.approx((2 * 0.18, 0.0))
+
+
+async def test_rows_that_wait_for_a_thread_have_no_turn(journal: Journal) -> None:
+    """A rate limit that lets fewer rows send does not keep the row that has the thread from its next attempt."""
+    wait = Move(RateLimited("wait", error_type="rate_limit", status_code=429), ids=None)
+    service = ScriptedService({row: [wait] for row in range(3)}, otherwise=Move(ids=None, with_reply=True))
+    engine = engine_for(service, journal, Limits())
+    with anyio.move_on_after(3600) as hours:
+        await engine.run([RowTask(replace(prompt(row), thread_id=f"thread_{row % 3}")) for row in range(18)])
+    assert not hours.cancelled_caught
+    assert journal.counts().completed == 18
