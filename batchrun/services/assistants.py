@@ -25,6 +25,7 @@ from batchrun.services.assistants_replies import (
     ids_of,
     is_by_assistant,
     is_created_with,
+    is_of_run,
     reply_of_run,
     status_of,
 )
@@ -35,7 +36,7 @@ from batchrun.services.files.row_files import RowFiles
 from batchrun.services.kept import extras_of
 from batchrun.services.own_settings import RequestSettings, metadata_of
 from batchrun.services.parameters import with_tools
-from batchrun.services.polling import pages, poll
+from batchrun.services.polling import ended_by, pages, poll
 from batchrun.services.reasoning import separated_messages
 from batchrun.services.reply_fields import Billed, in_path, loaded, mapping, name, objects
 from batchrun.services.translation import bad_reply, fault_of_error_body
@@ -351,13 +352,14 @@ class AssistantsService:
         if not isinstance(body, dict):
             raise bad_reply("'thread_id'", body, "Assistants", self._wire.secrets)
         if event.startswith("thread.message."):
-            if is_by_assistant(body):
+            if is_by_assistant(body) and is_of_run(body, stream.run_id):
                 stream.messages.append(body)
             return
         if stream.run_id is None:
             stream.thread_id, stream.run_id = ids_of(body)
             on_ids(stream.thread_id, stream.run_id)
         with Billed(lambda: usage_of_tokens(body.get("usage"))):
+            body = ended_by(event, body, status_of(body))
             if status_of(body) in ENDED and event != "json":
                 stream.run = body
 
@@ -366,7 +368,7 @@ class AssistantsService:
         run = await poll(self._wire, _run_path(thread_id, run_id), BETA, lambda run: status_of(run) in ENDED)
         with Billed(usage_of_tokens(run.get("usage"))):
             listed = pages(self._wire, f"/threads/{in_path(thread_id)}/messages", BETA, run_id=run_id)
-            messages = [message async for message in listed if is_by_assistant(message)]
+            messages = [each async for each in listed if is_by_assistant(each) and is_of_run(each, run_id)]
         # The listed messages include those from before the run waited for outputs.
         return await self._reply(replace(exchange, partial=()), run, messages)
 

@@ -31,6 +31,7 @@ __all__ = [
     "ids_of",
     "is_by_assistant",
     "is_created_with",
+    "is_of_run",
     "message_text",
     "reply_of_run",
     "status_of",
@@ -103,7 +104,7 @@ def reply_of_run(
     response = "\n\n".join([message_text(message) for message in messages])
     if status == "requires_action":
         return Reply("requires_action", response, calls=_calls_of(run), waiting=True, model=model)
-    if status == "failed":
+    if status == "failed" or (status == "completed" and run.get("last_error")):
         failure = mapping(run.get("last_error"))
         error = name(failure.get("message")) or "the run failed"
         fault = fault_of_failed_run(name(failure.get("code")), error, usage, secrets)
@@ -157,6 +158,16 @@ def _calls_of(run: JsonObject) -> tuple[ToolCall, ...]:
 def is_by_assistant(message: JsonObject) -> bool:
     """Return whether the assistant wrote a message."""
     return required(message.get("role"), "the role of a message") == "assistant"
+
+
+def is_of_run(message: JsonObject, run_id: str | None) -> bool:
+    """Return whether a message belongs to a run. A server may not know the filter of the list, which then has the
+    answers of earlier runs on the thread, too.
+
+    Args:
+        run_id: None if it is not known yet.
+    """
+    return run_id is None or name(message.get("run_id")) in (None, run_id)
 
 
 def has_text_only(messages: Sequence[JsonObject]) -> bool:

@@ -12,7 +12,7 @@ from batchrun.services.reply_fields import members, name, objects, required, une
 from batchrun.services.translation import bad_reply
 from batchrun.services.wire import Wire
 
-__all__ = ["NO_LOOKING_UP", "listed", "pages", "poll"]
+__all__ = ["NO_LOOKING_UP", "ended_by", "listed", "pages", "poll"]
 
 FIRST_WAIT_S = 0.5
 WAIT_S = 1.0
@@ -23,6 +23,8 @@ MAX_FIRST_LOOKS = 3
 """Polls of an object that has just been created: a service may not know it at first."""
 NO_LOOKING_UP = frozenset({404, 405, 501})
 """HTTP statuses of a service that cannot look up an object that it has just created."""
+_ENDS = frozenset({"completed", "failed", "incomplete", "cancelled", "expired"})
+"""The last parts of the names of events with which the stream of a run or of a response ends."""
 
 
 async def poll(
@@ -63,6 +65,21 @@ async def poll(
             return found
         await anyio.sleep(wait_s)
         wait_s = _wait_s(reply_headers)
+
+
+def ended_by(event: str, found: JsonObject, status: str) -> JsonObject:
+    """Return an object as the last event of its stream shows it.
+
+    A server may call every object completed, or send the status that the object had before: then the event decides.
+
+    Args:
+        event: such as `response.failed`.
+        found: the object in the event.
+        status: of the object.
+    """
+    ended_as = event.rpartition(".")[2]
+    is_vague = status in ("completed", "queued", "in_progress", "cancelling")
+    return {**found, "status": ended_as} if ended_as in _ENDS and is_vague else found
 
 
 async def pages(wire: Wire, path: str, headers: Mapping[str, str], **params: str) -> AsyncIterator[JsonObject]:

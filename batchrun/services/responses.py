@@ -20,7 +20,7 @@ from batchrun.services.files.produced import produced_in_items
 from batchrun.services.files.row_files import RowFiles
 from batchrun.services.own_settings import RequestSettings, metadata_of
 from batchrun.services.parameters import with_format, with_tools
-from batchrun.services.polling import NO_LOOKING_UP, poll
+from batchrun.services.polling import NO_LOOKING_UP, ended_by, poll
 from batchrun.services.reply_fields import Billed, count, in_path, loaded, mapping, name, objects
 from batchrun.services.responses_replies import (
     TERMINAL,
@@ -329,9 +329,7 @@ class ResponsesService:
             stream.response_id = response_id
             stream.on_ids(stream.conversation_id or thread_id_of(response, response_id), response_id)
         with Billed(lambda: usage_of_response(response.get("usage"))):
-            status, ended_as = status_of(response), event.removeprefix("response.")
-            if ended_as in TERMINAL and status in ("completed", "queued", "in_progress"):
-                response = {**response, "status": ended_as}
+            response = ended_by(event, response, status_of(response))
             if status_of(response) in TERMINAL:
                 stream.final = response
 

@@ -169,6 +169,50 @@ async def test_a_reason_that_only_the_message_has(serve: Served, in_message: str
     assert (reply.status, reply.reason, reply.response) == ("incomplete", reason, "It")
 
 
+@pytest.mark.parametrize(
+    ("last", "claimed", "status"),
+    [
+        ("incomplete", "completed", "incomplete"),
+        ("failed", "completed", "failed"),
+        ("completed", "in_progress", "completed"),
+        ("completed", "failed", "failed"),
+    ],
+)
+async def test_the_last_event_says_how_a_run_ended(serve: Served, last: str, claimed: str, status: str) -> None:
+    """If event and status differ, an answer that one of them calls incomplete or failed is not a whole answer."""
+    server = serve({"POST /threads/runs": stream(*CREATED, MESSAGE, event(f"thread.run.{last}", run(claimed)))})
+    reply, _ = await answer(server)
+    assert (reply.status, reply.response, server.paths()) == (status, "It is 4.", ["POST /threads/runs"])
+
+
+@pytest.mark.parametrize("polled", [False, True])
+async def test_an_error_of_a_completed_run(serve: Served, polled: bool) -> None:
+    """A run that calls itself completed and has an error has failed."""
+    end = run(last_error={"code": "invalid_prompt", "message": "no"})
+    created = json_answer(run("queued")) if polled else stream(*CREATED, MESSAGE, event("thread.run.completed", end))
+    server = serve({**LOOKED_UP, f"GET {RUN}": json_answer(end), "POST /threads/runs": created})
+    reply, _ = await answer(server, poll=polled)
+    assert (reply.status, reply.reason, reply.error) == ("failed", "invalid_prompt", "no")
+
+
+@pytest.mark.parametrize("polled", [False, True])
+async def test_messages_of_other_runs_are_left_out(serve: Served, polled: bool) -> None:
+    """A server that does not know the list's filter sends the answers of earlier runs too: they are not this answer."""
+    messages = [message("It was 3.", run_id="run_0"), message(run_id="run_1"), message("Really.", run_id=None)]
+    frames = [event("thread.message.completed", each) for each in messages]
+    server = serve(
+        {
+            **LOOKED_UP,
+            "GET /threads/thread_1/messages": json_answer({"data": messages, "has_more": False}),
+            "POST /threads/runs": json_answer(run("queued"))
+            if polled
+            else stream(*CREATED, *frames, event("thread.run.completed", run())),
+        }
+    )
+    reply, _ = await answer(server, poll=polled)
+    assert reply.response == "It is 4.\n\nReally."
+
+
 async def test_an_incomplete_message_of_a_completed_run(serve: Served) -> None:
     """A message that is incomplete is not a whole answer, even if its run claims to have completed."""
     cut = event("thread.message.incomplete", message("It", status="incomplete"))
