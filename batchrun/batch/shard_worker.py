@@ -228,6 +228,11 @@ class _Worker:
         copies = self._copies.get(shard.number)
         with ExitStack() as stack:
             stack.callback(admitted.set)
+            if not shard.journal.exists():  # an empty one would take its place, and hide that answers are lost
+                raise OutputError(
+                    f"{shard.journal}: was deleted while the batch ran; run the same command again, and it asks the "
+                    "rows whose answers are missing"
+                )
             stack.enter_context(held(shard.journal.with_suffix(".lock")))
             journal = stack.enter_context(Journal(shard.journal))
             engine = engine_of(

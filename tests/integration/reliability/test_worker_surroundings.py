@@ -4,6 +4,7 @@ processes that are stopped for a while."""
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import time
 from collections import Counter
@@ -14,7 +15,14 @@ import psutil
 import pytest
 
 import batchrun as package
+from batchrun.batch.plan import make_plan
+from batchrun.batch.shard_plan import ShardPlan
+from batchrun.job.environment import Environment
+from batchrun.job.validation import make_job
 from batchrun.journal import Journal
+from batchrun.scale.messages import Begin, Broken, Shard
+from batchrun.scale.pipes import start_process
+from batchrun.services.client import Endpoint
 from tests.integration.reliability.batches import ENDED, assert_each_row_once, command, write_table
 from tests.integration.reliability.processes import Served, batchrun, waited, workers_of
 from tests.integration.reliability.test_disks import Disk, disk
@@ -90,6 +98,26 @@ def test_files_that_are_deleted_meanwhile(tmp_path: Path, gone: str) -> None:
             assert process.wait() == 0, process.stderr
     assert [row["response"] for row in table.answers()] == [f"answer {row}" for row in range(table.rows)]
     assert nothing_left(table)
+
+
+def files_of(shard: Shard) -> list[Path]:
+    return list(shard.journal.parent.glob(f"{shard.journal.stem}*"))
+
+
+@pytest.mark.anyio
+async def test_a_shard_whose_journal_is_deleted(tmp_path: Path) -> None:
+    """A worker that finds no journal of its shard says so, whoever notices first, and makes no empty one."""
+    table = write_table(tmp_path, 1)
+    plan = make_plan(make_job({"model": "m"}), table.input, Environment(api_key="k"), table.output)
+    link = await start_process("worker 1", "batchrun.batch.shard_worker", tmp_path / "worker-1.log")
+    shard = Shard(1, tmp_path / "00001.journal", tmp_path / "00001.rows", 1)
+    await link.send(Begin(ShardPlan.of(plan, None), Endpoint("http://127.0.0.1:9/v1", "k"), logging.WARNING))
+    await link.send(shard)
+    while not isinstance(message := await link.receive(), Broken):
+        pass
+    await link.aclose()
+    assert message.message.startswith(f"{shard.journal}: was deleted while the batch ran")
+    assert files_of(shard) == []
 
 
 def test_a_full_disk(tmp_path: Path, disk: Any) -> None:
