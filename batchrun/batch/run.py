@@ -43,7 +43,7 @@ from batchrun.batch.service_batch_text import service_batch_facts
 from batchrun.batch.service_notices import ServiceNotices, shutdown_lookup
 from batchrun.batch.signals import obey_signals
 from batchrun.batch.standard_input import keep_standard_input
-from batchrun.batch.unchanged_input import pass_while_unchanged, while_unchanged
+from batchrun.batch.unchanged_input import ahead_while_unchanged, while_unchanged
 from batchrun.batch.work import count_changed_rows, oldest_valid_answer, paid_twice_notice, rows_left, work_of
 from batchrun.batch.written_output import WrittenOutput
 from batchrun.clock import WallClock, utc_now
@@ -363,12 +363,11 @@ async def _run_rows(
                 pass  # there is nothing to prepare at the service
             elif connected.batch_api is not None:
                 unchanged = partial(while_unchanged, input_watch=input_watch)
-                unchanged_pass = partial(pass_while_unchanged, input_watch=input_watch)
+                unchanged_pass = partial(ahead_while_unchanged, input_watch=input_watch)
                 await connected.batch_api.waves.run(all_work, unchanged, unchanged_pass)
             elif isinstance(engine, Leader):
-                await engine.run(
-                    while_unchanged(rows_left(plan, journal, all_work, looks_up=cache is not None), input_watch)
-                )
+                rows = rows_left(plan, journal, all_work, looks_up=cache is not None)
+                await engine.run(ahead_while_unchanged(rows, input_watch))
             else:
                 await engine.run(while_unchanged(all_work(), input_watch))
             if lookup is not None and engine.stop is None:
