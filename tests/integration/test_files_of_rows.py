@@ -15,7 +15,6 @@ from batchrun.prompts.attachments import Attachments
 from batchrun.prompts.local_files import matching_files
 from batchrun.records import Turn
 from batchrun.server.responders.base import Conversation, Finish, Part, TextDelta, ToolCall
-from batchrun.server.sandbox.code_interpreter import find_sandbox
 from batchrun.services.assistants_replies import TERMINAL, message_text
 from batchrun.services.citations import citations_of_messages
 from batchrun.services.deletion import delete_object
@@ -26,13 +25,11 @@ from batchrun.services.wire import BETA
 from tests.integration.server.scripted import echo
 from tests.support.filing import PLACE, Filing, Started, filing, started
 from tests.support.rows import NOON
+from tests.support.sandbox import needs_bubblewrap
 
 pytestmark = pytest.mark.anyio
 
 NOTES = "The dahlias are watered on Tuesday evening by Ursula.\n"
-needs_bubblewrap = pytest.mark.skipif(
-    getattr(find_sandbox(), "name", None) != "bubblewrap", reason="needs bubblewrap, which this machine lacks"
-)
 
 
 async def search_or_compute(conversation: Conversation) -> AsyncIterator[Part]:

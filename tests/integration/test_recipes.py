@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from batchrun.engine.dialogue import CORRECTION
-from batchrun.server.sandbox.code_interpreter import find_sandbox
 from batchrun.structured import SchemaMismatch, Structure
 from tests.support.command import batchrun
 from tests.support.page_reader import PageReader, rows_of
+from tests.support.sandbox import SANDBOX
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "guides" / "recipes.md"
@@ -64,7 +64,7 @@ def protocols() -> list[tuple[str, str, str]]:
 @pytest.mark.parametrize("section", sections(), ids=title)
 def test_the_page_shows_what_happens(section: str, checkout: Path) -> None:
     """Each job file runs with its command, prints the lines on the page and writes the table on the page."""
-    if "code.toml -->" in section and find_sandbox() is None:
+    if "code.toml -->" in section and SANDBOX is None:
         pytest.skip("this machine has no sandbox to run code in")
     found = PageReader(checkout, repository_file).read(section)
     if os.environ.get("UPDATE_DOCS"):

@@ -10,13 +10,9 @@ from typing import Any
 import pytest
 from openai import OpenAI
 
-from batchrun.server.sandbox.code_interpreter import find_sandbox
 from tests.integration.dialogues.bench import MODES, READ, Bench, each_protocol
 from tests.support.command import batchrun
-
-needs_bubblewrap = pytest.mark.skipif(
-    getattr(find_sandbox(), "name", None) != "bubblewrap", reason="needs bubblewrap, which this machine lacks"
-)
+from tests.support.sandbox import needs_bubblewrap
 
 NOTES = "The dahlias are watered on Tuesday evening by Ursula."
 PNG = base64.b64decode(

@@ -8,9 +8,9 @@ import openai
 import pytest
 
 from batchrun.server.responders.base import Conversation, Finish, Part, TextDelta, ToolCall
-from batchrun.server.sandbox.code_interpreter import find_sandbox
 from tests.integration.server.conftest import Running
 from tests.integration.server.scripted import echo
+from tests.support.sandbox import needs_bubblewrap
 
 Start = Callable[..., Running]
 
@@ -210,9 +210,7 @@ async def compute(conversation: Conversation) -> AsyncIterator[Part]:
     yield Finish("stop")
 
 
-@pytest.mark.skipif(
-    getattr(find_sandbox(), "name", None) != "bubblewrap", reason="needs bubblewrap, which this machine lacks"
-)
+@needs_bubblewrap
 def test_code_runs_in_the_sandbox(start: Start) -> None:
     """The server runs the code on the attached file; the step has the logs, and the produced file can be downloaded."""
     running = start(compute)

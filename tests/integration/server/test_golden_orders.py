@@ -19,10 +19,10 @@ from batchrun.server.responders.base import (
     ToolCall,
     ToolCallDelta,
 )
-from batchrun.server.sandbox.code_interpreter import find_sandbox
 from tests.integration.server.conftest import Running
 from tests.integration.server.scripted import WEATHER, forever
 from tests.integration.server.test_response_tools import store_of
+from tests.support.sandbox import needs_sandbox
 
 Start = Callable[..., Running]
 
@@ -138,9 +138,7 @@ CASES = [
     pytest.param(
         protocol,
         case,
-        marks=pytest.mark.skipif(
-            case == "code interpreter" and find_sandbox() is None, reason="needs a sandbox, which this machine lacks"
-        ),
+        marks=needs_sandbox if case == "code interpreter" else (),
     )
     for protocol, orders in ORDERS.items()
     for case in orders

@@ -11,13 +11,12 @@ import pytest
 from openai.types.responses import ResponseStreamEvent
 
 from batchrun.server.responders.base import Conversation, Finish, Part, TextDelta, ToolCall, ToolCallDelta
-from batchrun.server.sandbox.code_interpreter import find_sandbox
 from tests.integration.server.conftest import Running
 from tests.integration.server.scripted import WEATHER
 from tests.integration.server.sdk_types import validate
+from tests.support.sandbox import needs_sandbox
 
 Start = Callable[..., Running]
-needs_sandbox = pytest.mark.skipif(find_sandbox() is None, reason="needs a sandbox, which this machine lacks")
 
 
 def outputs_of(conversation: Conversation) -> list[str]:

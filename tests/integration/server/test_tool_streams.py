@@ -15,10 +15,10 @@ from openai.types.chat import ChatCompletionChunk
 from openai.types.responses import ResponseStreamEvent
 
 from batchrun.server.responders.base import Conversation, Finish, Part, TextDelta, ToolCall, ToolCallDelta
-from batchrun.server.sandbox.code_interpreter import find_sandbox
 from tests.integration.server.conftest import Running
 from tests.integration.server.scripted import WEATHER
 from tests.integration.server.sdk_types import validate
+from tests.support.sandbox import needs_sandbox
 
 Start = Callable[..., Running]
 PIECES = ("", '{"city"', ': "Be', 'rn"}')
@@ -156,7 +156,7 @@ async def code_in_pieces(conversation: Conversation) -> AsyncIterator[Part]:
     yield Finish("tool_calls")
 
 
-@pytest.mark.skipif(find_sandbox() is None, reason="needs a sandbox, which this machine lacks")
+@needs_sandbox
 def test_code_and_its_outputs_stream(start: Start) -> None:
     """The code of the interpreter arrives in pieces, decoded, and its outputs as further deltas."""
     running = start(code_in_pieces)
