@@ -37,13 +37,24 @@ os.environ["SSL_CERT_FILE"] = str(Path(__file__).parent / "data" / "tls" / "trus
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Keep what collection makes away from the garbage collector: it lives as long as the session, and has a million objects."""
+    """Keep what collection makes away from the garbage collector: it lives as long as the session, and has a million objects.
+
+    A batch gives it back to the collector at its end. Full collections are therefore rare: each would take half a second.
+    """
     gc.disable()
     try:
         return (yield)
     finally:
         gc.freeze()
         gc.enable()
+        young, middle, _ = gc.get_threshold()
+        gc.set_threshold(young, middle, 1_000)
+
+
+def pytest_sessionfinish() -> None:
+    """Find the garbage of the session once: pytest passes over everything five times to find it."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_xdist_auto_num_workers() -> int:

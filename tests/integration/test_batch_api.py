@@ -117,7 +117,8 @@ def price(item: str) -> str:
         {},
         {"prompt": ["Say {{ question }}", "Shorter than: {{ responses[0] }}"], "epochs": 2},
         {"model": ["m", "n"], "dedupe": True, "instructions": "Be brief.", "temperature": 0.5},
-        {"schema": {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}},
+        # Over Responses the server refuses an answer that is not JSON: each further attempt waits twice as long.
+        {"schema": {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}, "max_attempts": 2},
         {"tools": [price], "prompt": ["{{ question }}", "The price of {{ question }}"]},
     ],
     ids=["plain", "turns and epochs", "models and dedupe", "schema corrections", "functions"],
