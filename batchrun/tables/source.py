@@ -56,6 +56,10 @@ class PartOfSource:
         """The table's columns."""
         return self.source.columns
 
+    def files(self) -> tuple[Path, ...]:
+        """Return the files of the table."""
+        return files_of(self.source)
+
     def fingerprint(self) -> str:
         """Return the fingerprint of the whole table, since the batch is the same."""
         return self.source.fingerprint()
