@@ -169,6 +169,17 @@ def test_a_touched_file_has_not_changed(tmp_path: Path) -> None:
     assert len(bench.asked) == ROWS
 
 
+def test_a_pilot_notices_it_too(tmp_path: Path) -> None:
+    """A pilot sends no row of an input that has changed since its rows were chosen."""
+    bench = Bench(tmp_path, "q.csv")
+    bench.change = lambda: written(bench.input, edited(4))
+    with ScriptedHttp(bench.serve) as server:
+        result = bench.run(server.url, "--pilot", "5")
+    assert result.returncode == 3, result.stderr
+    assert "changed while" in result.stderr
+    assert len(bench.asked) <= 3  # one row may have been read before the change
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("change", ["fewer rows", "more rows", "deleted"])
 async def test_an_input_that_changes_before_the_first_request(tmp_path: Path, change: str) -> None:
