@@ -105,7 +105,7 @@ async def run_batch(
     async with AsyncExitStack() as stack:
         await hold(plan.paths.lock, stack, wait=plan.job.wait)
         stack.callback(plan.paths.incoming.unlink, missing_ok=True)
-        input_watch = InputWatch(plan.whole or plan.source, plan.input_stamp)
+        input_watch = InputWatch(plan.source, plan.input_stamp)
         journal = _open_journal(plan, stack, clock, notify)
         cache = _open_cache(plan, journal, stack, clock, notify)
         if cache is not None:
