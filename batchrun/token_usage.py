@@ -33,6 +33,11 @@ class Usage:
     reasoning_tokens: int | None = None
     raw: Mapping[str, Any] | None = None
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the service reported tokens."""
+        return self.prompt_tokens is not None and self.completion_tokens is not None
+
 
 def sum_usage(usages: Sequence[Usage]) -> Usage:
     """Return the usage of several runs of one row. A count that is unknown for all runs stays None; `raw` lists all."""

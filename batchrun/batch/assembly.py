@@ -311,18 +311,17 @@ def budget_of(
     models = plan.models if fallback is None else (*plan.models, fallback)
     if job.batch_deadline is not None:
         price = price_list(replace(plan, job=replace(job, batch_api=False)))  # the price of a late row
-    costs = {model: price(model, Usage(1_000, 1_000, 2_000)) for model in models}
-    unknown = [model for model, cost in costs.items() if cost is None]
+    unknown = [model for model in models if price(model, Usage(1_000, 1_000, 2_000)) is None]
     if plan.is_tutored and len(unknown) == len(models):
         return None  # its answers are free: no budget can be exceeded
     if unknown:
         raise InputError(f"--budget: {no_price_text(unknown[0], plan.place)}")
-    most_expensive = max(plan.models, key=lambda model: costs[model] or 0.0)
 
-    def row_price(usage: Usage) -> float | None:
-        """Return the price of a row that both models are asked: a part of the rows is, but nobody knows which."""
-        first = price(most_expensive, usage)
-        return first if fallback is None or first is None else first + (price(fallback, usage) or 0.0)
+    def row_price(usage: Usage) -> float:
+        """Return the price of a row by the model that is the most expensive for this usage, and that of the fallback
+        model: a part of the rows is asked of both, but nobody knows which."""
+        first = max(price(model, usage) or 0.0 for model in plan.models)
+        return first if fallback is None else first + (price(fallback, usage) or 0.0)
 
     turns = len(job.turns or (1,))
     return Budget(

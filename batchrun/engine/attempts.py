@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from batchrun.engine.retry import GiveUp, RetryAfter, RetryPolicy
-from batchrun.errors import PermanentFault, RunLost, ServiceFault
+from batchrun.errors import PermanentFault, RateLimited, RunLost, ServiceFault
 from batchrun.job.fingerprint import digest
+from batchrun.journal.service_batches import is_custom_id
 from batchrun.records import Attempt, RunEnd
 
 __all__ = ["Attempts", "ThreadGone", "first_attempt", "names_lost"]
@@ -111,7 +112,13 @@ class Attempts:
     @property
     def may_have_cost(self) -> bool:
         """Whether the current attempt may have cost something: it has made a run, or its answer was not seen."""
-        return self.current.run_id is not None or self.current.unseen
+        return self.started == self.current.number and (self.current.run_id is not None or self.current.unseen)
+
+    def cost_is_known(self, fault: ServiceFault) -> bool:
+        """Return whether the current attempt, which ended with `fault`, has cost nothing, or what its usage says."""
+        has_usage = fault.usage is not None and fault.usage.is_known
+        is_later = is_custom_id(self.current.run_id)  # the Batch API bills answers only
+        return has_usage or is_later or isinstance(fault, RateLimited) or not self.may_have_cost
 
     def leave_run(self) -> None:
         """Forget the current run, which ended well: nothing is left to follow or to cancel."""

@@ -146,13 +146,26 @@ class Budget:
         completion_tokens = self._max_completion_tokens or completion_tokens
         return self._price(Usage(tokens, completion_tokens, tokens + completion_tokens)) or 0.0
 
-    def settle(self, reserved_usd: float, prompt_chars: int, usage: Usage, cost_usd: float | None) -> None:
-        """Count the cost of a row that has ended, and release the money reserved for it."""
-        if cost_usd is None:
+    def settle(
+        self,
+        reserved_usd: float,
+        prompt_chars: int,
+        usage: Usage,
+        cost_usd: float | None,
+        *,
+        is_whole: bool = True,
+    ) -> None:
+        """Count the cost of a row that has ended, and release the money reserved for it.
+
+        Args:
+            cost_usd: None if it is not known: then the money counts as spent.
+            is_whole: False if a part of the cost is not known: then the money counts as spent besides.
+        """
+        self.spent_usd += cost_usd or 0.0
+        if cost_usd is None or not is_whole:
             self.count_unknown(reserved_usd)
         else:
             self.reserved_usd = max(0.0, self.reserved_usd - reserved_usd)
-            self.spent_usd += cost_usd
         chars = prompt_chars + self._fixed_chars
         if usage.prompt_tokens is not None and usage.completion_tokens is not None and chars > 0:
             self._rows += 1

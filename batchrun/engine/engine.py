@@ -274,7 +274,7 @@ class Engine:
         while True:
             if not limits.has_room():
                 await limits.room()
-            reserved_usd = await self._reservations.take(task.prompt)
+            reserved_usd = await self._reservations.take(task.prompt, continues=task.continues)
             if reserved_usd is None or limits.has_room():
                 return reserved_usd
             self._reservations.release(reserved_usd)
@@ -324,7 +324,7 @@ class Engine:
                 outcome = await row.outcome()
             except BatchRefused as refusal:
                 self._stop_for(Stop(str(refusal), refusal.exit_code))
-                self._reservations.release(row.reserved_usd)
+                self._reservations.release(row.reserved_usd, may_have_cost=row.attempts.may_have_cost)
                 return
             except BatchrunError:
                 raise
@@ -362,10 +362,11 @@ class Engine:
         cost_usd, carried = outcome.cost_usd, self._carried(row.usage.charged, outcome)
         if carried is not None and cost_usd is not None:
             cost_usd -= carried.cost_usd or 0.0
-        if cost_usd is None and isinstance(outcome, Failed) and (self._defers or not row.attempts.may_have_cost):
+        is_whole = row.usage.is_whole or self._defers
+        if cost_usd is None and isinstance(outcome, Failed) and is_whole:
             self._reservations.release(row.reserved_usd)
         else:
-            self._reservations.settle(row.reserved_usd, prompt, outcome.usage, cost_usd)
+            self._reservations.settle(row.reserved_usd, prompt, outcome.usage, cost_usd, is_whole=is_whole)
 
     def _finish_row(self, row: RowRun, outcome: Outcome, fingerprint: str) -> None:
         carried = self._carried(row.usage.charged, outcome)

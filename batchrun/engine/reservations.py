@@ -35,8 +35,12 @@ class Reservations:
         self._held: dict[str, float] = {}
         self._in_flight = dict(in_flight_usd)
 
-    async def take(self, prompt: Prompt) -> float | None:
-        """Return the US dollars reserved for a row; None if there is not enough money, now or at all (`rows_left`)."""
+    async def take(self, prompt: Prompt, *, continues: bool = False) -> float | None:
+        """Return the US dollars reserved for a row; None if there is not enough money, now or at all (`rows_left`).
+
+        Args:
+            continues: what earlier runs have begun of it will be in its cost. Otherwise their money stays spent.
+        """
         budget = self.budget
         if budget is None:
             return 0.0
@@ -44,7 +48,7 @@ class Reservations:
         if held_usd is not None:
             budget.resume(held_usd)
             return held_usd
-        if (usd := self._in_flight.pop(prompt.row_key, None)) is not None:
+        if continues and (usd := self._in_flight.pop(prompt.row_key, None)) is not None:
             budget.take_up(usd)
             return usd
         if self.rows_left:
@@ -61,10 +65,12 @@ class Reservations:
         self.budget.count_unknown(reserved_usd or 0.0)
         return await self.budget.reserve(prompt.chars)
 
-    def settle(self, reserved_usd: float | None, prompt: Prompt, usage: Usage, cost_usd: float | None) -> None:
-        """Count what a row has cost; None if that is not known."""
+    def settle(
+        self, reserved_usd: float | None, prompt: Prompt, usage: Usage, cost_usd: float | None, *, is_whole: bool = True
+    ) -> None:
+        """Count what a row has cost: see `Budget.settle`."""
         if self.budget is not None:
-            self.budget.settle(reserved_usd or 0.0, prompt.chars, usage, cost_usd)
+            self.budget.settle(reserved_usd or 0.0, prompt.chars, usage, cost_usd, is_whole=is_whole)
 
     def stop(self, prompt: Prompt) -> Stop:
         """Return the reason to end the batch: there is not enough money for a row."""
@@ -80,10 +86,11 @@ class Reservations:
             exit_code=4,
         )
 
-    def release(self, reserved_usd: float | None) -> None:
-        """Release the money of a row that ends without an outcome, or has cost nothing."""
+    def release(self, reserved_usd: float | None, *, may_have_cost: bool = False) -> None:
+        """Release the money of a row that ends without an outcome, or has cost nothing; it counts as spent if the row
+        may have cost something."""
         if self.budget is not None:
-            self.budget.release(reserved_usd or 0.0)
+            (self.budget.count_unknown if may_have_cost else self.budget.release)(reserved_usd or 0.0)
 
     def defer(self, row_key: str, reserved_usd: float | None) -> None:
         """Hold the money of a row whose reply comes later."""

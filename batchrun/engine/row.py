@@ -62,9 +62,8 @@ class RowRun:
         self.usage = RowUsage([end.reply.usage for end in task.ends if end.attempt <= task.billed], task.spent)
         self._exchange: Exchange
         self._redo_from_turn = task.redo_from_turn
-        self._has_restarted = False
+        self._has_restarted = self.is_deferred = False
         self.refused: Refused | BatchRefused | None = None
-        self.is_deferred = False
         self.reserved_usd: float | None = reserved_usd
         context.tally.created_again += self.attempts.is_repeat
 
@@ -130,7 +129,7 @@ class RowRun:
         comes later.
         """
         context, attempts = self._context, self.attempts
-        while await self._begin_attempt():
+        while self.reserved_usd is not None and await self._begin_attempt():
             if context.trace is not None:
                 context.trace.begin(self._prompt.row_key, attempts.current.number)
             try:
@@ -146,8 +145,7 @@ class RowRun:
                     return await self._give_up(fault)
                 if await context.stopped_before_retry(self._prompt.row_key, fault, decision, self._lease.trouble):
                     return None
-                if not await self._retry(fault):
-                    return None
+                await self._retry(fault)
                 continue
             except Deferred:
                 self.is_deferred = True
@@ -166,8 +164,7 @@ class RowRun:
 
     async def _reply(self) -> Reply:
         """Make or follow the run, and answer its function calls until it makes no more."""
-        service, attempts = self._context.service, self.attempts
-        last = self._dialogue.last
+        service, attempts, last = self._context.service, self.attempts, self._dialogue.last
         if last is not None and last.reply.calls and not self._exchange.outputs:
             # An earlier run of the batch ended before it answered these calls.
             self._exchange = await self._calls.answer(self._exchange, last)
@@ -240,8 +237,7 @@ class RowRun:
             self.refused = fault
         if why is not None:
             raise BatchRefused(why, error_type="service_unavailable") from fault
-        ill = limits.is_ill(self._lease, fault)
-        return self.attempts.decide(fault, self._context.random_unit(), ill=ill)
+        return self.attempts.decide(fault, self._context.random_unit(), ill=limits.is_ill(self._lease, fault))
 
     def _record(self, fault: ServiceFault) -> None:
         context, attempts = self._context, self.attempts
@@ -276,16 +272,17 @@ class RowRun:
             await self._retry(fault)
         return is_replaced
 
-    async def _retry(self, fault: ServiceFault) -> bool:
-        """Move to the next attempt. If the last one may have cost something, this one needs money too: return whether
-        there is any."""
+    async def _retry(self, fault: ServiceFault) -> None:
+        """Move to the next attempt. If nobody knows what the last one has cost, this one needs money too."""
+        cost_is_known = self.attempts.cost_is_known(fault)
         makes_another_run = self.attempts.retry(fault)
         self._context.tally.created_again += self.attempts.is_repeat
         if makes_another_run and not self._exchange.outputs:
             self._exchange = replace(self._exchange, partial=(), round=0)  # it begins with the user message
-        if self.attempts.is_repeat:
+        if self.attempts.is_repeat or (makes_another_run and not cost_is_known):
+            self._context.limits.give_back(self._lease)  # another row that waits for a turn may have the money
             self.reserved_usd = await self._context.reservations.take_again(self._prompt, self.reserved_usd)
-        return self.reserved_usd is not None
+            self.usage.is_whole = True
 
     def _is_thread_gone(self, fault: ServiceFault) -> bool:
         """Return whether the service no longer knows the row's own thread, which it has answered on before."""
@@ -346,6 +343,7 @@ class RowRun:
             late = await self._stop_run(fault)
             if late is not None and not late.calls:
                 return late
+        self.usage.is_whole &= self.attempts.cost_is_known(fault)
         return self._failed(fault.error_type, self._at_turn(str(fault), self._exchange.turn.number))
 
     async def _stop_run(self, fault: ServiceFault) -> Reply | None:
@@ -364,12 +362,12 @@ class RowRun:
     def _run_failed(self, reply: Reply) -> Failed:
         """Fail the row with a run that failed in a way that another run would not change."""
         self.usage.add_failed(reply.usage)
-        error_type = reply.reason or "run_failed"
-        fault = self._model_fault = PermanentFault(reply.error or "", error_type=error_type, run_ended=True)
+        kind = reply.reason or "run_failed"
+        error = reply.error or f"the run ended as {reply.status}"
+        fault = self._model_fault = PermanentFault(error, error_type=kind, run_ended=True, usage=reply.usage)
         self._context.limits.failed(self._lease, fault)
         self._context.journal.record_fault(self._prompt.row_key, self.attempts.started, fault)
-        error = reply.error or f"the run ended as {reply.status}"
-        return self._failed(error_type, self._at_turn(error, self._exchange.turn.number), reply)
+        return self._failed(kind, self._at_turn(error, self._exchange.turn.number), reply)
 
     def _misshapen(self, problem: Misshapen) -> Failed:
         """Fail the row; its last answer stays in the row, the others in the journal."""
@@ -382,6 +380,7 @@ class RowRun:
 
     def broken(self, bug: Exception) -> Failed:
         """Return the row's outcome after an unforeseen exception. Its run may still be running."""
+        self.usage.is_whole &= not self.attempts.may_have_cost
         return self._failed(
             "internal_error", f"{type(bug).__name__}: {' '.join(str(bug).split())} (a bug; see the log)"
         )

@@ -74,6 +74,12 @@ class RowTask:
     counted: int = 0
     waited_s: float = 0.0
 
+    @property
+    def continues(self) -> bool:
+        """Whether the cost of what earlier runs of the batch have begun will be part of the row's cost."""
+        follows = self.last is not None and self.last.run_id is not None and not self.last.run_ended
+        return follows or bool(self.ends) or self.first_end is not None
+
 
 @dataclass(frozen=True, slots=True)
 class CachedRow:

@@ -16,10 +16,11 @@ class RowUsage:
         charged: usage already charged to an earlier outcome of the row.
 
     Mutable state: `_failed`, usage of runs that failed, or that were lost with their thread; `_unsettled`, usage since
-    tokens were last reserved.
+    tokens were last reserved; `is_whole`, False if the usage of a run is not known, and no money was taken for another
+    request since.
     """
 
-    __slots__ = ("_failed", "_unsettled", "charged")
+    __slots__ = ("_failed", "_unsettled", "charged", "is_whole")
 
     def __init__(self, charged: Sequence[Usage], spent: Sequence[Usage] = ()) -> None:
         """
@@ -29,15 +30,17 @@ class RowUsage:
         self.charged = charged
         self._failed: list[Usage] = [*spent]
         self._unsettled: list[Usage] = []
+        self.is_whole = True
 
     def add(self, usage: Usage) -> None:
         """Add a run that ended well."""
         self._unsettled.append(usage)
+        self.is_whole &= usage.is_known
 
     def add_failed(self, usage: Usage) -> None:
         """Add a run that failed, and was charged all the same."""
         self._failed.append(usage)
-        self._unsettled.append(usage)
+        self.add(usage)
 
     def keep_lost(self, usages: Iterable[Usage]) -> None:
         """Keep the usage of runs that ended well, and are run again because their thread is lost."""

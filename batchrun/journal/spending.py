@@ -44,15 +44,34 @@ _UNPRICED: Final = (
     f"OR coalesce(a.run_id, o.run_id) NOT GLOB {CUSTOM_IDS} AND NOT (a.run_id IS NULL AND coalesce(a.unseen, 0)))"
 )
 """The money of answers without usage, and of runs that failed without usage."""
-_UNSEEN: Final = (
-    _UNANSWERED,
-    *(_UNPRICED.replace("{ledger}", ledger) for ledger in ("outcomes", "superseded")),
+_HAS_USAGE: Final = "coalesce(json_extract(a.usage, '$[0]') + json_extract(a.usage, '$[1]'), 0) > 0"
+_END: Final = "EXISTS (SELECT 1 FROM exchanges AS e WHERE e.row_key = a.row_key AND e.attempt = a.number{which})"
+_FAILED_WITHOUT_USAGE: Final = (
+    f"coalesce(a.run_ended, 0) AND a.fault_type != 'rate_limit_exceeded' AND NOT {_HAS_USAGE} AND NOT {_END}"
+).format(which=" AND e.prompt_tokens IS NOT NULL")
+_ENDED_WITHOUT_USAGE: Final = _END.format(which=" AND e.prompt_tokens IS NULL")
+_LEDGERS: Final = ("outcomes", "superseded")
+_NO_OUTCOME: Final = " AND ".join(
+    f"NOT EXISTS (SELECT 1 FROM {ledger} AS o WHERE o.row_key = a.row_key AND {{which}})" for ledger in _LEDGERS
 )
+_LEFT_OUT: Final = (
+    "SELECT total(a.reserved_usd) FROM attempts AS a WHERE {rows} a.reserved_usd IS NOT NULL AND "
+    f"(a.run_id NOT GLOB {CUSTOM_IDS} OR a.run_id IS NULL AND (a.usage IS NOT NULL OR {_END.format(which='')})) "
+    f"AND (({_FAILED_WITHOUT_USAGE} OR {_ENDED_WITHOUT_USAGE}) "
+    f"AND {_NO_OUTCOME.format(which='o.attempts = a.number AND o.cost_usd IS NULL')} "
+    "OR a.fingerprint != (SELECT last.fingerprint FROM attempts AS last WHERE last.row_key = a.row_key "
+    "ORDER BY last.number DESC LIMIT 1) "
+    f"AND {_NO_OUTCOME.format(which='o.attempts >= a.number AND o.fingerprint = a.fingerprint')})"
+)
+"""The money of runs that the known cost of their row leaves out: those without usage, where other runs of the row have
+some, and those for a prompt that the row had before, and that no outcome has."""
+_UNSEEN: Final = (_UNANSWERED, _LEFT_OUT, *(_UNPRICED.replace("{ledger}", ledger) for ledger in _LEDGERS))
 _IN_FLIGHT: Final = (
     "SELECT a.row_key, a.reserved_usd FROM attempts AS a LEFT JOIN outcomes AS o ON o.row_key = a.row_key "
     "WHERE {rows} a.number > coalesce(o.attempts, 0) AND a.reserved_usd IS NOT NULL "
     "AND a.number = (SELECT max(number) FROM attempts AS same WHERE same.row_key = a.row_key) "
-    f"AND CASE WHEN a.run_id IS NOT NULL THEN a.run_id NOT GLOB {CUSTOM_IDS} ELSE EXISTS ("
+    f"AND CASE WHEN a.run_id IS NOT NULL THEN a.run_id NOT GLOB {CUSTOM_IDS} "
+    f"AND NOT (coalesce(a.run_ended, 0) AND NOT {_HAS_USAGE}) ELSE EXISTS ("
     "SELECT 1 FROM exchanges AS e WHERE e.row_key = a.row_key AND e.attempt > coalesce(o.attempts, 0)) END"
 )
 """The rows in flight with a run to follow, or with runs that ended, but for those at the Batch API: a budget reserves

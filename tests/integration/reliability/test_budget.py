@@ -136,3 +136,28 @@ def test_a_batch_that_is_killed_keeps_its_budget(tmp_path: Path) -> None:
             assert_stopped_for_budget(process, 120.0, 3 * 2 * IN_FLIGHT * MOST_USD)
         assert len(service.asked) < service.asked.total()
         assert billed_usd(service) <= 120.0
+
+
+def test_each_row_is_reserved_at_the_highest_price(tmp_path: Path) -> None:
+    """Of two models, one may be the more expensive for long prompts and the other for long answers."""
+    price_usd = {"reads": (0.01, 0.0001), "writes": (0.0001, 0.0102)}
+    billed: list[float] = []
+
+    def reply(request: Request) -> Answer:
+        reads_usd, writes_usd = price_usd[request.body["model"]]
+        billed.append(400 * reads_usd + 10 * writes_usd)
+        usage = {"prompt_tokens": 400, "completion_tokens": 10, "total_tokens": 410}
+        return json_answer({**chat_reply("yes", usage=usage), "model": request.body["model"]})
+
+    (tmp_path / "rows.csv").write_text("question\n" + "".join(f"{row:01000}\n" for row in range(20)))
+    with ScriptedHttp(reply) as server:
+        prices = "".join(
+            f'[prices."{model}"]\ninput = {reads * 1e6}\noutput = {writes * 1e6}\n'
+            for model, (reads, writes) in price_usd.items()
+        )
+        lines = f'input = "rows.csv"\noutput = "answers.csv"\nbase_url = "{server.url}"\napi = "chat"\n'
+        (tmp_path / "job.toml").write_text(lines + prices)
+        models = ("--model", "reads", "--model", "writes", "--max-completion-tokens", "10")
+        with batchrun(tmp_path, "run", "job.toml", "--budget", "10", "--concurrency", "16", *models) as process:
+            assert process.wait() == 4, process.stderr
+    assert 10.0 - 4.1 < sum(billed) <= 10.0

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from batchrun.engine import Budget, Engine, FixedPurse, Limits, RowTask
 from batchrun.engine.attempts import first_attempt
-from batchrun.errors import ConnectionLost, PermanentFault, RateLimited
+from batchrun.errors import ConnectionLost, PermanentFault, RateLimited, RunLost, ServerFault
 from batchrun.journal import Journal
 from batchrun.records import Attempt
 from batchrun.token_usage import Usage
 from tests.support.engine_bench import engine_for
+from tests.support.row_bench import TWO, RowBench, row
 from tests.support.rows import NOON, prompt
 from tests.support.scripted_service import Move, ScriptedService, answered
 
@@ -288,3 +289,62 @@ async def test_rows_that_wait_for_a_thread_have_no_turn(journal: Journal) -> Non
         await engine.run([RowTask(replace(prompt(row), thread_id=f"thread_{row % 3}")) for row in range(18)])
     assert not hours.cancelled_caught
     assert journal.counts().completed == 18
+
+
+def failed_run(usage: Usage | None = None) -> ServerFault:
+    return ServerFault("failed", error_type="server_error", run_ended=True, usage=usage)
+
+
+NO_USAGE = Move(answered(usage=Usage()))
+UNUSED = RateLimited("wait", error_type="rate_limit_exceeded", run_ended=True)
+
+
+@pytest.mark.parametrize(
+    ("turns", "moves", "unknown"),
+    [
+        (1, [Move(failed_run())], 1),
+        (1, [Move(UNUSED)], 0),
+        (1, [Move(RunLost("gone", error_type="run_lost", run_ended=True))], 1),
+        (2, [NO_USAGE], 1),
+        (2, [Move(), Move(failed_run()), Move()], 1),
+        (2, [Move(), *[Move(lost(), ids=None)] * 3], 3),
+        (2, [Move(), Move(PermanentFault("no", error_type="bad_request", status_code=400), ids=None)], 0),
+        (2, [Move(), Move(replace(answered(usage=Usage()), status="failed"))], 1),
+        (2, [Move(), Move(replace(answered(), status="failed"))], 0),
+    ],
+    ids=[
+        "a failed run", "a run at a rate limit", "a lost run", "a turn without usage", "a failed run of a turn",
+        "a turn that is lost", "a turn that is refused", "a turn that fails without usage", "a turn that fails",
+    ],
+)  # fmt: skip
+async def test_what_nobody_knows_counts_beside_known_costs(
+    bench: RowBench, turns: int, moves: list[Move], unknown: int
+) -> None:
+    """The cost that a row is known to have hides no other run of it; later runs count the same."""
+    run = await bench.run({0: moves}, [row(TWO[:turns])], budget=100.0)
+    assert run.budget is not None
+    reserved_usd = run.budget.unknown_usd / max(unknown, 1)
+    assert reserved_usd > 0 or not unknown
+    with Journal(bench.path) as journal:
+        assert (journal.counts().ended, journal.spent_usd() > 0) == (1, True)
+        assert run.budget.spent_usd == pytest.approx(journal.spent_usd() + unknown * reserved_usd)
+        assert journal.spending.unknown_usd() == pytest.approx(unknown * reserved_usd)
+    assert run.budget.reserved_usd == 0
+
+
+async def test_a_run_for_an_earlier_prompt_stays_spent(journal: Journal) -> None:
+    """A row whose prompt has changed while it had a run needs money of its own: that run is paid, too."""
+    earlier_usd = 0.25
+    budget = Budget(FixedPurse(1.00), 0.0, cent_a_token, unknown_usd=earlier_usd, max_completion_tokens=10)
+    service = ScriptedService(otherwise=Move(answered(usage=Usage(10, 10, 20)), with_reply=True))
+    last = Attempt(1, 1, "key", "thread", "run", run_ended=True)
+    engine = engine_for(
+        service,
+        journal,
+        Limits(),
+        price=lambda _model, used: cent_a_token(used),
+        budget=budget,
+        in_flight_usd={"0": earlier_usd},
+    )
+    await engine.run([RowTask(prompt(0, "x" * 20), last)])
+    assert (budget.spent_usd, budget.unknown_usd) == pytest.approx((0.20 + earlier_usd, earlier_usd))

@@ -7,7 +7,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from batchrun.errors import ConnectionLost, PermanentFault, RateLimited, ServiceFault, Silence
+from batchrun.errors import (
+    ConnectionLost,
+    PermanentFault,
+    RateLimited,
+    RunLost,
+    ServerFault,
+    ServiceFault,
+    Silence,
+)
 from batchrun.journal import Journal
 from batchrun.records import Attempt, Completed, Failed, Reply, RunEnd
 from batchrun.token_usage import Usage
@@ -15,6 +23,7 @@ from tests.support.rows import prompt
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = prompt(1).row_key
+USAGE = Usage(1, 2, 3)
 
 
 def begin(journal: Journal, number: int = 1, run_id: str | None = None, reserved_usd: float | None = 1.0) -> None:
@@ -35,8 +44,8 @@ def end_failed(journal: Journal, run_id: str | None, attempts: int = 1) -> None:
     journal.finish(failed, "fingerprint")
 
 
-def end_turn(journal: Journal) -> None:
-    reply = Reply("completed", "a", model="m", usage=Usage(1, 2, 3))
+def end_turn(journal: Journal, usage: Usage = USAGE) -> None:
+    reply = Reply("completed", "a", model="m", usage=usage)
     journal.run_ended(KEY, "fingerprint", RunEnd(1, 1, 1, "q", reply, "t", "r"))
 
 
@@ -123,6 +132,80 @@ def at_the_batch_api(journal: Journal) -> None:
     begin(journal, run_id="row1-turn1-attempt1-7")
 
 
+def answered_after_a_lost_run(journal: Journal) -> None:
+    begin(journal, run_id="run_1")
+    fail(journal, RunLost("gone", error_type="run_lost", run_ended=True))
+    begin(journal, 2)
+    complete(journal, 0.25, attempts=2)
+
+
+def answered_after_a_failed_run(journal: Journal) -> None:
+    begin(journal, run_id="run_1")
+    fail(journal, ServerFault("failed", error_type="server_error", run_ended=True))
+    begin(journal, 2)
+    complete(journal, 0.25, attempts=2)
+
+
+def answered_after_a_failed_run_with_usage(journal: Journal) -> None:
+    begin(journal, run_id="run_1")
+    fail(journal, ServerFault("failed", error_type="server_error", run_ended=True, usage=Usage(1, 2, 3)))
+    begin(journal, 2)
+    complete(journal, 0.25, attempts=2)
+
+
+def answered_after_a_rate_limited_run(journal: Journal) -> None:
+    begin(journal, run_id="run_1")
+    fail(journal, RateLimited("wait", error_type="rate_limit_exceeded", run_ended=True))
+    begin(journal, 2)
+    complete(journal, 0.25, attempts=2)
+
+
+def waits_after_a_failed_run(journal: Journal) -> None:
+    begin(journal, run_id="run_1")
+    fail(journal, ServerFault("failed", error_type="server_error", run_ended=True))
+
+
+def second_turn_cancelled(journal: Journal) -> None:
+    after_a_turn(journal)
+    begin(journal, 2, run_id="run_2")
+    fail(journal, Silence("late", error_type="row_timeout", run_ended=True), 2)
+    journal.finish(Failed(KEY, "row_timeout", "late", 2, 0.1, NOW, run_id="run_2", cost_usd=0.25), "fingerprint")
+
+
+def second_turn_failed_with_usage(journal: Journal) -> None:
+    after_a_turn(journal)
+    begin(journal, 2, run_id="run_2")
+    fail(journal, PermanentFault("no", error_type="server_error", run_ended=True, usage=Usage(1, 2, 3)), 2)
+    journal.finish(Failed(KEY, "server_error", "no", 2, 0.1, NOW, run_id="run_2", cost_usd=0.25), "fingerprint")
+
+
+def first_turn_without_usage(journal: Journal) -> None:
+    begin(journal)
+    end_turn(journal, Usage())
+    begin(journal, 2)
+    complete(journal, 0.25, attempts=2)
+
+
+def with_a_run_for_an_earlier_prompt(journal: Journal) -> None:
+    begin(journal, run_id="run_1")
+    journal.begin_attempt(prompt(1, "other"), Attempt(2, 2, "key", "thread"), NOW, reserved_usd=0.5)
+    complete(journal, 0.25, attempts=2)
+
+
+def after_a_turn_of_an_earlier_prompt(journal: Journal) -> None:
+    after_a_turn(journal)
+    journal.begin_attempt(prompt(1, "other"), Attempt(2, 2, "key", "thread"), NOW, reserved_usd=0.5)
+    complete(journal, 0.25, attempts=2)
+
+
+def answered_for_both_prompts(journal: Journal) -> None:
+    begin(journal, run_id="run_1")
+    journal.finish(Completed(KEY, "a", "t", "run_1", "m", Usage(1, 2, 3), 1, 0.1, NOW, 0.2), prompt(1).fingerprint)
+    journal.look_back()
+    journal.begin_attempt(prompt(1, "other"), Attempt(2, 2, "key", "thread"), NOW, reserved_usd=0.5)
+    complete(journal, 0.25, attempts=2)
+
+
 def without_a_budget(journal: Journal) -> None:
     begin(journal, reserved_usd=None)
 
@@ -146,6 +229,17 @@ def without_a_budget(journal: Journal) -> None:
         (waits_after_refused, 0.0, {}),
         (at_the_batch_api, 0.0, {}),
         (without_a_budget, 0.0, {}),
+        (answered_after_a_lost_run, 1.0, {}),
+        (answered_after_a_failed_run, 1.0, {}),
+        (answered_after_a_failed_run_with_usage, 0.0, {}),
+        (answered_after_a_rate_limited_run, 0.0, {}),
+        (waits_after_a_failed_run, 1.0, {}),
+        (second_turn_cancelled, 1.0, {}),
+        (second_turn_failed_with_usage, 0.0, {}),
+        (first_turn_without_usage, 1.0, {}),
+        (with_a_run_for_an_earlier_prompt, 1.0, {}),
+        (after_a_turn_of_an_earlier_prompt, 1.0, {}),
+        (answered_for_both_prompts, 0.0, {}),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
