@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from batchrun.batch.plan import Plan
 from batchrun.batch.service_notices import ServiceNotices
 from batchrun.clock import WallClock, utc_now
-from batchrun.engine import Budget, DialogueSettings, Engine, FixedPurse, Limits, Price, Purse, RetryPolicy
+from batchrun.engine import Answers, Budget, DialogueSettings, Engine, FixedPurse, Limits, Price, Purse, RetryPolicy
 from batchrun.engine.limits import CoolDown
 from batchrun.engine.pacer import Pacers
 from batchrun.engine.rate import RatesPerMinute
@@ -136,6 +136,7 @@ def engine_of(
     defers: bool = False,
     shares: Engine | None = None,
     budget: Budget | None = None,
+    answers: Answers | None = None,
 ) -> Engine:
     """Return the engine of a batch with its service, prices and budget.
 
@@ -143,7 +144,7 @@ def engine_of(
         notices: gets what replies tell about the service.
         wrap: returns a service around one of a variant; None to use that itself.
         defers, shares: see `Engine`.
-        budget: one that several engines share; None for one of its own.
+        budget, answers: what several engines share; None for one of its own.
 
     Raises:
         InputError: a budget without a price.
@@ -174,6 +175,7 @@ def engine_of(
         defers=defers,
         waits_for_files=_has_files(plan),
         shares=shares,
+        answers=answers,
     )
 
 

@@ -26,7 +26,7 @@ from batchrun.batch.service_notices import ServiceNotices
 from batchrun.batch.shard_plan import ShardPlan
 from batchrun.batch.work import work_of
 from batchrun.clock import loop_time, utc_now
-from batchrun.engine import Engine, RowWork, Stop
+from batchrun.engine import Answers, Engine, RowWork, Stop
 from batchrun.engine.limits import RATE_LIMITED
 from batchrun.errors import BatchrunError, OutputError, unwrapped
 from batchrun.journal import Journal
@@ -127,6 +127,7 @@ class _Worker:
         )
         self._purse = LeasedPurse(self._plan.job.budget) if self._plan.job.budget is not None else None
         self._budget = budget_of(self._plan, price_list(self._plan), purse=self._purse) if self._purse else None
+        self._answers = Answers(lambda: len(self._engines) + len(self._waiting))
         self._held_s = 0.0
         self._is_told = False
         self._journals: list[Journal] = []
@@ -236,7 +237,15 @@ class _Worker:
             stack.enter_context(held(shard.journal.with_suffix(".lock")))
             journal = stack.enter_context(Journal(shard.journal))
             engine = engine_of(
-                plan, journal, self._wire, self._limits, utc_now, None, self._notices, budget=self._budget
+                plan,
+                journal,
+                self._wire,
+                self._limits,
+                utc_now,
+                None,
+                self._notices,
+                budget=self._budget,
+                answers=self._answers,
             )
             self._journals.append(journal)
             stack.callback(self._journals.remove, journal)

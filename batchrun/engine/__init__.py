@@ -4,12 +4,14 @@ from batchrun.engine.budget import Budget
 from batchrun.engine.engine import Engine, Forget
 from batchrun.engine.limits import Limits, LimitsStatistics
 from batchrun.engine.purse import FixedPurse, Purse
+from batchrun.engine.refusals import Answers
 from batchrun.engine.retry import RetryPolicy
 from batchrun.engine.row_context import CachedRow, DialogueSettings, Price, RowTask, RowWork, SkippedRow
 from batchrun.engine.stop import Stop
 from batchrun.engine.tally import EngineStatistics
 
 __all__ = [
+    "Answers",
     "Budget",
     "CachedRow",
     "DialogueSettings",

@@ -26,7 +26,7 @@ from batchrun.engine.ended_rows import Callback, EndedRow, EndedRows
 from batchrun.engine.limits import Lease, Limits
 from batchrun.engine.pass_limits import ROWS_AT_ONCE
 from batchrun.engine.plain_rows import PassWork, PlainRows
-from batchrun.engine.refusals import Refusals, RefusedRow
+from batchrun.engine.refusals import Answers, Refusals, RefusedRow
 from batchrun.engine.reservations import Reservations
 from batchrun.engine.retry import GiveUp, RetryPolicy
 from batchrun.engine.row import RowRun
@@ -93,6 +93,7 @@ class Engine:
         defers: bool = False,
         waits_for_files: bool = False,
         shares: Engine | None = None,
+        answers: Answers | None = None,
     ) -> None:
         """
         Args:
@@ -104,6 +105,7 @@ class Engine:
             defers: the service defers requests.
             waits_for_files: with `defers`: requests and replies may have files, which are waited for.
             shares: another engine of the same batch, with which it shares its counts and its budget.
+            answers: of all engines that use the service in this process; None for a single one.
         """
         self.stop: Stop | None = None
         self._tally: Tally = Tally() if shares is None else shares._tally
@@ -138,7 +140,7 @@ class Engine:
         self._ended = EndedRows(journal, self._report, calls_users_code=on_outcome is not None)
         may_be_plain = defers and not waits_for_files and forget is None
         self._plain = PlainRows(self._context, self._ended) if may_be_plain else None
-        self._refusals = Refusals(self._finish_refused, has_answers=journal.has_answers())
+        self._refusals = Refusals(self._finish_refused, answers or Answers(), has_answers=journal.has_answers())
         self._bugs: Counter[tuple[str, int | None]] = Counter()
         self._rows = anyio.CancelScope()
         self._admission = anyio.CancelScope()
@@ -154,6 +156,7 @@ class Engine:
             try:
                 with self._rows:
                     await self._run_rows(work)
+                await self._refusals.decided(self._context.stopped)
                 if self._refusals.names_all_rows:
                     self._give_up()
                 self._refusals.finish()
@@ -394,7 +397,7 @@ class Engine:
         else:
             self._finish_row(row, outcome, fingerprint)
             if isinstance(outcome, Completed):
-                self._refusals.answered(sent_at_s)
+                self._refusals.answers.came(sent_at_s)
         if self._refusals.in_doubt and not self._tally.in_flight:
             self._give_up()
 

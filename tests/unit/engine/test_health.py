@@ -6,14 +6,15 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from batchrun.engine import Engine, Limits, RowTask
+from batchrun.engine import Answers, Engine, Limits, RowTask, Stop
 from batchrun.engine.health import MAX_PROBE_S, MAX_UNREACHED_S, Health, Trouble
 from batchrun.engine.service import OnIds
 from batchrun.engine.slots import SlotPolicy
@@ -444,6 +445,60 @@ async def test_a_single_reply_does_not_end_the_batch(journal: Journal, concurren
     assert ran.failed == dict.fromkeys(odd, "authentication_error")
     assert ran.completed == 98
     assert ran.engine.stop is None
+
+
+@dataclass
+class Shards:
+    """Two engines of one process: the second begins with its rows while the first one has some left.
+
+    Mutable state: `engines`, of those that run; `ran`, their service and their stop, in order.
+    """
+
+    folder: Path
+    behaviour: Behaviour
+    engines: list[Engine] = field(default_factory=list)
+    ran: list[tuple[Service, Stop | None]] = field(default_factory=list)
+
+    async def run(self) -> None:
+        answers = Answers(lambda: len(self.engines))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._shard, range(10), 0.0, answers)
+            tasks.start_soon(self._shard, range(10, 30), 5.0, answers)
+
+    async def _shard(self, rows: range, after_s: float, answers: Answers) -> None:
+        await anyio.sleep(after_s)
+        limits = Limits(concurrency=1)
+        service = Service(limits, self.behaviour)
+        with Journal(self.folder / f"{rows.start}.journal") as journal:
+            engine = engine_for(service, journal, limits, answers=answers)
+            self.engines.append(engine)
+            await engine.run([RowTask(prompt(row, f"q{row}")) for row in rows])
+            self.engines.remove(engine)
+            self.ran.append((service, engine.stop))
+
+
+async def test_shards_judge_an_odd_reply_together(tmp_path: Path) -> None:
+    """An odd reply to the last row of a shard, or to the first one of the next, stops nothing: others are answered."""
+    odd = {"9", "10"}
+    shards = Shards(tmp_path, lambda row, _: key_refused() if row in odd else None)
+    await shards.run()
+    assert [(len(service.sent), stop) for service, stop in shards.ran] == [(10, None), (20, None)]
+    for name, failed in (("0", "9"), ("10", "10")):
+        with Journal(tmp_path / f"{name}.journal") as journal:
+            assert journal.failures() == {"authentication_error": 1}
+            found = journal.outcome(failed)
+            assert found is not None
+            assert found[0].status == "failed"
+
+
+async def test_shards_whose_rows_are_all_refused_stop(tmp_path: Path) -> None:
+    """No answer comes any more: each shard stops with the reason, and fails no row."""
+    shards = Shards(tmp_path, lambda row, _: key_refused() if int(row) >= 9 else None)
+    await shards.run()
+    assert [stop.exit_code for _, stop in shards.ran if stop is not None] == [5, 5]
+    for name in ("0", "10"):
+        with Journal(tmp_path / f"{name}.journal") as journal:
+            assert journal.failures() == {}
 
 
 @pytest.mark.parametrize(("first", "sent"), [(0, 1), (50, 55), (98, 100)])
