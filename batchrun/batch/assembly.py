@@ -198,7 +198,7 @@ def _service(
     files = _row_files(plan, journal, wire, batch_id)
     services: list[Service] = []
     for job in plan.variants:
-        service = _service_of_variant(job, plan, journal, wire, batch_id, files)
+        service = _service_of_variant(job, plan, journal, wire, batch_id, files, notices)
         if wrap is not None:
             service = wrap(service)
         looks = _looks(job, plan, notices)
@@ -218,7 +218,13 @@ def _looks(job: Job, plan: Plan, notices: ServiceNotices) -> list[Look]:
 
 
 def _service_of_variant(
-    job: Job, plan: Plan, journal: Journal, wire: Wire, batch_id: str, files: RowFiles | None
+    job: Job,
+    plan: Plan,
+    journal: Journal,
+    wire: Wire,
+    batch_id: str,
+    files: RowFiles | None,
+    notices: ServiceNotices,
 ) -> Service:
     manifest = journal.read_manifest()
     # An assistant is found again by its model and instructions. With other ones (--accept-changes) an assistant of an
@@ -244,6 +250,7 @@ def _service_of_variant(
         assistant_made=record_assistant,
         structure=plan.structure.response_format() if plan.structure is not None else None,
         row_files=files,
+        on_unknown_end=partial(notices.add_once, "finish reason"),
     )
 
 

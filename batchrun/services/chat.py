@@ -6,7 +6,7 @@ is requested again under the same key.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from batchrun.engine.service import OnIds, Reply
@@ -15,6 +15,7 @@ from batchrun.records import Attempt, Exchange, JsonObject
 from batchrun.services.chat_replies import Completion, whole_completion
 from batchrun.services.conversations import chat_messages, question_of
 from batchrun.services.files.row_files import RowFiles
+from batchrun.services.finish_reason import is_known
 from batchrun.services.own_settings import RequestSettings
 from batchrun.services.parameters import USAGE_TOO
 from batchrun.services.reply_fields import loaded
@@ -45,14 +46,22 @@ class ChatService:
     endpoint = "/v1/chat/completions"
     """Path of the requests, as the Batch API names it."""
 
-    def __init__(self, wire: Wire, settings: ChatSettings, row_files: RowFiles | None = None) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        settings: ChatSettings,
+        row_files: RowFiles | None = None,
+        on_unknown_end: Callable[[str], None] | None = None,
+    ) -> None:
         """
         Args:
             row_files: the batch's files; None if it has none.
+            on_unknown_end: called with a line about the finish reason of an answer, if nobody knows its meaning.
         """
         self._wire = wire
         self._settings = settings
         self._row_files = row_files
+        self._on_unknown_end = on_unknown_end
 
     async def prepare(self) -> None:
         """Do nothing: each request is complete in itself."""
@@ -70,7 +79,7 @@ class ChatService:
         else:
             raw = await self._wire.post("/chat/completions", body, headers, patient=True)
             completion = whole_completion(raw, self._wire.secrets)
-        return completion.reply(on_ids, added, settings.parameters, settings.keep, raw)
+        return self._reply(completion, on_ids, added, settings, raw)
 
     async def request_body(self, exchange: Exchange, attempt: Attempt) -> RequestBody:  # noqa: ARG002 - as other protocols
         """Return the body of the request that `answer` sends."""
@@ -81,8 +90,23 @@ class ChatService:
         """Return the reply in the body of a whole reply to `request_body`. Raises as `answer` does."""
         settings = self._settings.for_row(exchange.own)
         added = await self._added_messages(exchange, settings)
-        completion = whole_completion(body, self._wire.secrets)
-        return completion.reply(on_ids, added, settings.parameters, settings.keep, body)
+        return self._reply(whole_completion(body, self._wire.secrets), on_ids, added, settings, body)
+
+    def _reply(
+        self,
+        completion: Completion,
+        on_ids: OnIds,
+        added: Sequence[JsonObject],
+        settings: ChatSettings,
+        raw: JsonObject | list[JsonObject],
+    ) -> Reply:
+        reply = completion.reply(on_ids, added, settings.parameters, settings.keep, raw)
+        if self._on_unknown_end is not None and not is_known(completion.finish_reason):
+            self._on_unknown_end(
+                f"the service ended an answer with the finish reason {completion.finish_reason!a:.80}, whose meaning "
+                "batchrun does not know: such answers count as whole"
+            )
+        return reply
 
     async def follow(self, exchange: Exchange, attempt: Attempt, on_ids: OnIds) -> Reply:  # noqa: ARG002 - required by the interface
         """Raise `RunLost`, so that the engine repeats the request: under the same key, a service that supports keys

@@ -29,6 +29,7 @@ def make_service(
     assistant_made: Callable[[str], None],
     structure: JsonObject | None = None,
     row_files: RowFiles | None = None,
+    on_unknown_end: Callable[[str], None] | None = None,
 ) -> Service:
     """Return the service of the job's protocol, which sends its requests over `wire`.
 
@@ -37,6 +38,7 @@ def make_service(
         assistant_made: called with the id of the assistant that this process creates.
         structure: response format of structured answers; None for plain text.
         row_files: the batch's files; None if it has none.
+        on_unknown_end: see `ChatService`.
     """
     match api:
         case "assistants":
@@ -45,7 +47,7 @@ def make_service(
         case "responses":
             return ResponsesService(wire, _response_settings(job, batch_id, structure), row_files)
         case "chat":
-            return ChatService(wire, _chat_settings(job, structure), row_files)
+            return ChatService(wire, _chat_settings(job, structure), row_files, on_unknown_end)
     assert_never(api)
 
 

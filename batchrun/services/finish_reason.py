@@ -9,7 +9,7 @@ from typing import Final, Literal
 from batchrun.records import EMPTY_ANSWER, REFUSAL, JsonObject
 from batchrun.token_usage import Usage
 
-__all__ = ["BROKEN", "CUT", "FILTERED", "SMALL_LIMIT", "end_of_completed", "meaning_of"]
+__all__ = ["BROKEN", "CUT", "FILTERED", "SMALL_LIMIT", "end_of_completed", "is_known", "meaning_of"]
 
 CUT = "max_completion_tokens"
 """The reason of an answer that was cut at the token limit, in every protocol."""
@@ -38,6 +38,22 @@ _MEANINGS: Final[Mapping[str, str]] = {
 }
 """Finish reasons of answers that are not whole, in the words of each service."""
 
+_WHOLE: Final = frozenset(
+    (
+        "",
+        "stop",
+        "tool_calls",
+        "function_call",
+        "eos",
+        "eos_token",
+        "stop_token",
+        "stop_sequence",
+        "end_turn",
+        "complete",
+    )
+)
+"""Finish reasons of whole answers, and of calls of functions."""
+
 _LIMIT_PARAMETERS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 """The parameters that limit the tokens of an answer, in the three protocols."""
 SMALL_LIMIT = 16
@@ -56,6 +72,18 @@ def meaning_of(finish_reason: str | None) -> str | None:
     if finish_reason == "stop":
         return None
     return _MEANINGS.get((finish_reason or "").partition(":")[0].strip().lower())
+
+
+def is_known(finish_reason: str | None) -> bool:
+    """Return whether a finish reason says that an answer is whole, or that it is not.
+
+    Examples:
+        >>> [is_known(reason) for reason in ("stop", "EOS", "length", None, "weary")]
+        [True, True, True, True, False]
+    """
+    if finish_reason == "stop":
+        return True
+    return (finish_reason or "").strip().lower() in _WHOLE or meaning_of(finish_reason) is not None
 
 
 def end_of_completed(

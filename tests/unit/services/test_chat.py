@@ -83,7 +83,12 @@ def serve(serve: scripted_http.Served) -> Served:
 
 
 async def ask(
-    server: ScriptedHttp, *, asked: Exchange | None = None, silence_timeout_s: float = 5.0, **options: Any
+    server: ScriptedHttp,
+    *,
+    asked: Exchange | None = None,
+    silence_timeout_s: float = 5.0,
+    on_unknown_end: Callable[[str], None] | None = None,
+    **options: Any,
 ) -> tuple[Reply, list[tuple[str | None, str | None]]]:
     """Answer a row with these `ChatSettings`; return the reply and the reported ids."""
     settings = {"model": "m-1", "instructions": "Be brief.", **options}
@@ -94,7 +99,7 @@ async def ask(
         settings=settings.get("parameters", ()),
     )
     seen: list[tuple[str | None, str | None]] = []
-    service = ChatService(wire, ChatSettings(**settings))
+    service = ChatService(wire, ChatSettings(**settings), on_unknown_end=on_unknown_end)
     try:
         await service.prepare()
         reply = await service.answer(
@@ -112,6 +117,19 @@ async def fault_of(server: ScriptedHttp, **options: Any) -> ServiceFault:
 
 
 # -- whole replies ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("finish_reason", "named"), [("stop", []), ("EOS", []), (None, []), ("length", []), ("weary", ["'weary'"])]
+)
+async def test_an_unknown_finish_reason_is_named(serve: Served, finish_reason: str | None, named: list[str]) -> None:
+    """The answer counts as whole, and somebody hears of it: it may be cut off in a way that nobody knows."""
+    reply = completion()
+    reply["choices"][0]["finish_reason"] = finish_reason
+    lines: list[str] = []
+    found, _ = await ask(serve(json_answer(reply)), on_unknown_end=lines.append)
+    assert found.status == ("incomplete" if finish_reason == "length" else "completed")
+    assert [line.split("finish reason ")[1].partition(",")[0] for line in lines] == named
 
 
 async def test_one_request_a_row(serve: Served) -> None:
