@@ -153,10 +153,11 @@ def engine_of(
     job = plan.job
     batch_id = journal.read_manifest()["batch_id"]
     in_flight_usd: dict[str, float] = {}
-    unknown_usd = 0.0
-    if job.budget is not None and budget is None:
+    if job.budget is not None and shares is None:
         in_flight_usd = journal.spending.in_flight_usd()
-        unknown_usd = journal.spending.unseen_usd() + sum(in_flight_usd.values())
+        if budget is None:
+            unknown_usd = journal.spending.unseen_usd() + sum(in_flight_usd.values())
+            budget = budget_of(plan, price, spent_usd=journal.spent_usd(), unknown_usd=unknown_usd)
     return Engine(
         service=_service(plan, journal, wire, batch_id, notices, wrap),
         journal=journal,
@@ -165,7 +166,7 @@ def engine_of(
         batch_id=batch_id,
         keep_going=job.keep_going,
         price=price,
-        budget=budget or budget_of(plan, price, spent_usd=journal.spent_usd(), unknown_usd=unknown_usd),
+        budget=budget,
         in_flight_usd=in_flight_usd,
         clock=clock,
         on_outcome=on_outcome,

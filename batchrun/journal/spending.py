@@ -71,8 +71,9 @@ _IN_FLIGHT: Final = (
     "WHERE {rows} a.number > coalesce(o.attempts, 0) AND a.reserved_usd IS NOT NULL "
     "AND a.number = (SELECT max(number) FROM attempts AS same WHERE same.row_key = a.row_key) "
     f"AND CASE WHEN a.run_id IS NOT NULL THEN a.run_id NOT GLOB {CUSTOM_IDS} "
-    f"AND NOT (coalesce(a.run_ended, 0) AND NOT {_HAS_USAGE}) ELSE EXISTS ("
-    "SELECT 1 FROM exchanges AS e WHERE e.row_key = a.row_key AND e.attempt > coalesce(o.attempts, 0)) END"
+    f"AND NOT (coalesce(a.run_ended, 0) AND NOT {_HAS_USAGE}) "
+    "ELSE NOT coalesce(a.unseen, 0) AND EXISTS (SELECT 1 FROM exchanges AS e WHERE e.row_key = a.row_key "
+    "AND e.attempt > coalesce(o.attempts, 0) AND (e.attempt = a.number OR a.fault_type IS NOT NULL)) END"
 )
 """The rows in flight with a run to follow, or with runs that ended, but for those at the Batch API: a budget reserves
 money for these when it begins."""

@@ -23,7 +23,8 @@ class DollarReport:
     Attributes:
         number: of the report, counted from 1 for each worker.
         answered: number of the report whose answer the worker counted last, 0 for none. It will count no earlier one.
-        spent_usd: US dollars of rows that have ended, at most; a row of unknown cost counts with its reservation.
+        spent_usd: US dollars of rows that have ended, at most; a row of unknown cost counts with its reservation. What
+            counted as spent for a row of an earlier run that continues is subtracted.
         unknown_usd: the part of it for rows of unknown cost.
         held_usd: US dollars reserved for rows in flight.
         needed_usd: US dollars of the row that waits for money, 0 if none waits.

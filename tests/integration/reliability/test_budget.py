@@ -161,3 +161,63 @@ def test_each_row_is_reserved_at_the_highest_price(tmp_path: Path) -> None:
         with batchrun(tmp_path, "run", "job.toml", "--budget", "10", "--concurrency", "16", *models) as process:
             assert process.wait() == 4, process.stderr
     assert 10.0 - 4.1 < sum(billed) <= 10.0
+
+
+class Background:
+    """Runs in the background that end when they may; each takes a token less than is reserved for its row.
+
+    Mutable state: `asked`, the number of runs; `polled`, those that were looked up; `may_end`.
+    """
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.polled: set[str] = set()
+        self.may_end = False
+
+    def __call__(self, request: Request) -> Answer:
+        if request.method == "POST":
+            self.asked += 1
+            return json_answer(response_object(f"resp_{self.asked}", "queued"))
+        run_id = request.path.rsplit("/", 1)[-1].split("?")[0]
+        self.polled.add(run_id)
+        return json_answer(response_object(run_id, "completed" if self.may_end else "in_progress"))
+
+    def has_polled(self, number: int) -> bool:
+        return len(self.polled) >= number
+
+
+def response_object(run_id: str, status: str) -> dict[str, object]:
+    text = {"type": "output_text", "text": "yes", "annotations": []}
+    message = {"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": [text]}
+    ended = status == "completed"
+    return {
+        "id": run_id,
+        "object": "response",
+        "created_at": 1,
+        "model": "m",
+        "status": status,
+        "background": True,
+        "output": [message] if ended else [],
+        "usage": {"input_tokens": 2, "output_tokens": 99, "total_tokens": 101} if ended else None,
+    }
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one process", "workers"])
+def test_runs_in_flight_continue_with_their_money(tmp_path: Path, workers: tuple[str, ...]) -> None:
+    """A budget that suffices for the rows suffices after a kill, too: their runs are followed, not paid for again."""
+    service = Background()
+    (tmp_path / "rows.csv").write_text("question\n" + "".join(f"row {row}\n" for row in range(8)))
+    with ScriptedHttp(service) as server:
+        lines = (
+            f'input = "rows.csv"\noutput = "answers.csv"\nbase_url = "{server.url}"\nmodel = "m"\napi = "responses"\n'
+        )
+        (tmp_path / "job.toml").write_text(lines + CENT_A_TOKEN)
+        options = ("--background", "--budget", "8.2", "--max-completion-tokens", "100", *workers)
+        with batchrun(tmp_path, "run", "job.toml", *options) as process:
+            assert waited(process, partial(service.has_polled, 8)), process.stderr
+            process.kill()
+        service.may_end = True
+        with batchrun(tmp_path, "run", "job.toml", *options) as process:
+            assert process.wait() == 0, process.stderr
+    assert service.asked == 8
+    assert sum(float(row["cost_usd"]) for row in read_csv(tmp_path / "answers.csv")) == pytest.approx(8 * 1.01)

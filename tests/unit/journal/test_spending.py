@@ -123,6 +123,21 @@ def after_a_turn(journal: Journal) -> None:
     end_turn(journal)
 
 
+def killed_in_the_second_turn(journal: Journal) -> None:
+    after_a_turn(journal)
+    begin(journal, 2)
+
+
+def lost_in_the_second_turn(journal: Journal) -> None:
+    killed_in_the_second_turn(journal)
+    fail(journal, Silence("silent", error_type="timeout"), 2)
+
+
+def refused_in_the_second_turn(journal: Journal) -> None:
+    killed_in_the_second_turn(journal)
+    fail(journal, RateLimited("wait", error_type="rate_limit", status_code=429), 2)
+
+
 def waits_after_refused(journal: Journal) -> None:
     begin(journal)
     fail(journal, RateLimited("wait", error_type="rate_limit", status_code=429))
@@ -226,6 +241,9 @@ def without_a_budget(journal: Journal) -> None:
         (answer_without_usage, 1.0, {}),
         (with_a_run, 0.0, {KEY: 1.0}),
         (after_a_turn, 0.0, {KEY: 1.0}),
+        (killed_in_the_second_turn, 1.0, {}),
+        (lost_in_the_second_turn, 1.0, {}),
+        (refused_in_the_second_turn, 0.0, {KEY: 1.0}),
         (waits_after_refused, 0.0, {}),
         (at_the_batch_api, 0.0, {}),
         (without_a_budget, 0.0, {}),
