@@ -39,19 +39,8 @@ _MEANINGS: Final[Mapping[str, str]] = {
 """Finish reasons of answers that are not whole, in the words of each service."""
 
 _WHOLE: Final = frozenset(
-    (
-        "",
-        "stop",
-        "tool_calls",
-        "function_call",
-        "eos",
-        "eos_token",
-        "stop_token",
-        "stop_sequence",
-        "end_turn",
-        "complete",
-    )
-)
+    ("", "stop", "tool_calls", "function_call", "eos", "eos_token", "stop_token", "stop_sequence", "end_turn")
+) | {"complete", "completed", "finished"}
 """Finish reasons of whole answers, and of calls of functions."""
 
 _LIMIT_PARAMETERS = ("max_completion_tokens", "max_output_tokens", "max_tokens")

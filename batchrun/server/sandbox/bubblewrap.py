@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -91,7 +93,10 @@ class BubblewrapSandbox:
             # If it were cancelled in between, asyncio would lose a process that it has started already.
             with anyio.CancelScope(shield=True):
                 process = await anyio.open_process(
-                    self._command(script, files, limits), stdin=subprocess.DEVNULL, stderr=errors
+                    self._command(script, files, limits),
+                    stdin=subprocess.DEVNULL,
+                    stderr=errors,
+                    start_new_session=True,
                 )
             try:
                 with anyio.move_on_after(limits.wall_s + _GRACE_S):
@@ -102,7 +107,8 @@ class BubblewrapSandbox:
                 return Execution("", (), (), f"the sandbox gave no result ({_last_line(errors) or exc})")
             finally:
                 if process.returncode is None:
-                    process.kill()
+                    # While the sandbox starts, its inner process does not notice yet that the outer one is gone.
+                    os.killpg(process.pid, signal.SIGKILL)
                 with anyio.CancelScope(shield=True):
                     await process.aclose()
 

@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -423,19 +424,18 @@ os.truncate(os.open("sparse2.bin", os.O_CREAT | os.O_WRONLY), 8 << 20)
 
 
 async def test_cancelled_run(bubblewrap: BubblewrapSandbox, tmp_path: Path) -> None:
-    """A cancelled run leaves no process."""
+    """A cancelled run leaves no process, also if it is cancelled while the sandbox starts."""
     before = {p.pid for p in psutil.Process().children(recursive=True)}
-    limits = SandboxLimits()
-    async with anyio.create_task_group() as tasks:
-
-        async def endless() -> None:
-            await bubblewrap.run("while True: pass", files={}, workdir=tmp_path, limits=limits)
-
-        tasks.start_soon(endless)
-        while not {p.pid for p in psutil.Process().children()} - before:
-            await anyio.sleep(0.01)
-        tasks.cancel_scope.cancel()
+    for moment in range(12):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(bubblewrap.run, "while True: pass", files={}, workdir=tmp_path))
+            while not {p.pid for p in psutil.Process().children()} - before:
+                await anyio.sleep(0.001)
+            await anyio.sleep(0.002 * moment)
+            tasks.cancel_scope.cancel()
     assert {p.pid for p in psutil.Process().children(recursive=True)} <= before
+    commands = [" ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])]
+    assert [each for each in commands if str(tmp_path) in each] == []
 
 
 async def test_sandbox_that_cannot_start(tmp_path: Path) -> None:
