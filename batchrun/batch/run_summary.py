@@ -286,7 +286,7 @@ def _counts_line(summary: Summary) -> str:
     cost = cost_text(totals.cost_usd, unpriced=summary.unpriced, embedded=summary.embedded)
     spent = [f"{totals.prompt_tokens:,} tokens in, {totals.completion_tokens:,} out", cost]
     if summary.finished_before:
-        spent = [_this_run_text(summary), f"all runs: {', '.join(filter(None, spent))}"]
+        spent = [_this_run_text(summary), f"whole table: {', '.join(filter(None, spent))}"]
     return " · ".join(part for part in [*parts, *spent, duration(summary.elapsed_s)] if part)
 
 

@@ -127,7 +127,7 @@ def test_a_resumed_batch_is_logged(tmp_path: Path, service: ScriptedHttp, caplog
         batchrun.run(tmp_path / "q.csv", output=tmp_path / "a.csv", base_url=service.url, model="m", api="chat")
     text = caplog.text
     assert (
-        "1 completed · 1 from an earlier run · this run: nothing sent · all runs: 3 tokens in, 1 out, cost unknown"
+        "1 completed · 1 from an earlier run · this run: nothing sent · whole table: 3 tokens in, 1 out, cost unknown"
         in text
     )
 
@@ -142,7 +142,7 @@ def test_a_run_that_sends_nothing_has_no_unknown_cost(
     batchrun.run(tmp_path / "q.csv", limit=1, **options)
     with pytest.warns(RuntimeWarning, match="empty_prompt"):
         batchrun.run(tmp_path / "q.csv", **options)
-    assert "this run: 1 row, 0 tokens in, 0 out · all runs: 3 tokens in, 1 out, cost unknown" in caplog.text
+    assert "this run: 1 row, 0 tokens in, 0 out · whole table: 3 tokens in, 1 out, cost unknown" in caplog.text
 
 
 def test_a_failed_row_is_explained(tmp_path: Path, service: ScriptedHttp) -> None:

@@ -190,7 +190,7 @@ def test_a_run_is_distinguished_from_earlier_ones(tmp_path: Path) -> None:
     for name in ("prompt_tokens", "completion_tokens"):
         assert second["this_run"][name] == second[name] - first[name] > 0
     third = batchrun(tmp_path, "run", "q.csv", "--accept-changes")
-    assert "3 completed · 3 from an earlier run · this run: nothing sent · all runs: " in third.stderr
+    assert "3 completed · 3 from an earlier run · this run: nothing sent · whole table: " in third.stderr
 
 
 def test_quiet_says_what_failed(tmp_path: Path) -> None:
