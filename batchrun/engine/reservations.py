@@ -57,13 +57,27 @@ class Reservations:
         self.rows_left = reserved_usd is None and bool(self._held)
         return reserved_usd
 
-    async def take_again(self, prompt: Prompt, reserved_usd: float | None) -> float | None:
-        """Count the money of a row as spent, since a request whose answer was not seen may have cost it; return what is
-        reserved for the next request. None if there is not enough money."""
-        if self.budget is None:
+    async def take_again(self, prompt: Prompt, reserved_usd: float | None, *, is_known: bool = False) -> float | None:
+        """Reserve money for another request of a row; return what is reserved for the row then, None if there is not
+        enough money.
+
+        Args:
+            is_known: what the earlier requests have cost is known, and counts when the row ends: their money stays
+                reserved. Otherwise it counts as spent.
+        """
+        budget, earlier_usd = self.budget, reserved_usd or 0.0
+        if budget is None:
             return 0.0
-        self.budget.count_unknown(reserved_usd or 0.0)
-        return await self.budget.reserve(prompt.chars)
+        if not is_known:
+            budget.count_unknown(earlier_usd)
+            return await budget.reserve(prompt.chars)
+        budget.hold(earlier_usd)  # nobody waits for it, this row least of all
+        added_usd = await budget.reserve(prompt.chars)
+        budget.resume(earlier_usd)
+        if added_usd is None:
+            budget.count_unknown(earlier_usd)
+            return None
+        return earlier_usd + added_usd
 
     def settle(
         self, reserved_usd: float | None, prompt: Prompt, usage: Usage, cost_usd: float | None, *, is_whole: bool = True

@@ -273,16 +273,16 @@ class RowRun:
         return is_replaced
 
     async def _retry(self, fault: ServiceFault) -> None:
-        """Move to the next attempt. If nobody knows what the last one has cost, this one needs money too."""
-        cost_is_known = self.attempts.cost_is_known(fault)
+        """Move to the next attempt. If the last one has cost something, or may have, this one needs money too."""
+        has_usage = fault.usage is not None and fault.usage.is_known
+        context, is_billed = self._context, has_usage or not self.attempts.cost_is_known(fault)
         makes_another_run = self.attempts.retry(fault)
-        self._context.tally.created_again += self.attempts.is_repeat
+        context.tally.created_again += self.attempts.is_repeat
         if makes_another_run and not self._exchange.outputs:
             self._exchange = replace(self._exchange, partial=(), round=0)  # it begins with the user message
-        if self.attempts.is_repeat or (makes_another_run and not cost_is_known):
-            self._context.limits.give_back(self._lease)  # another row that waits for a turn may have the money
-            self.reserved_usd = await self._context.reservations.take_again(self._prompt, self.reserved_usd)
-            self.usage.is_whole = True
+        if self.attempts.is_repeat or (makes_another_run and is_billed and not context.defers):
+            usd = await context.take_again(self._lease, self._prompt, self.reserved_usd, is_known=has_usage)
+            self.reserved_usd, self.usage.is_whole = usd, self.usage.is_whole or not has_usage
 
     def _is_thread_gone(self, fault: ServiceFault) -> bool:
         """Return whether the service no longer knows the row's own thread, which it has answered on before."""

@@ -180,6 +180,14 @@ class RowContext:
         async with self.locks(prompt.thread_id):
             yield reserved_usd if follows else await self.reservations.take(prompt)
 
+    async def take_again(
+        self, lease: Lease, prompt: Prompt, reserved_usd: float | None, *, is_known: bool
+    ) -> float | None:
+        """Reserve money for another request of a row: see `Reservations`. While it waits, it has no turn, since a row
+        that waits for one may have the money."""
+        self.limits.give_back(lease)
+        return await self.reservations.take_again(prompt, reserved_usd, is_known=is_known)
+
     async def begin_attempt(
         self,
         lease: Lease,

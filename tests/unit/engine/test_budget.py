@@ -14,7 +14,7 @@ from batchrun.engine import Budget, Engine, FixedPurse, Limits, RowTask
 from batchrun.engine.attempts import first_attempt
 from batchrun.errors import ConnectionLost, PermanentFault, RateLimited, RunLost, ServerFault
 from batchrun.journal import Journal
-from batchrun.records import Attempt
+from batchrun.records import EMPTY_ANSWER, Attempt, Reply
 from batchrun.token_usage import Usage
 from tests.support.engine_bench import engine_for
 from tests.support.row_bench import TWO, RowBench, row
@@ -348,3 +348,26 @@ async def test_a_run_for_an_earlier_prompt_stays_spent(journal: Journal) -> None
     )
     await engine.run([RowTask(prompt(0, "x" * 20), last)])
     assert (budget.spent_usd, budget.unknown_usd) == pytest.approx((0.20 + earlier_usd, earlier_usd))
+
+
+EMPTY = replace(answered("", usage=Usage(10, 10, 20)), status="incomplete", reason=EMPTY_ANSWER)
+
+
+@pytest.mark.parametrize("first", [EMPTY, failed_run(Usage(10, 10, 20))], ids=["empty", "failed"])
+async def test_another_run_needs_money_of_its_own(journal: Journal, first: Reply | ServerFault) -> None:
+    """A run that was billed without an answer is followed by another one only if there is money for both. Rows that
+    wait for such money do not wait for one another."""
+    service = ScriptedService(
+        {row: [Move(first)] for row in range(3)}, otherwise=Move(answered(usage=Usage(10, 10, 20)))
+    )
+    budget = Budget(FixedPurse(0.90), 0.0, cent_a_token, max_completion_tokens=12)
+    engine = engine_for(service, journal, Limits(), price=lambda _model, used: cent_a_token(used), budget=budget)
+    with anyio.move_on_after(3600) as hours:
+        await engine.run([RowTask(prompt(row, "x" * 25)) for row in range(3)])
+    assert not hours.cancelled_caught
+    assert engine.stop is not None
+    assert engine.stop.exit_code == 4
+    assert (len(service.of("answer")), journal.counts().completed) == (4, 1)
+    assert journal.spent_usd() == pytest.approx(0.40)
+    assert budget.spent_usd == pytest.approx(0.40 + journal.spending.unknown_usd())
+    assert budget.spent_usd <= 0.90
