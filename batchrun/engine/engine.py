@@ -118,7 +118,7 @@ class Engine:
             limits=limits,
             policy=policy,
             batch_id=batch_id,
-            price=price or _unknown,
+            price=price or (lambda _model, _usage: None),  # without a price list every price is unknown
             clock=clock,
             random_unit=random_unit,
             tally=self._tally,
@@ -327,8 +327,7 @@ class Engine:
                 outcome = await row.outcome()
             except BatchRefused as refusal:
                 self._stop_for(Stop(str(refusal), refusal.exit_code))
-                self._reservations.release(row.reserved_usd, may_have_cost=row.attempts.may_have_cost)
-                return
+                outcome = None
             except BatchrunError:
                 raise
             except Exception as bug:  # noqa: BLE001 - a bug in one row must not end the others
@@ -345,6 +344,8 @@ class Engine:
             self._reservations.defer(task.prompt.row_key, row.reserved_usd)
         elif row.reserved_usd is None:
             self.request_stop(self._reservations.stop(task.prompt), GRACE_AFTER_REFUSAL_S)
+        elif outcome is None:  # the batch stops, and other rows must not wait for its money
+            self._reservations.release(row.reserved_usd, may_have_cost=row.attempts.may_have_cost)
         if outcome is not None and self._forget is not None:
             await self._context.journal.committed()
             left = await self._forget(task.prompt.row_key)
@@ -445,7 +446,3 @@ class Engine:
                 exit_code=3,
             )
         )
-
-
-def _unknown(_model: str | None, _usage: Usage) -> None:
-    """Return None: without a price list every price is unknown."""

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.engine import Budget, Engine, FixedPurse, Limits, RowTask
+from batchrun.engine import Budget, Engine, FixedPurse, Limits, RowTask, Stop
 from batchrun.engine.attempts import first_attempt
-from batchrun.errors import ConnectionLost, PermanentFault, RateLimited, RunLost, ServerFault
+from batchrun.errors import ConnectionLost, PermanentFault, RateLimited, RunLost, ServerFault, Unavailable
 from batchrun.journal import Journal
 from batchrun.records import EMPTY_ANSWER, Attempt, Reply
 from batchrun.token_usage import Usage
@@ -371,3 +371,23 @@ async def test_another_run_needs_money_of_its_own(journal: Journal, first: Reply
     assert journal.spent_usd() == pytest.approx(0.40)
     assert budget.spent_usd == pytest.approx(0.40 + journal.spending.unknown_usd())
     assert budget.spent_usd <= 0.90
+
+
+async def test_a_stop_ends_rows_that_wait_for_money(journal: Journal) -> None:
+    """Rows that wait for the money of others end with these, and not only when the grace is over."""
+    busy = Move(Unavailable("busy", error_type="server_error", status_code=503, retry_after_s=500.0), ids=None)
+    service = ScriptedService({0: [MAY_BE_BILLED], 1: [busy]})
+    budget = Budget(FixedPurse(0.45), 0.0, cent_a_token, max_completion_tokens=10)
+    engine = engine_for(
+        service, journal, Limits(concurrency=2), price=lambda _m, used: cent_a_token(used), budget=budget
+    )
+
+    async def stop() -> None:
+        await anyio.sleep(10)
+        engine.request_stop(Stop("Ctrl-C", 130), 3600.0)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stop)
+        await engine.run([RowTask(prompt(row, "x" * 20)) for row in range(2)])
+    assert anyio.current_time() < 3600
+    assert (budget.spent_usd, budget.reserved_usd) == pytest.approx((journal.spending.unknown_usd(), 0.0))
