@@ -88,14 +88,15 @@ class Costs:
         models: one entry per model and ledger; the current answers first.
         written: rows whose recorded cost was replaced, None if none was to be replaced.
         unanswered: requests whose answer was not seen, which may be billed too; those in flight are among them.
-        unanswered_usd: what --budget reserved for them.
+        unknown_usd: what --budget counts besides the recorded costs: for these requests, for runs without usage, for
+            rows in flight, and what is unaccounted.
         unaccounted_usd: what workers on Ray may have spent besides whose journals are lost.
     """
 
     output: Path
     embedded: bool
     unanswered: int
-    unanswered_usd: float
+    unknown_usd: float
     unaccounted_usd: float
     models: list[ModelCosts] = field(default_factory=list)
     written: int | None = None
@@ -138,7 +139,8 @@ def batch_costs(
     with ExitStack() as stack:
         with Journal(paths.journal, read_only=True) as journal:
             manifest = manifest_of(journal)
-            left_out = (*journal.spending.unanswered(), journal.spending.unaccounted_usd)
+            spending = journal.spending
+            left_out = (spending.unanswered(), spending.unknown_usd(), spending.unaccounted_usd)
         if write:
             stack.enter_context(held(paths.lock, "write the costs after its end"))
         settings = manifest["settings"]
@@ -212,15 +214,15 @@ class ModelCostFacts(_SumFacts):
 
 class CostFacts(_SumFacts):
     """The costs of a batch, as `costs --json` prints them. `written` counts the rows whose cost was replaced,
-    `unanswered` the requests whose answer was not seen, `unanswered_usd` is what --budget reserved for them, and
-    `unaccounted_usd` what workers on Ray may have spent besides whose journals are lost."""
+    `unanswered` the requests whose answer was not seen. `unknown_usd` is what --budget counts besides the recorded costs;
+    `unaccounted_usd` is the part of it that workers on Ray may have spent whose journals are lost."""
 
     output: str
     embedded: bool
     models: list[ModelCostFacts]
     written: int | None
     unanswered: int
-    unanswered_usd: float
+    unknown_usd: float
     unaccounted_usd: float
 
 
@@ -245,7 +247,7 @@ def cost_facts(costs: Costs) -> CostFacts:
         **_sums(costs.models),
         "written": costs.written,
         "unanswered": costs.unanswered,
-        "unanswered_usd": costs.unanswered_usd,
+        "unknown_usd": costs.unknown_usd,
         "unaccounted_usd": costs.unaccounted_usd,
     }
 
@@ -265,10 +267,17 @@ def _sums(entries: list[ModelCosts]) -> _SumFacts:
 
 def cost_lines(costs: Costs) -> list[str]:
     """Return the costs for people: a table, the prices, and what to do next."""
-    left_out = [_unanswered_line(costs)] if costs.unanswered and not costs.embedded else []
+    left_out = []
+    if costs.unanswered and not costs.embedded:
+        requests = counted(costs.unanswered, "request")
+        left_out.append(f"not in these sums: {requests} whose answer was not seen, which may be billed too")
     if costs.unaccounted_usd:
         lost = f"{dollars(costs.unaccounted_usd)} that workers on Ray may have spent whose journals are lost"
         left_out.append(f"not in these sums: {lost}")
+    if costs.unknown_usd:
+        left_out.append(
+            f"--budget counts {dollars(costs.unknown_usd)} besides the recorded costs, for what nobody knows"
+        )
     if not costs.models:
         return [f"{costs.output}: no row has used tokens yet", *left_out]
     lines = [*_table(costs), *left_out]
@@ -283,13 +292,6 @@ def cost_lines(costs: Costs) -> list[str]:
             f"{rows_text(costs.written)} changed in the journal; {command('export', costs.output)} writes the table"
         )
     return lines
-
-
-def _unanswered_line(costs: Costs) -> str:
-    """Return what the table leaves out."""
-    requests = f"{counted(costs.unanswered, 'request')} whose answer was not seen, which may be billed too"
-    reserved = f" (--budget reserved {dollars(costs.unanswered_usd)})" if costs.unanswered_usd else ""
-    return f"not in these sums: {requests}{reserved}"
 
 
 def _table(costs: Costs) -> list[str]:

@@ -92,13 +92,10 @@ class Spending(JournalPart):
         the journal of a worker that was lost."""
         return self._unseen_usd("") + self.unaccounted_usd
 
-    def unanswered(self) -> tuple[int, float]:
-        """Return (requests whose answer was not seen, US dollars that a budget reserved for them). While the batch
-        runs, those in flight are among them."""
-        if not self._has_reservations:
-            return 0, 0.0
-        reserved_usd, requests = self._read(_UNANSWERED.format(rows=""))[0]
-        return int(requests), float(reserved_usd)
+    def unanswered(self) -> int:
+        """Return the number of requests whose answer was not seen. While the batch runs, those in flight are among
+        them."""
+        return int(self._read(_UNANSWERED.format(rows=""))[0][1]) if self._has_reservations else 0
 
     def in_flight_usd(self) -> dict[str, float]:
         """Return row → US dollars reserved for it, for the rows in flight whose cost will be known when they end."""

@@ -182,20 +182,20 @@ def test_a_running_batch_says_what_is_known_of_its_cost(
     assert spending_text(cast(ProgressFacts, facts), embedded=embedded) == " · ".join(parts)
 
 
-@pytest.mark.parametrize(
-    ("reserved_usd", "shown"), [(0.5, " (--budget reserved $0.5000)"), (None, "")], ids=["budget", "no budget"]
-)
-def test_requests_without_an_answer_are_named(output: Path, reserved_usd: float | None, shown: str) -> None:
-    """The service may bill them too, and nobody knows how much."""
+@pytest.mark.parametrize("reserved_usd", [0.5, None], ids=["budget", "no budget"])
+def test_requests_without_an_answer_are_named(output: Path, reserved_usd: float | None) -> None:
+    """The service may bill them too, and nobody knows how much; a budget counts what it had reserved for them."""
     path = journalled(output, completed(0, usage=usage(1, 1), cost_usd=0.1))
-    line = f"not in these sums: 1 request whose answer was not seen, which may be billed too{shown}"
+    line = "not in these sums: 1 request whose answer was not seen, which may be billed too"
+    counted = "--budget counts $0.5000 besides the recorded costs, for what nobody knows"
     assert not any(each.startswith("not in these sums") for each in cost_lines(batch_costs(output, OWN)))
     with Journal(path) as journal:
         journal.begin_attempt(prompt(1), Attempt(1, 1, "key"), noon(), reserved_usd=reserved_usd)
     costs = batch_costs(output, OWN)
     assert line in cost_lines(costs)
+    assert (counted in cost_lines(costs)) == (reserved_usd is not None)
     facts = cost_facts(costs)
-    assert (facts["unanswered"], facts["unanswered_usd"]) == (1, reserved_usd or 0.0)
+    assert (facts["unanswered"], facts["unknown_usd"]) == (1, reserved_usd or 0.0)
 
 
 def test_money_without_a_record_is_named(output: Path) -> None:
