@@ -68,15 +68,11 @@ class Reservations:
         budget, earlier_usd = self.budget, reserved_usd or 0.0
         if budget is None:
             return 0.0
-        if not is_known:
-            budget.count_unknown(earlier_usd)
-            return await budget.reserve(prompt.chars)
-        budget.hold(earlier_usd)  # nobody waits for it, this row least of all
+        budget.count_unknown(earlier_usd)  # while the row waits, and after that if it gets no more
         added_usd = await budget.reserve(prompt.chars)
-        budget.resume(earlier_usd)
-        if added_usd is None:
-            budget.count_unknown(earlier_usd)
-            return None
+        if added_usd is None or not is_known:
+            return added_usd
+        budget.take_up(earlier_usd)
         return earlier_usd + added_usd
 
     def settle(

@@ -214,8 +214,8 @@ class ModelCostFacts(_SumFacts):
 
 class CostFacts(_SumFacts):
     """The costs of a batch, as `costs --json` prints them. `written` counts the rows whose cost was replaced,
-    `unanswered` the requests whose answer was not seen. `unknown_usd` is what --budget counts besides the recorded costs;
-    `unaccounted_usd` is the part of it that workers on Ray may have spent whose journals are lost."""
+    `unanswered` the requests whose answer was not seen. `unknown_usd` is what --budget counts besides the recorded
+    costs, and `unaccounted_usd` the part of it that workers on Ray may have spent whose journals are lost."""
 
     output: str
     embedded: bool

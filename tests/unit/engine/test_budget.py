@@ -369,8 +369,10 @@ async def test_another_run_needs_money_of_its_own(journal: Journal, first: Reply
     assert engine.stop.exit_code == 4
     assert (len(service.of("answer")), journal.counts().completed) == (4, 1)
     assert journal.spent_usd() == pytest.approx(0.40)
-    assert budget.spent_usd == pytest.approx(0.40 + journal.spending.unknown_usd())
+    unknown_usd = journal.spending.unknown_usd()
+    assert budget.spent_usd == pytest.approx(0.40 + unknown_usd)
     assert budget.spent_usd <= 0.90
+    assert f"$0.4000 are spent, up to ${unknown_usd:.4f} more" in engine.stop.reason
 
 
 async def test_a_stop_ends_rows_that_wait_for_money(journal: Journal) -> None:
