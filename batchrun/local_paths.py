@@ -68,7 +68,7 @@ def check_output_path(value: str, where: str) -> None:
     if is_url(value):
         name = shown_url(value).rstrip("/").rpartition("/")[2]
         raise InputError(
-            f"{where}: a batch is next to its journal, not at a URL; give the journal's path, which is "
+            f"{where}: the journal of a batch is on this machine, not at a URL; give its path, which is "
             f"outputs/{name}.journal unless --journal named another one"
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "dollars",
     "duration",
     "local_time",
+    "over_budget_lines",
     "plain_path",
     "rows_text",
     "shortened",
@@ -156,3 +158,16 @@ def cost_text(cost_usd: float | None, *, unpriced: int, embedded: bool) -> str:
         return "cost unknown" if unpriced else ""
     known = dollars(cost_usd)
     return f"{known}, unknown for {rows_text(unpriced)}" if unpriced else known
+
+
+def over_budget_lines(cost_usd: float | Decimal | None, left_usd: float | None) -> list[str]:
+    """Return a line if the budget does not cover an estimate.
+
+    Args:
+        cost_usd: estimated US dollars of the rows that have no answer yet; None if unknown.
+        left_usd: US dollars of the budget that do not count as spent; None without a budget.
+    """
+    if not cost_usd or left_usd is None or cost_usd <= left_usd:
+        return []
+    left = dollars(max(0.0, left_usd))
+    return [f"this exceeds --budget, of which {left} is left: the batch would stop before its last row"]

@@ -238,10 +238,10 @@ def _waiting_text(facts: ProgressFacts) -> str | None:
 
 
 def spending_text(facts: ProgressFacts, *, embedded: bool) -> str:
-    """Return the rate, the tokens, the cost and the time of this run."""
+    """Return the rate, the tokens, the cost and the time of this run; a line says so if there were earlier ones."""
     answered = facts["completed"] + facts["incomplete"]
     parts = [
-        f"{facts['rows_per_s']:g} rows/s",
+        f"{'this run: ' if facts['finished_before'] else ''}{facts['rows_per_s']:g} rows/s",
         f"{facts['prompt_tokens']:,} tokens in, {facts['completion_tokens']:,} out",
         cost_text(facts["cost_usd"], unpriced=answered if facts["cost_usd"] is None else 0, embedded=embedded),
         f"{duration(facts['elapsed_s'])} elapsed",

@@ -12,7 +12,8 @@ from batchrun.batch.row_models import fallback_lines, model_lines
 from batchrun.batch.service_batch_tally import TallyFacts, tally_lines
 from batchrun.batch.service_batch_text import ServiceBatchFacts
 from batchrun.batch.totals import Totals
-from batchrun.engine import EngineStatistics, Stop
+from batchrun.engine import BUDGET_REACHED, EngineStatistics, Stop
+from batchrun.errors import BatchRefused
 from batchrun.journal import ModelFacts
 from batchrun.shell_hint import command
 from batchrun.wording import clipped, cost_text, duration, rows_text, shown_output, shown_path
@@ -360,10 +361,11 @@ def _next_lines(summary: Summary) -> Iterator[str]:
     """Yield the remaining steps, and the path of the output."""
     if not_deleted := _not_deleted_line(summary):
         yield not_deleted
+    open_rows = summary.totals.by_status["in_flight"] + summary.totals.by_status["pending"]
     if summary.service_batches and not summary.is_submitted:
         yield _kept_batches_text(summary)
-    elif summary.totals.by_status["in_flight"] + summary.totals.by_status["pending"] and not summary.is_submitted:
-        yield "run the same command again to finish the rest"
+    elif open_rows and (next_step := _resume_text(summary.stop)):
+        yield next_step
     if skipped := summary.totals.by_status["skipped"]:
         verb = "is" if skipped == 1 else "are"
         yield f"{rows_text(skipped)} {verb} skipped: run without --where, --sample and --limit to answer them too"
@@ -373,6 +375,16 @@ def _next_lines(summary: Summary) -> Iterator[str]:
     if summary.output is not None:
         put = f"{summary.put_to}, and " if summary.put_to is not None else ""
         yield f"written: {put}{shown_output(summary.output)}"
+
+
+def _resume_text(stop: Stop | None) -> str:
+    """Return how to finish the rest; empty if the reason of the stop says it."""
+    exit_code = stop.exit_code if stop is not None else None
+    if exit_code in (BUDGET_REACHED, SUBMITTED):
+        return ""
+    if exit_code == BatchRefused.exit_code:
+        return "solve this, and run the command again to finish the rest"
+    return "run the same command again to finish the rest"
 
 
 def _kept_batches_text(summary: Summary) -> str:

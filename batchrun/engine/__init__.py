@@ -7,10 +7,11 @@ from batchrun.engine.purse import FixedPurse, Purse
 from batchrun.engine.refusals import Answers
 from batchrun.engine.retry import RetryPolicy
 from batchrun.engine.row_context import CachedRow, DialogueSettings, Price, RowTask, RowWork, SkippedRow
-from batchrun.engine.stop import Stop
+from batchrun.engine.stop import BUDGET_REACHED, Stop
 from batchrun.engine.tally import EngineStatistics
 
 __all__ = [
+    "BUDGET_REACHED",
     "Answers",
     "Budget",
     "CachedRow",

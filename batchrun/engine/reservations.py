@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from batchrun.engine.budget import Budget
-from batchrun.engine.stop import Stop
+from batchrun.engine.stop import BUDGET_REACHED, Stop
 from batchrun.records import Prompt
 from batchrun.token_usage import Usage
 
@@ -88,12 +88,12 @@ class Reservations:
         assert budget is not None
         unknown_usd = budget.unknown_usd + budget.purse.unknown_elsewhere_usd
         spent_usd = budget.spent_usd + budget.purse.spent_elsewhere_usd - unknown_usd
-        unknown = f"up to ${unknown_usd:,.4f} more by requests whose answer was not seen or has no usage, "
+        unknown = f"up to ${unknown_usd:,.4f} more for requests whose answer was not seen or has no usage, "
         return Stop(
-            f"the budget of ${budget.purse.limit_usd:,.4g} is reached: ${spent_usd:,.4f} are spent, "
-            f"{unknown if unknown_usd >= SHOWN_USD else ''}the next row may cost "
+            f"the budget of ${budget.purse.limit_usd:,.4g} is reached: ${spent_usd:,.4f} is spent, "
+            f"{unknown if unknown_usd >= SHOWN_USD else ''}and the next row may cost "
             f"${budget.estimate(prompt.chars):,.4f}; rerun with a larger --budget to continue",
-            exit_code=4,
+            exit_code=BUDGET_REACHED,
         )
 
     def release(self, reserved_usd: float | None, *, may_have_cost: bool = False) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Stop"]
+__all__ = ["BUDGET_REACHED", "Stop"]
+
+BUDGET_REACHED = 4
+"""Exit code of a batch whose budget does not cover the next row."""
 
 
 @dataclass(frozen=True, slots=True)

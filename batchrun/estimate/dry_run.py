@@ -39,7 +39,7 @@ from batchrun.pricing import MatchedPrice, PriceFacts, no_price_text
 from batchrun.prompts.combinations import combinations_notice
 from batchrun.prompts.templates import PromptError
 from batchrun.records import Attempt, Prompt, Row
-from batchrun.wording import FREE, dollars, rows_text
+from batchrun.wording import FREE, dollars, over_budget_lines, rows_text
 
 __all__ = ["DryRun", "DryRunFacts", "check_lines", "dry_run", "dry_run_facts", "dry_run_lines"]
 
@@ -72,6 +72,7 @@ class DryRun:
         problems: what would stop the batch before its first row, one line each.
         prompt_tokens, completion_tokens: of the rows to send.
         cost: US dollars of the rows to send, None if a price is unknown.
+        left_usd: US dollars of --budget that do not count as spent, None without one.
         fallback_model: the model to ask where the first one gives no answer; None for no other.
         fallback_price: its price, None if it is unknown.
         fallback_cost: US dollars in addition to `cost`, if it were asked about every row.
@@ -90,7 +91,7 @@ class DryRun:
     notices: tuple[str, ...]
     rule: str
     prices: Mapping[str | None, MatchedPrice | None]
-    budget_usd: float | None
+    left_usd: float | None
     to_ask: int = 0
     to_replace: int = 0
     finished_before: int = 0
@@ -162,7 +163,7 @@ def dry_run(plan: Plan, *, clock: WallClock = utc_now, count: Callable[[str], fl
         notices=_notices(plan),
         rule=guess.rule,
         prices={model: prices.matched(model) for model in plan.models},
-        budget_usd=plan.job.budget,
+        left_usd=plan.job.budget,
         fallback_model=plan.job.fallback_model,
         fallback_price=prices.matched(plan.job.fallback_model),
     )
@@ -170,8 +171,7 @@ def dry_run(plan: Plan, *, clock: WallClock = utc_now, count: Callable[[str], fl
         estimate.cost = Decimal(0)
     elif plan.job.budget is not None and not plan.is_tutored:
         estimate.problems.append(f"--budget: {no_price_text(estimate.unpriced[0], estimate.place)}")
-    fallback = plan.job.fallback_model
-    if plan.job.budget is not None and fallback is not None and estimate.fallback_price is None:
+    if plan.job.budget is not None and (fallback := plan.job.fallback_model) and estimate.fallback_price is None:
         estimate.problems.append(f"--budget: {no_price_text(fallback, estimate.place)}")
     _count_rows(plan, clock, guess, estimate)
     if estimate.to_ask:
@@ -191,6 +191,8 @@ def _count_rows(plan: Plan, clock: WallClock, guess: TokenGuess, estimate: DryRu
     """Count each row as what a run would do with it now, given the journal."""
     with ExitStack() as stack:
         journal = _journal(plan, stack, estimate)
+        if journal is not None and estimate.left_usd is not None:
+            estimate.left_usd -= journal.spent_usd() + journal.spending.unknown_usd()
         stale_before = oldest_valid_answer(plan.job, clock)
         cache = _cache(plan, stack, stale_before)
         sent: set[str] = set()
@@ -423,9 +425,7 @@ def _known_lines(estimate: DryRun) -> list[str]:
         )
     elif fallback is not None and not estimate.embedded:
         lines.append(f"the cost of the fallback model is unknown: {no_price_text(fallback, estimate.place)}")
-    if estimate.cost is not None and estimate.budget_usd is not None and estimate.cost > estimate.budget_usd:
-        lines.append(f"this exceeds --budget {estimate.budget_usd:g}: the batch would stop before its last row")
-    return [*lines, *estimate.notices]
+    return [*lines, *over_budget_lines(estimate.cost, estimate.left_usd), *estimate.notices]
 
 
 def _replaced_lines(estimate: DryRun) -> list[str]:

@@ -26,7 +26,7 @@ from batchrun.prompts.templates import PromptError
 from batchrun.records import Outcome, Row
 from batchrun.tables import PartOfSource, Source
 from batchrun.token_usage import Usage
-from batchrun.wording import FREE, dollars, rows_text
+from batchrun.wording import FREE, dollars, over_budget_lines, rows_text
 
 __all__ = ["Pilot", "PilotFacts", "PilotSample", "pilot_facts", "pilot_lines", "run_pilot"]
 
@@ -61,6 +61,7 @@ class Pilot:
         prompt_tokens, completion_tokens: totals over the whole table, None if no usage is known.
         cost_usd: US dollars over the whole table, None if the price of a sampled row is unknown.
         spent_usd: US dollars of the sample.
+        budget_usd: the limit of --budget, None without one.
         time: time for the other rows, None if no row of the sample was sent.
     """
 
@@ -72,6 +73,7 @@ class Pilot:
     completion_tokens: Total | None
     cost_usd: Total | None
     spent_usd: float | None
+    budget_usd: float | None
     time: TimeNeeded | None
 
     @property
@@ -193,6 +195,7 @@ def _estimate(plan: Plan, summary: Summary, sampled: int, usage: _SampleUsage) -
         completion_tokens=written,
         cost_usd=total_of(usage.costs_usd, rows) if is_priced else None,
         spent_usd=sum(usage.costs_usd) if is_priced else None,
+        budget_usd=plan.job.budget,
         time=time,
     )
 
@@ -291,6 +294,8 @@ def _table_lines(pilot: Pilot) -> Iterator[str]:
     )
     if pilot.cost_usd is not None and pilot.spent_usd is not None:
         yield f"cost: {_range(pilot.cost_usd, dollars)}; {dollars(pilot.spent_usd)} of it already spent"
+        left_usd = pilot.budget_usd - pilot.spent_usd if pilot.budget_usd is not None else None
+        yield from over_budget_lines(pilot.cost_usd.estimate - pilot.spent_usd, left_usd)
     else:
         yield f"cost: {FREE}, the embedded server answers" if pilot.summary.embedded else "cost: unknown"
     if pilot.time is not None and pilot.rows > pilot.sampled:

@@ -90,7 +90,7 @@ class Costs:
         unanswered: requests whose answer was not seen, which may be billed too; those in flight are among them.
         unknown_usd: what --budget counts besides the recorded costs: for these requests, for runs without usage, for
             rows in flight, and what is unaccounted.
-        unaccounted_usd: what workers on Ray may have spent besides whose journals are lost.
+        unaccounted_usd: what workers on Ray, whose journals are lost, may have spent besides.
     """
 
     output: Path
@@ -215,7 +215,7 @@ class ModelCostFacts(_SumFacts):
 class CostFacts(_SumFacts):
     """The costs of a batch, as `costs --json` prints them. `written` counts the rows whose cost was replaced,
     `unanswered` the requests whose answer was not seen. `unknown_usd` is what --budget counts besides the recorded
-    costs, and `unaccounted_usd` the part of it that workers on Ray may have spent whose journals are lost."""
+    costs, and `unaccounted_usd` the part of it that workers on Ray, whose journals are lost, may have spent."""
 
     output: str
     embedded: bool
@@ -272,8 +272,8 @@ def cost_lines(costs: Costs) -> list[str]:
         requests = counted(costs.unanswered, "request")
         left_out.append(f"not in these sums: {requests} whose answer was not seen, which may be billed too")
     if costs.unaccounted_usd:
-        lost = f"{dollars(costs.unaccounted_usd)} that workers on Ray may have spent whose journals are lost"
-        left_out.append(f"not in these sums: {lost}")
+        lost = f"{dollars(costs.unaccounted_usd)} that workers on Ray, whose journals are lost, may have spent"
+        left_out.append(f"not in these sums: up to {lost}")
     if costs.unknown_usd:
         left_out.append(
             f"--budget counts {dollars(costs.unknown_usd)} besides the recorded costs, for what nobody knows"

@@ -70,4 +70,5 @@ def time_text(time: TimeNeeded, basis: Literal["assumed", "measured"]) -> str:
     if time.bound == "--batch-api":
         hours = f"{time.seconds / 3600:,.0f}"
         return f"up to {hours} h: each wave of requests may take up to {WAVE_S / 3600:.0f} h (--batch-api)"
-    return f"about {duration(time.seconds)}, limited by {time.bound} ({duration(time.latency_s)} per row, {basis})"
+    latency = f"{time.latency_s:.1g} s" if time.latency_s < 0.1 else duration(time.latency_s)
+    return f"about {duration(time.seconds)}, limited by {time.bound} ({latency} per row, {basis})"

@@ -322,6 +322,7 @@ def _problem(location: tuple[int | str, ...], kind: str, message: str, value: ob
     name = str(location[0]) if location else "job"
     if kind == "unexpected_keyword_argument":
         return f"unknown option {name!r}{suggestion(name, job_options())}"
+    message = message.partition(", unable to parse")[0]
     known = job_options().get(name)
     shown = name if known is not None and known[0].flagless else f"--{name.replace('_', '-')}"
     if known is not None and known[0].secret:

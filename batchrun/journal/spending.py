@@ -140,8 +140,8 @@ class Spending(JournalPart):
         if (unaccounted_usd := self.unaccounted_usd) < _SHOWN_USD:
             return None
         return (
-            f"--budget: ${unaccounted_usd:,.4f} more than the answers cost count as spent, since workers on Ray whose "
-            "journals are lost may have spent so much; a larger --budget makes up for it"
+            f"--budget: ${unaccounted_usd:,.4f} counts as spent besides the cost of the answers: workers on Ray may "
+            "have spent it, and their journals are lost; a larger --budget makes up for it"
         )
 
     @staticmethod

@@ -125,7 +125,11 @@ def test_a_batch_is_local(folder: Path, place: list[str]) -> None:
     for url in (*URLS, "https://h/t.csv?k=secret"):
         done = command(folder, *(word.replace("URL", url) for word in place))
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-        message = "HDFS://… is not a local file" if "HDFS" in url else "a batch is next to its journal, not at a URL"
+        message = (
+            "HDFS://… is not a local file"
+            if "HDFS" in url
+            else "the journal of a batch is on this machine, not at a URL"
+        )
         assert message in done.stderr
         assert "secret" not in done.stderr
     assert sorted(path.name for path in folder.iterdir()) == ["job.toml", "q.csv"]

@@ -286,7 +286,21 @@ def test_a_dry_run_says_that_a_price_is_unknown(bench: Bench) -> None:
 def test_a_dry_run_says_that_a_budget_is_too_small(bench: Bench) -> None:
     """An estimate above the budget is a notice, not a problem."""
     done = bench.run("run", str(bench.job("long")), "--dry-run", "--budget", "0.000001")
-    assert (done.returncode, "this exceeds --budget 1e-06" in done.stdout) == (0, True)
+    assert (done.returncode, "this exceeds --budget, of which $0.0000 is left" in done.stdout) == (0, True)
+
+
+def test_a_dry_run_counts_what_earlier_runs_have_spent(bench: Bench) -> None:
+    """The rows to come may cost what is left of the budget, and no more."""
+    questions = numbered(8)
+    bench.json("run", str(bench.job(*questions)))
+    spent_usd = sum(float(row["cost_usd"]) for row in bench.rows())
+    job = bench.job(*questions, "long")
+    to_come = ("run", str(job), "--dry-run", "--accept-changes", "--budget")
+    cost_usd = bench.json(*to_come, "1")["cost_usd"]
+    left_usd = 0.9 * cost_usd
+    short = bench.run(*to_come, str(spent_usd + left_usd)).stdout
+    assert f"this exceeds --budget, of which ${left_usd:.4f} is left: the batch would stop" in short
+    assert "this exceeds" not in bench.run(*to_come, str(spent_usd + 1.1 * cost_usd)).stdout
 
 
 def test_a_dry_run_and_a_pilot_are_two_things(bench: Bench) -> None:
@@ -330,6 +344,16 @@ def test_a_pilot_of_the_whole_table_is_exact(bench: Bench) -> None:
     total = {"estimate": pytest.approx(LONG_USD + SHORT_USD), "low": pytest.approx(LONG_USD + SHORT_USD)}
     assert {name: found["cost_usd"][name] for name in total} == total
     assert found["cost_usd"]["high"] == found["cost_usd"]["low"]
+
+
+def test_a_pilot_says_that_a_budget_is_too_small(bench: Bench) -> None:
+    """The estimate for the other rows is compared with what is left of the budget."""
+    job = str(bench.job(*numbered(30)))
+    found = bench.json("run", job, "--pilot", "8")
+    whole_usd, spent_usd = found["cost_usd"]["estimate"], found["spent_usd"]
+    short = bench.run("run", job, "--pilot", "8", "--budget", str(0.9 * whole_usd)).stderr
+    assert f"this exceeds --budget, of which ${0.9 * whole_usd - spent_usd:.4f} is left: the batch would stop" in short
+    assert "this exceeds" not in bench.run("run", job, "--pilot", "8", "--budget", str(1.1 * whole_usd)).stderr
 
 
 def test_a_pilot_with_failed_rows_is_exit_code_3(bench: Bench) -> None:

@@ -87,6 +87,20 @@ def test_a_difference_has_a_color_only_if_its_interval_excludes_0(blank: Page) -
     assert found[2]["note"] == "not distinguishable from 0"
 
 
+def test_the_cost_per_1000_rows_is_that_of_rows_that_ended(blank: Page) -> None:
+    """Rows that wait, or that the batch leaves out, have cost nothing yet."""
+    headline = {
+        "rows": 3_000,
+        "by_status": {"completed": 990, "failed": 10, "in_flight": 20, "pending": 1_480, "skipped": 500},
+        "cost_usd": 0.25,
+        "unpriced": 0,
+        "tokens_known": False,
+        "busy_s": None,
+    }
+    facts: dict[str, Any] = {"headline": headline, "batch": None, "distributions": []}
+    assert "$0.25 per 1,000 rows" in called(blank, "cards(given).textContent", facts)
+
+
 def test_only_a_course_of_three_buckets_is_drawn(blank: Page) -> None:
     """A session whose rows and attempts are all in one or two buckets has no chart over time."""
     found = called(

@@ -57,9 +57,10 @@ function cards(facts) {
   const priced = headline.cost_usd !== null;
   const free = facts.batch?.embedded && !priced;
   const spent = facts.batch?.spent_usd ?? null;
+  const ended = ["in_flight", "pending", "skipped"].reduce((rows, status) => rows - (headline.by_status[status] ?? 0), headline.rows);
   found.push(card("Cost", priced ? format.dollars(headline.cost_usd) : free ? "free" : "unknown", [
     priced && headline.unpriced > 0 ? `${format.many(headline.unpriced, "row")} with unknown cost` : null,
-    priced && headline.rows > 0 && headline.unpriced === 0 ? `${format.dollars((1000 * headline.cost_usd) / headline.rows)} per 1,000 rows` : null,
+    priced && ended > 0 && headline.unpriced === 0 ? `${format.dollars((1000 * headline.cost_usd) / ended)} per 1,000 rows` : null,
     priced && spent !== null && spent > headline.cost_usd * 1.0001 ? `${format.dollars(spent)} including replaced answers` : null,
     facts.batch?.from_cache > 0 ? `${format.many(facts.batch.from_cache, "row")} from the cache` : null,
     free ? "answered by the embedded server" : null,

@@ -22,7 +22,7 @@ MOST_USD = 1.20
 
 IN_FLIGHT = 8
 """Rows of a worker. If it is killed, nobody knows whether the service has answered them, and they are asked again."""
-UNKNOWN = r"(, up to \$\S+ more by requests whose answer was not seen or has no usage)?"
+UNKNOWN = r"(, up to \$\S+ more for requests whose answer was not seen or has no usage)?"
 
 
 def cost_usd(row: int) -> float:
@@ -81,7 +81,7 @@ def assert_stopped_for_budget(process: Batchrun, budget_usd: float, unknown_usd:
     facts = process.facts()
     spent_usd = facts["cost_usd"]
     found = re.fullmatch(
-        rf"the budget of \$(\S+) is reached: \$(\S+) are spent{UNKNOWN}, the next row may cost \$(\S+); rerun .*",
+        rf"the budget of \$(\S+) is reached: \$(\S+) is spent{UNKNOWN}, and the next row may cost \$(\S+); rerun .*",
         facts["stop"],
     )
     assert found is not None, facts["stop"]

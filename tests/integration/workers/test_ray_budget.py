@@ -139,7 +139,7 @@ def is_replaced(process: Batchrun, times: int) -> bool:
 
 def unaccounted_usd(process: Batchrun) -> float:
     """Return the money that the last line about it names; 0 without one."""
-    found = re.findall(r"--budget: \$([\d.,]+) more than the answers cost count as spent", process.stderr)
+    found = re.findall(r"--budget: \$([\d.,]+) counts as spent besides the cost of the answers", process.stderr)
     return float(found[-1].replace(",", "")) if found else 0.0
 
 
@@ -148,7 +148,7 @@ def assert_used_to_its_end(process: Batchrun, lost_usd: float) -> None:
     assert process.wait(LATEST_S) == 4, process.stderr
     facts = process.facts()
     found = re.fullmatch(
-        r"the budget of \$(\S+) is reached: \$(\S+) are spent, (?:up to \$(\S+) more by .*, )?the next row may cost "
+        r"the budget of \$(\S+) is reached: \$(\S+) is spent, (?:up to \$(\S+) more for .*, )?and the next row may cost "
         r"\$(\S+); rerun .*",
         facts["stop"],
     )

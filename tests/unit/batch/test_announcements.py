@@ -160,8 +160,8 @@ async def test_what_a_lost_leader_announced_counts(tmp_path: Path, store: Stored
                 assert journal.spending.unaccounted_usd == 5.0
                 assert journal.spending.unknown_usd() == journal.spending.unseen_usd() == 5.0
             assert journal.spending.unaccounted_notice() == (
-                "--budget: $5.0000 more than the answers cost count as spent, since workers on Ray whose journals are "
-                "lost may have spent so much; a larger --budget makes up for it"
+                "--budget: $5.0000 counts as spent besides the cost of the answers: workers on Ray may have spent it, "
+                "and their journals are lost; a larger --budget makes up for it"
             )
             # Another run, on one machine, spends three dollars; then a leader is lost again.
             ask(journal, 1, 3.0)

@@ -48,7 +48,7 @@ async def test_a_budget_with_a_bound_is_never_passed(journal: Journal) -> None:
     assert journal.spent_usd() == pytest.approx(2.00)
     assert engine.stop is not None
     assert engine.stop.exit_code == 4
-    assert "$2 is reached: $2.0000 are spent" in engine.stop.reason
+    assert "$2 is reached: $2.0000 is spent" in engine.stop.reason
     assert journal.counts().completed == 10
 
 
@@ -210,7 +210,7 @@ async def test_a_request_is_not_repeated_without_money(journal: Journal) -> None
     reserved_usd = budget.estimate(20)
     engine = await ask_one(journal, budget, Move(lost(), ids=None))
     assert engine.stop is not None
-    assert f"$0.0000 are spent, up to ${reserved_usd:.4f} more by requests whose answer was not" in engine.stop.reason
+    assert f"$0.0000 is spent, up to ${reserved_usd:.4f} more for requests whose answer was not" in engine.stop.reason
     assert (journal.counts().ended, journal.spending.unknown_usd()) == (0, reserved_usd)
     again = Budget(FixedPurse(limit_usd), 0.0, cent_a_token, unknown_usd=reserved_usd, max_completion_tokens=10)
     later = await ask_one(journal, again, Move(answered()))
@@ -372,7 +372,7 @@ async def test_another_run_needs_money_of_its_own(journal: Journal, first: Reply
     unknown_usd = journal.spending.unknown_usd()
     assert budget.spent_usd == pytest.approx(0.40 + unknown_usd)
     assert budget.spent_usd <= 0.90
-    assert f"$0.4000 are spent, up to ${unknown_usd:.4f} more" in engine.stop.reason
+    assert f"$0.4000 is spent, up to ${unknown_usd:.4f} more" in engine.stop.reason
 
 
 async def test_a_stop_ends_rows_that_wait_for_money(journal: Journal) -> None:

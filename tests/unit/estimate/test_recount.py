@@ -177,9 +177,12 @@ def test_a_running_batch_says_what_is_known_of_its_cost(
         "completion_tokens": 6,
         "cost_usd": cost_usd,
         "elapsed_s": 2.0,
+        "finished_before": 0,
     }
     parts = ["1 rows/s", "5 tokens in, 6 out", *([shown] if shown else []), "2.0 s elapsed"]
     assert spending_text(cast(ProgressFacts, facts), embedded=embedded) == " · ".join(parts)
+    later = {**facts, "finished_before": 2}
+    assert spending_text(cast(ProgressFacts, later), embedded=embedded) == f"this run: {' · '.join(parts)}"
 
 
 @pytest.mark.parametrize("reserved_usd", [0.5, None], ids=["budget", "no budget"])
@@ -204,6 +207,6 @@ def test_money_without_a_record_is_named(output: Path) -> None:
     with Journal(path) as journal:
         journal.spending.announce(journal.spending.announcement(unaccounted_usd=0.5))
     costs = batch_costs(output, OWN)
-    line = "not in these sums: $0.5000 that workers on Ray may have spent whose journals are lost"
+    line = "not in these sums: up to $0.5000 that workers on Ray, whose journals are lost, may have spent"
     assert line in cost_lines(costs)
     assert cost_facts(costs)["unaccounted_usd"] == 0.5

@@ -231,7 +231,7 @@ async def test_engines_of_a_worker_stop_with_the_figures_of_the_batch(journal: J
     for each in engines:
         assert each.stop is not None
         assert each.stop.exit_code == 4
-        assert "the budget of $3 is reached: $3.0000 are spent, the next row may cost $0.2000" in each.stop.reason
+        assert "the budget of $3 is reached: $3.0000 is spent, and the next row may cost $0.2000" in each.stop.reason
 
 
 async def test_a_stop_ends_the_wait_for_money(journal: Journal) -> None:
