@@ -322,6 +322,7 @@ class Leader:
             self._gather(worker, each, whole=True)
             self._drop(each)
             self._done.append(message.statistics)
+            worker.unknown_usd += message.unknown_usd
             del worker.shards[message.number]
         elif isinstance(message, JournalCopy):
             each = worker.shards[message.shard]

@@ -265,7 +265,7 @@ class _Worker:
         if copies is not None:
             await copies.finish()
             del self._copies[shard.number]
-        await self._port.send(ShardEnded(shard.number, statistics))
+        await self._port.send(ShardEnded(shard.number, statistics, engine.reservations.unknown_usd))
 
     async def _keep_reporting(self) -> None:
         while True:

@@ -106,7 +106,7 @@ class Waves:
         pending = pass_while_unchanged(self._for_pass(work(False)))
         while not self._is_stopped():
             await engine.run(pending)
-            rows_left = engine.rows_left
+            rows_left = engine.reservations.rows_left
             self._journal.look_back()
             await self._ask_given_up(while_unchanged)
             desk.tidy()
@@ -156,7 +156,7 @@ class Waves:
         deferred = self._journal.deferred_rows.untaken()
         for row_key, _, prompt in prompts_of(self._plan.asked, self._plan.prompter) if deferred else ():
             if row_key in deferred and not isinstance(prompt, PromptError):
-                self._engine.hold(row_key, prompt.chars)
+                self._engine.reservations.hold(row_key, prompt.chars)
 
     def _for_pass(self, work: Iterator[RowWork], *, again: bool = False) -> Iterator[RowWork]:
         """Yield the work of a pass over all rows, without the rows to ask in the ordinary way.

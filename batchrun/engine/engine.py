@@ -68,8 +68,8 @@ class Engine:
 
     Mutable state: `_tally`; `stop`, set once; `_rows`, the cancel scope of all row tasks; `_admission`, the cancel
     scope of the loop that admits them, both of the current pass; `_ended`, the rows to report; `stop_after_pass`, what
-    stops the batch after it; `_is_prepared`; `_reservations`; `_refusals`; `_bugs`, how often each line of code has
-    broken a row.
+    stops the batch after it; `_is_prepared`; `reservations`, the money of its rows; `_refusals`; `_bugs`, how often
+    each line of code has broken a row.
     """
 
     def __init__(
@@ -109,8 +109,8 @@ class Engine:
         """
         self.stop: Stop | None = None
         self._tally: Tally = Tally() if shares is None else shares._tally
-        self._reservations: Reservations = (
-            Reservations(budget, in_flight_usd or {}) if shares is None else shares._reservations
+        self.reservations: Reservations = (
+            Reservations(budget, in_flight_usd or {}) if shares is None else shares.reservations
         )
         self._context = RowContext(
             service=service,
@@ -124,7 +124,7 @@ class Engine:
             tally=self._tally,
             stopped=anyio.Event(),
             dialogue_settings=dialogue_settings or DialogueSettings(),
-            reservations=self._reservations,
+            reservations=self.reservations,
             locks=ThreadLocks().through,
             trace=row_trace(scrub),
             defers=defers,
@@ -173,7 +173,7 @@ class Engine:
             async with anyio.create_task_group() as tasks:
                 with self._admission:
                     if await self.prepare():
-                        if self._defers and self._reservations.budget is None:
+                        if self._defers and self.reservations.budget is None:
                             stopped = self._context.stopped
                             pending = PassWork(iter(work), self._plain, asks=self._asks, stopped=stopped)
                             tasks.start_soon(self._run_in_turn, pending, tasks, ROWS_AT_ONCE)
@@ -202,21 +202,12 @@ class Engine:
     @property
     def has_budget(self) -> bool:
         """Whether a budget can stop the batch: --budget was given, and answers cost something."""
-        return self._reservations.budget is not None
-
-    @property
-    def rows_left(self) -> bool:
-        """Whether the budget left rows of the last pass to a later one."""
-        return self._reservations.rows_left
+        return self.reservations.budget is not None
 
     @property
     def rows_deferred(self) -> int:
         """Number of rows whose reply comes later."""
         return self._tally.deferred
-
-    def hold(self, row_key: str, prompt_chars: int) -> None:
-        """Reserve money for a row that an earlier run deferred."""
-        self._reservations.hold(row_key, prompt_chars)
 
     def statistics(self) -> EngineStatistics:
         """Return a snapshot for progress displays and tests."""
@@ -251,7 +242,7 @@ class Engine:
         return True
 
     async def _admit_rows(self, work: Iterable[RowWork], rows: RowTasks) -> None:
-        self._reservations.rows_left = False
+        self.reservations.rows_left = False
         for number, item in enumerate(work):
             if isinstance(item, RowTask):
                 if self._refusals.in_doubt:
@@ -260,9 +251,9 @@ class Engine:
                     continue
                 reserved_usd = await self._reserved(item)
                 if reserved_usd is None:
-                    if self._reservations.rows_left:
+                    if self.reservations.rows_left:
                         continue
-                    self.request_stop(self._reservations.stop(item.prompt), GRACE_AFTER_REFUSAL_S)
+                    self.request_stop(self.reservations.stop(item.prompt), GRACE_AFTER_REFUSAL_S)
                     return
                 rows.start(self._row(item, await self._admitted(item), reserved_usd))
             else:
@@ -277,10 +268,10 @@ class Engine:
         while True:
             if not limits.has_room():
                 await limits.room()
-            reserved_usd = await self._reservations.take(task.prompt, continues=task.continues)
+            reserved_usd = await self.reservations.take(task.prompt, continues=task.continues)
             if reserved_usd is None or limits.has_room():
                 return reserved_usd
-            self._reservations.release(reserved_usd)
+            self.reservations.release(reserved_usd)
 
     async def _run_in_turn(self, work: PassWork, tasks: anyio.abc.TaskGroup, others: int) -> None:
         """Run rows of a pass one after the other: few of them wait, so that most need no task of their own.
@@ -336,16 +327,16 @@ class Engine:
                 del self._tally.in_flight[task.prompt.row_key]
             if outcome is not None:
                 lease.settle(row.usage.take_unsettled())
-                if self._reservations.budget is not None:
+                if self.reservations.budget is not None:
                     self._settle(row, outcome, task.prompt)
                 self._take(row, outcome, task.prompt.fingerprint, lease.sent_at_s)
         if row.is_deferred:
             self._tally.deferred += 1
-            self._reservations.defer(task.prompt.row_key, row.reserved_usd)
+            self.reservations.defer(task.prompt.row_key, row.reserved_usd)
         elif row.reserved_usd is None:
-            self.request_stop(self._reservations.stop(task.prompt), GRACE_AFTER_REFUSAL_S)
+            self.request_stop(self.reservations.stop(task.prompt), GRACE_AFTER_REFUSAL_S)
         elif outcome is None:  # the batch stops, and other rows must not wait for its money
-            self._reservations.release(row.reserved_usd, may_have_cost=row.attempts.may_have_cost)
+            self.reservations.release(row.reserved_usd, may_have_cost=row.attempts.may_have_cost)
         if outcome is not None and self._forget is not None:
             await self._context.journal.committed()
             left = await self._forget(task.prompt.row_key)
@@ -368,9 +359,9 @@ class Engine:
             cost_usd -= carried.cost_usd or 0.0
         is_whole = row.usage.is_whole or self._defers
         if cost_usd is None and isinstance(outcome, Failed) and is_whole:
-            self._reservations.release(row.reserved_usd)
+            self.reservations.release(row.reserved_usd)
         else:
-            self._reservations.settle(row.reserved_usd, prompt, outcome.usage, cost_usd, is_whole=is_whole)
+            self.reservations.settle(row.reserved_usd, prompt, outcome.usage, cost_usd, is_whole=is_whole)
 
     def _finish_row(self, row: RowRun, outcome: Outcome, fingerprint: str) -> None:
         carried = self._carried(row.usage.charged, outcome)

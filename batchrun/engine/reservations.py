@@ -19,8 +19,9 @@ class Reservations:
     """Reserves money of a budget for rows.
 
     Mutable state: `_held`, US dollars by the key of a deferred row; `_in_flight`, those by the key of a row that an
-    earlier run left in flight; `rows_left`, whether a row was left to a later pass, since the money that it needs is
-    held for others.
+    earlier run left in flight; `unknown_usd`, what the budget counts for requests of unknown cost of these rows, less
+    those of earlier runs that continued; `rows_left`, whether a row was left to a later pass, since the money that it
+    needs is held for others.
     """
 
     def __init__(self, budget: Budget | None, in_flight_usd: Mapping[str, float]) -> None:
@@ -32,6 +33,7 @@ class Reservations:
         """
         self.budget = budget
         self.rows_left = False
+        self.unknown_usd = 0.0
         self._held: dict[str, float] = {}
         self._in_flight = dict(in_flight_usd)
 
@@ -49,7 +51,7 @@ class Reservations:
             budget.resume(held_usd)
             return held_usd
         if continues and (usd := self._in_flight.pop(prompt.row_key, None)) is not None:
-            budget.take_up(usd)
+            self._take_up(budget, usd)
             return usd
         if self.rows_left:
             return None  # a shorter prompt would overtake the rows before it
@@ -68,12 +70,20 @@ class Reservations:
         budget, earlier_usd = self.budget, reserved_usd or 0.0
         if budget is None:
             return 0.0
-        budget.count_unknown(earlier_usd)  # while the row waits, and after that if it gets no more
+        self._count_unknown(budget, earlier_usd)  # while the row waits, and after that if it gets no more
         added_usd = await budget.reserve(prompt.chars)
         if added_usd is None or not is_known:
             return added_usd
-        budget.take_up(earlier_usd)
+        self._take_up(budget, earlier_usd)
         return earlier_usd + added_usd
+
+    def _count_unknown(self, budget: Budget, reserved_usd: float) -> None:
+        budget.count_unknown(reserved_usd)
+        self.unknown_usd += reserved_usd
+
+    def _take_up(self, budget: Budget, unknown_usd: float) -> None:
+        budget.take_up(unknown_usd)
+        self.unknown_usd -= unknown_usd
 
     def settle(
         self, reserved_usd: float | None, prompt: Prompt, usage: Usage, cost_usd: float | None, *, is_whole: bool = True
@@ -81,6 +91,7 @@ class Reservations:
         """Count what a row has cost: see `Budget.settle`."""
         if self.budget is not None:
             self.budget.settle(reserved_usd or 0.0, prompt.chars, usage, cost_usd, is_whole=is_whole)
+            self.unknown_usd += 0.0 if is_whole and cost_usd is not None else reserved_usd or 0.0
 
     def stop(self, prompt: Prompt) -> Stop:
         """Return the reason to end the batch: there is not enough money for a row."""
@@ -99,8 +110,12 @@ class Reservations:
     def release(self, reserved_usd: float | None, *, may_have_cost: bool = False) -> None:
         """Release the money of a row that ends without an outcome, or has cost nothing; it counts as spent if the row
         may have cost something."""
-        if self.budget is not None:
-            (self.budget.count_unknown if may_have_cost else self.budget.release)(reserved_usd or 0.0)
+        if self.budget is None:
+            return
+        if may_have_cost:
+            self._count_unknown(self.budget, reserved_usd or 0.0)
+        else:
+            self.budget.release(reserved_usd or 0.0)
 
     def defer(self, row_key: str, reserved_usd: float | None) -> None:
         """Hold the money of a row whose reply comes later."""

@@ -179,12 +179,12 @@ class DollarGovernor:
         """Take back the money of a worker that has ended, or was lost; return the US dollars that it may have spent
         without a record in its journals. Its last reports may be lost too.
 
-        Rows of unknown cost count as in its last report. The money of rows in flight is free: whoever continues them
-        reserves it again. If its journals are not known to their end, all that it was lent counts as spent.
+        The money of rows in flight is free: whoever continues them reserves it again. If its journals are not known to
+        their end, all that it was lent counts as spent.
 
         Args:
             spent_usd: cost of the rows that ended in its journals, as far as they are known, while the worker had them.
-            unknown_usd: what other requests in these journals may have cost.
+            unknown_usd: what requests of unknown cost in these journals may have cost.
             is_whole: its journals are known to their end.
         """
         if worker in self._buried:
@@ -195,10 +195,7 @@ class DollarGovernor:
         recorded_usd = counted_usd = spent_usd + unknown_usd
         if account is not None:
             self._count(account, -1)
-            if is_whole:
-                counted_usd = max(recorded_usd + account.report.unknown_usd, account.report.spent_usd)
-            else:
-                counted_usd = max(recorded_usd, account.taken_usd)
+            counted_usd = max(recorded_usd, account.report.spent_usd if is_whole else account.taken_usd)
         self._gone_usd += counted_usd
         self._unknown_usd += counted_usd - spent_usd
         unaccounted_usd = 0.0 if is_whole else counted_usd - recorded_usd

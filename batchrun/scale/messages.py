@@ -179,10 +179,12 @@ class ShardEnded:
 
     Attributes:
         statistics: of this worker's work on it.
+        unknown_usd: US dollars of `DollarReport.unknown_usd` that were counted for it.
     """
 
     number: int
     statistics: EngineStatistics
+    unknown_usd: float
 
 
 @dataclass(frozen=True, slots=True)

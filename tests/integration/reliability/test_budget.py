@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from batchrun.journal import Journal
 from tests.integration.reliability.processes import Batchrun, batchrun, waited, workers_of
 from tests.support.chat import chat_reply
 from tests.support.rows import read_csv
@@ -35,7 +36,8 @@ class Service:
     Mutable state: `asked`; `may_go`, not set while answers are held back from the `held_from`-th request on.
     """
 
-    def __init__(self, held_from: int | None) -> None:
+    def __init__(self, held_from: int | None, *, has_usage: bool = True) -> None:
+        self.has_usage = has_usage
         self.asked: Counter[int] = Counter()
         self.held_from = held_from
         self.may_go = threading.Event()
@@ -50,7 +52,7 @@ class Service:
             self.may_go.wait(60)
         completion = row * 37 % 100
         usage = {"prompt_tokens": 3, "completion_tokens": completion, "total_tokens": 3 + completion}
-        return json_answer(chat_reply(f"answer {row}", usage=usage))
+        return json_answer(chat_reply(f"answer {row}", usage=usage if self.has_usage else None))
 
 
 def has_asked(service: Service, number: int) -> bool:
@@ -118,6 +120,20 @@ def test_workers_spend_one_budget(tmp_path: Path, kills: bool) -> None:
     assert [float(row["cost_usd"]) for row in answers] == pytest.approx([cost_usd(row) for row in range(ROWS)])
     assert Counter(service.asked.values())[1] >= ROWS - IN_FLIGHT * kills
     assert service.asked.total() <= ROWS + IN_FLIGHT * kills
+
+
+def test_a_killed_worker_counts_unknown_costs_once(tmp_path: Path) -> None:
+    """What the stop counts for answers without usage is what the journal has, also if a worker was killed after them."""
+    service = Service(held_from=60, has_usage=False)
+    with ScriptedHttp(service) as server, batchrun(tmp_path, *start_run(tmp_path, server.url, 250.0)) as process:
+        assert waited(process, partial(has_asked, service, 60 + 2 * IN_FLIGHT - 1))
+        workers_of(process)[0].kill()
+        service.may_go.set()
+        assert process.wait() == 4, process.stderr
+        found = re.search(r"up to \$(\S+) more", process.facts()["stop"])
+    assert found is not None
+    with Journal(tmp_path / "answers.csv.journal", read_only=True) as journal:
+        assert float(found[1]) == pytest.approx(journal.spending.unknown_usd(), abs=1e-4)
 
 
 def test_a_batch_that_is_killed_keeps_its_budget(tmp_path: Path) -> None:

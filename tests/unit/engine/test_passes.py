@@ -243,7 +243,11 @@ async def test_money_stays_reserved_for_deferred_rows(journal: Journal) -> None:
     service, money = DeferringService(), budget(2.2)
     engine = passes(journal, service, budget=money, price=lambda model, usage: 0.1)
     await engine.run(asks(4))
-    assert (list(service.lines), engine.rows_left, engine.stop) == (["line-0-1-0", "line-1-1-0"], True, None)
+    assert (list(service.lines), engine.reservations.rows_left, engine.stop) == (
+        ["line-0-1-0", "line-1-1-0"],
+        True,
+        None,
+    )
     assert money.reserved_usd == pytest.approx(2.0)
     service.ends["line-0-1-0"] = answered()
     await engine.run(due(journal, [0]))
@@ -257,9 +261,9 @@ async def test_money_of_earlier_deferred_rows_is_reserved_first(journal: Journal
     """A resumed batch reserves money for the rows that are still deferred before it sends another."""
     service, money = DeferringService(), budget(1.5)
     engine = passes(journal, service, budget=money)
-    engine.hold("9", 2)
+    engine.reservations.hold("9", 2)
     await engine.run([*asks(1), SkippedRow.DEFERRED])
-    assert (service.lines, engine.rows_left, engine.stop) == ({}, True, None)
+    assert (service.lines, engine.reservations.rows_left, engine.stop) == ({}, True, None)
 
 
 async def test_an_empty_budget_stops_a_pass(journal: Journal) -> None:

@@ -137,11 +137,13 @@ def test_rows_in_flight_of_a_lost_worker_are_paid_again_by_another() -> None:
 
 
 def test_rows_of_unknown_cost_count_after_a_burial() -> None:
-    """Journals do not know what such rows have cost: their reservations still count, as in the last report."""
+    """Journals know what was reserved for such rows; that the last report has it too does not count it twice."""
     governor = DollarGovernor(10.0, 0.0)
     governor.reported("a", report(1, needed=9.0))
     governor.reported("a", report(2, spent=5.0, unknown=3.0, held=2.0))
-    governor.buried("a", spent_usd=4.0)  # 2 known when it reported, and 2 of the row that was in flight
+    governor.buried(
+        "a", spent_usd=4.0, unknown_usd=3.0
+    )  # 2 known when it reported, and 2 of the row that was in flight
     assert governor.spent_usd == 7.0
 
 
@@ -151,7 +153,7 @@ def test_spending_of_unknown_cost_is_named() -> None:
     governor.reported("a", report(1, needed=9.0))
     governor.reported("a", report(2, spent=5.0, unknown=2.0))
     assert governor.reported("b", report(1, spent=1.0, unknown=0.5)) == DollarAnswer(1, 0.0, math.inf, 9.0, 3.0)
-    governor.buried("a", spent_usd=3.5, unknown_usd=0.25)
+    governor.buried("a", spent_usd=3.5, unknown_usd=2.25)
     assert governor.reported("b", report(2, spent=1.0, unknown=0.5)) == DollarAnswer(2, 0.0, math.inf, 9.75, 3.25)
 
 
