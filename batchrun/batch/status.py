@@ -16,7 +16,7 @@ from batchrun.batch.service_batch_text import ServiceBatchFacts, service_batch_f
 from batchrun.clock import utc_now
 from batchrun.journal import Journal, ModelFacts, manifest_of, place_of
 from batchrun.records import Settings
-from batchrun.wording import cost_text, local_time, rows_text
+from batchrun.wording import cost_text, local_time, rows_text, shown_output
 
 __all__ = ["StatusFacts", "batch_status", "status_facts", "status_lines"]
 
@@ -129,8 +129,9 @@ def status_lines(facts: StatusFacts) -> list[str]:
         state = "stopped; run the same command again to finish the rest"
     cost = cost_text(facts["cost_usd"], unpriced=facts["unpriced"], embedded=facts["embedded"]) or "cost unknown"
     cached = f" · {facts['from_cache']:,} from the cache" if facts["from_cache"] else ""
+    output = shown_output(Path(facts["output"]))
     lines = [
-        f"{facts['output']}: {state} · {facts['batch_id']} · since {local_time(facts['created_at'])}",
+        f"{output}: {state} · {facts['batch_id']} · since {local_time(facts['created_at'])}",
         f"{ended:,} of {rows_text(facts['rows'])} ended: {facts['completed']:,} completed, "
         f"{facts['incomplete']:,} incomplete, {facts['failed']:,} failed · {facts['in_flight']:,} in flight · "
         f"{facts['pending']:,} pending" + (f" · {facts['skipped']:,} skipped" if facts["skipped"] else "") + cached,

@@ -44,7 +44,8 @@ class LoggingClient(LeanHttpClient):
         try:
             response = await super().send(request, stream=stream, **options)
         except BaseException as exc:
-            self._log(request, began_s, f"no reply ({type(exc).__name__})", None)
+            # The HTTP client has one error for all that can end a connection: its cause says which one it was.
+            self._log(request, began_s, f"no reply ({type(exc.__cause__ or exc).__name__})", None)
             raise
         request_id = response.headers.get("x-request-id")
         self._log(request, began_s, str(response.status_code), response.status_code, request_id)

@@ -98,6 +98,18 @@ def test_a_log_file_shows_each_attempt(folder: Path, service: ScriptedHttp) -> N
     assert "DEBUG" not in done.stderr
 
 
+def test_a_log_says_how_a_connection_ended(folder: Path) -> None:
+    """A connection that is closed without a reply is called that, not a timeout."""
+    write_csv(folder / "q.csv", [{"id": "a", "question": "a"}])
+    with ScriptedHttp(lambda _request: Answer(b"", "close")) as server:
+        command(
+            folder, "run", "q.csv", *options(server), "--max-attempts", "1", "--max-outage", "1", "--log-file", "a.log"
+        )
+    log = (folder / "a.log").read_text(encoding="utf-8")
+    assert "POST /v1/chat/completions: no reply (ServerDisconnectedError) after" in log
+    assert "Timeout" not in log
+
+
 def test_no_secret_is_in_a_log(folder: Path, service: ScriptedHttp) -> None:
     """Keys, secret header and query values, and the password of a URL are in no line, even if the service repeats
     them; characters that a terminal would execute are escaped."""

@@ -283,7 +283,7 @@ def test_a_folder_of_parts(tmp_path: Path) -> None:
     assert (tmp_path / "answers" / files[1]).read_text() == text
     assert "answers/ " in command(tmp_path, "list", ".").stdout
     for name in ("answers", "answers/", "answers.journal"):
-        assert "finished" in command(tmp_path, "status", name).stdout
+        assert "answers/: finished" in command(tmp_path, "status", name).stdout
         assert command(tmp_path, "export", name).returncode == 0
         assert command(tmp_path, "export", name, "-o", "one.csv").returncode == 0
         assert "1 + 1 = 2." in command(tmp_path, "show", name, "0").stdout
