@@ -115,10 +115,11 @@ async def office(
     clock: Callable[[], datetime] = lambda: NOON,
     azure: bool = False,
     asks: bool = True,
+    key: str = KEY,
     **options: Any,
 ) -> AsyncIterator[Office]:
     """Open the journal in `folder` with a desk for the service at `url`, as a new process does."""
-    endpoint = Endpoint(url, KEY, azure=azure, api_version="2025-04-01-preview" if azure else None)
+    endpoint = Endpoint(url, key, azure=azure, api_version="2025-04-01-preview" if azure else None)
     wire = Wire(endpoint, Limits(), silence_timeout_s=5.0)
     news: list[BatchNews] = []
     try:

@@ -16,7 +16,7 @@ from batchrun.errors import ServiceFault, TransientFault
 from batchrun.journal.row_records import stamp
 from batchrun.journal.service_batches import ServiceBatch, ServiceBatches, StoredResult
 from batchrun.services.batch_api.batch_client import BatchClient
-from batchrun.services.batch_api.results import stored
+from batchrun.services.batch_api.results import ANSWER, stored
 from batchrun.services.batch_api.scratch import readable_errors, removed
 from batchrun.services.reply_fields import loaded
 
@@ -25,6 +25,8 @@ __all__ = ["GONE", "Collector", "Incomplete", "Patience", "is_refusal"]
 CHUNK_LINES = 500
 CHUNK_BYTES = 4_000_000
 """Result lines in one transaction, and in memory at once."""
+SECRET_CHARS = 8
+"""A key with fewer characters, such as `none` for a server without keys, is not a secret, and occurs in other words."""
 MAX_FETCHES = 5
 """Downloads of a file that the service refuses, or of files that hold fewer results than there are requests; then what
 is missing is given up."""
@@ -79,7 +81,7 @@ class Collector:
         self._scratch = scratch
         self._clock = clock
         self._settle_s = settle_s
-        self._secrets = tuple(secret.encode() for secret in client.secrets if secret)
+        self._secrets = tuple(secret.encode() for secret in client.secrets if len(secret) >= SECRET_CHARS)
 
     async def collect(self, batch: ServiceBatch, patience: Patience) -> ServiceBatch:
         """Write all results of a service batch to the journal; return it, collected.
@@ -168,12 +170,14 @@ class Collector:
         size = 0
         for raw in _lines_of(self._scratch):
             try:
-                result = stored(self._without_secrets(raw))
+                result = stored(raw)
             except ValueError:
                 result = None
             if result is None:
                 unknown += 1
                 continue
+            if result.rank < ANSWER:  # a message may repeat the key
+                result = result._replace(result=self._without_secrets(raw))
             some.append(result)
             size += len(raw)
             if len(some) == CHUNK_LINES or size >= CHUNK_BYTES:

@@ -14,7 +14,7 @@ from batchrun.records import JsonObject
 from batchrun.services.reply_fields import loaded, mapping, name
 from batchrun.services.translation import bad_reply, fault_of_error_body, fault_of_result
 
-__all__ = ["Result", "answer_or_fault", "failed_line", "not_run", "read_result", "stored"]
+__all__ = ["ANSWER", "Result", "answer_or_fault", "failed_line", "not_run", "read_result", "stored"]
 
 _CODES_NOT_RUN = {
     "batch_expired": "batch_expired",
@@ -24,7 +24,8 @@ _CODES_NOT_RUN = {
 }
 """Code of a line's error → our error type."""
 _RAN_IN_PART = 1
-_ANSWER = 2
+ANSWER = 2
+"""The rank of a result that is an answer."""
 
 
 class Result(NamedTuple):
@@ -92,7 +93,7 @@ def stored(raw: bytes) -> StoredResult | None:
     if _has_succeeded(result) and _is_whole(result):
         body = mapping(result.body)
         is_answer = (body.get("choices") or isinstance(body.get("output"), list)) and body.get("status") != "failed"
-        rank = _ANSWER if is_answer else _RAN_IN_PART
+        rank = ANSWER if is_answer else _RAN_IN_PART
     return StoredResult(number, str(custom_id), rank, raw)
 
 

@@ -233,6 +233,19 @@ async def test_no_secret_reaches_the_journal(service: ForeignBatchApi, tmp_path:
     assert KEY.encode() not in (tmp_path / "out.csv.journal").read_bytes()
 
 
+@pytest.mark.parametrize("key", ["none", "attempt1"])
+async def test_a_key_that_is_a_word_changes_no_answer(service: ForeignBatchApi, tmp_path: Path, key: str) -> None:
+    """Servers without keys get a word as theirs. It stays in answers, and in the names of a refusal's parts."""
+    refused = {"error": {"message": "no money, none at all", "code": "insufficient_quota", "none": 1}}
+    service.answer = lambda line: (
+        answered(line) if line["custom_id"].startswith("row0") else [result_line(line["custom_id"], refused, 429)]
+    )
+    async with office(service.url, tmp_path, key=key) as desk:
+        found = await desk.run(range(2))
+    assert texts(found)[0] == named(range(1))[0]
+    assert texts(found)[1] == "insufficient_quota"
+
+
 @pytest.mark.parametrize("status", ["completed", "expired", "cancelled"])
 @pytest.mark.parametrize("no_file", [None, ""])
 async def test_files_that_are_named_late_are_waited_for(
