@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -108,7 +109,8 @@ class BubblewrapSandbox:
             finally:
                 if process.returncode is None:
                     # While the sandbox starts, its inner process does not notice yet that the outer one is gone.
-                    os.killpg(process.pid, signal.SIGKILL)
+                    with suppress(ProcessLookupError):  # it has just ended
+                        os.killpg(process.pid, signal.SIGKILL)
                 with anyio.CancelScope(shield=True):
                     await process.aclose()
 
