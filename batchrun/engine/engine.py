@@ -249,7 +249,7 @@ class Engine:
                     await self._refusals.resolved()
                 if not (item.is_deferred or self._asks()):
                     continue
-                reserved_usd = await self._reserved(item)
+                reserved_usd = 0.0 if self.reservations.budget is None else await self._reserved(item)
                 if reserved_usd is None:
                     if self.reservations.rows_left:
                         continue
