@@ -10,6 +10,7 @@ from pathlib import Path
 
 __all__ = [
     "FREE",
+    "SHOWN_USD",
     "clipped",
     "cost_cell",
     "cost_text",
@@ -25,6 +26,9 @@ __all__ = [
     "visible",
     "visible_line",
 ]
+
+SHOWN_USD = 0.00005
+"""The least sum in US dollars that a message with four decimals shows."""
 
 _UNSHOWN = re.compile(
     "[\x00-\x08\x0b-\x1f"  # C0, without tab and line feed

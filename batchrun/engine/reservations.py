@@ -8,11 +8,9 @@ from batchrun.engine.budget import Budget
 from batchrun.engine.stop import BUDGET_REACHED, Stop
 from batchrun.records import Prompt
 from batchrun.token_usage import Usage
+from batchrun.wording import SHOWN_USD
 
 __all__ = ["Reservations"]
-
-SHOWN_USD = 0.00005
-"""The least sum that is shown: it is rounded to four digits."""
 
 
 class Reservations:

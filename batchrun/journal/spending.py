@@ -15,20 +15,19 @@ from collections.abc import Sequence
 from typing import Final
 
 from batchrun.journal.database import Database
+from batchrun.journal.histories import KEYS_AT_ONCE
 from batchrun.journal.part import JournalPart
 from batchrun.journal.service_batch_records import CUSTOM_IDS
 from batchrun.journal.sums import spent_usd
+from batchrun.wording import SHOWN_USD
 
 __all__ = ["Spending"]
 
 _SINCE: Final = 9
 """The first version of the journal with reservations."""
-_KEYS_AT_ONCE: Final = 256
 _ANNOUNCED: Final = "announced"
 """The entry of the manifest: `ceiling_usd`, while a leader runs and after it was lost, and `unaccounted_usd`, if there
 is any. Without either there is no entry."""
-_SHOWN_USD: Final = 0.00005
-"""The least sum that a message with four decimals shows."""
 _UNANSWERED: Final = (
     "SELECT total(a.reserved_usd), count(*) FROM attempts AS a WHERE {rows} a.run_id IS NULL "
     "AND CASE WHEN a.fault_type IS NOT NULL THEN coalesce(a.unseen, 0) ELSE "
@@ -110,8 +109,8 @@ class Spending(JournalPart):
         if row_keys is None:
             return self.unseen_usd() + sum(self.in_flight_usd().values())
         found = 0.0
-        for begin in range(0, len(row_keys), _KEYS_AT_ONCE):
-            keys = tuple(row_keys[begin : begin + _KEYS_AT_ONCE])
+        for begin in range(0, len(row_keys), KEYS_AT_ONCE):
+            keys = tuple(row_keys[begin : begin + KEYS_AT_ONCE])
             rows = f"a.row_key IN ({', '.join('?' * len(keys))}) AND"
             found += self._unseen_usd(rows, keys) + sum(self._in_flight_usd(rows, keys).values())
         return found
@@ -137,7 +136,7 @@ class Spending(JournalPart):
 
     def unaccounted_notice(self) -> str | None:
         """Return a line for people about the unaccounted money; None if there is none."""
-        if (unaccounted_usd := self.unaccounted_usd) < _SHOWN_USD:
+        if (unaccounted_usd := self.unaccounted_usd) < SHOWN_USD:
             return None
         return (
             f"--budget: ${unaccounted_usd:,.4f} counts as spent besides the cost of the answers: workers on Ray may "

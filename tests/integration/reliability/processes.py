@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-__all__ = ["Batchrun", "Served", "ServerRecords", "batchrun", "waited", "workers_of"]
+__all__ = ["Batchrun", "Served", "ServerRecords", "batchrun", "wait_until", "waited", "workers_of"]
 
 COMMAND = "from batchrun.cli import main; main()"
 END_TIMEOUT_S = 100.0
@@ -167,6 +167,15 @@ def workers_of(process: Batchrun) -> list[psutil.Process]:
             if "batchrun.batch.shard_worker" in " ".join(child.cmdline())
         ]
     return []
+
+
+def wait_until(process: Batchrun, reached: Callable[[], object], within_s: float = 200.0) -> None:
+    """Wait until something is reached, while the process runs."""
+    until = time.monotonic() + within_s
+    while not reached():
+        assert process.running, process.stderr
+        assert time.monotonic() < until, process.stderr
+        time.sleep(0.02)
 
 
 def waited(process: Batchrun, reached: Callable[[], object]) -> bool:

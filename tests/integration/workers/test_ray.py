@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -13,8 +11,8 @@ import pytest
 from batchrun.scale.journal_copies import COPY_S
 from tests.integration.reliability.batches import ENDED, Table, command, write_table
 from tests.integration.reliability.network import Proxy
-from tests.integration.reliability.processes import Batchrun, Served, batchrun
-from tests.support.ray_cluster import HeadAndNodes, cluster
+from tests.integration.reliability.processes import Batchrun, Served, batchrun, wait_until
+from tests.support.ray_cluster import HeadAndNodes
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -22,24 +20,9 @@ LATEST_S = 200.0
 CONCURRENCY = 16
 
 
-@pytest.fixture(scope="module")
-def ray_nodes() -> Iterator[HeadAndNodes]:
-    """A cluster of two nodes, each with one CPU."""
-    with cluster(nodes=2) as found:
-        yield found
-
-
 def wait_for_rows(table: Table, process: Batchrun, rows: int) -> None:
     """Wait until the leader knows that so many rows have ended."""
     wait_until(process, lambda: table.count(ENDED) >= rows)
-
-
-def wait_until(process: Batchrun, reached: Callable[[], bool]) -> None:
-    until = time.monotonic() + LATEST_S
-    while not reached():
-        assert process.running, process.stderr
-        assert time.monotonic() < until, process.stderr
-        time.sleep(0.01)
 
 
 def assert_each_row_is_answered_once(table: Table, server: Served) -> None:

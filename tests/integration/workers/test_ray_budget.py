@@ -11,7 +11,6 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,10 @@ from typing import Any
 import pytest
 
 from batchrun.journal import Journal
-from tests.integration.reliability.processes import Batchrun, batchrun
+from tests.integration.reliability.processes import Batchrun, batchrun, wait_until
 from tests.support.chat import chat_reply
-from tests.support.object_store import ObjectStore, bucket_of, serving
-from tests.support.ray_cluster import HeadAndNodes, cluster
+from tests.support.object_store import ObjectStore
+from tests.support.ray_cluster import HeadAndNodes
 from tests.support.scripted_http import Answer, Request, ScriptedHttp, json_answer
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
@@ -67,26 +66,6 @@ class Service:
             return self.asked.total()
 
 
-@pytest.fixture(scope="module")
-def ray_nodes() -> Iterator[HeadAndNodes]:
-    """A cluster of two nodes, each with one CPU."""
-    with cluster(nodes=2) as found:
-        yield found
-
-
-@pytest.fixture
-def server() -> Iterator[ObjectStore]:
-    """A server of S3."""
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
-def bucket(server: ObjectStore, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
-    """A bucket of this test as a file system."""
-    return bucket_of(server, monkeypatch, request.node.nodeid)
-
-
 def machine(folder: Path, url: str, output: str) -> list[str | Path]:
     """Write the table and the job into a folder, which a lost machine has no more; return the command without Ray."""
     folder.mkdir()
@@ -98,14 +77,6 @@ def machine(folder: Path, url: str, output: str) -> list[str | Path]:
 
 def on_ray(nodes: HeadAndNodes, budget_usd: float = BUDGET_USD) -> list[str]:
     return ["--workers", "2", "--ray", nodes.address, "--budget", str(budget_usd)]
-
-
-def wait_until(process: Batchrun, reached: Callable[[], bool]) -> None:
-    until = time.monotonic() + LATEST_S
-    while not reached():
-        assert process.running, process.stderr
-        assert time.monotonic() < until, process.stderr
-        time.sleep(0.02)
 
 
 def has_unknown_rows(folder: Path, service: Service) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,9 @@ from pyarrow import fs
 
 from tests.integration.reliability.batches import ENDED, Table, write_table
 from tests.integration.reliability.network import Proxy
-from tests.integration.reliability.processes import Batchrun, Served, batchrun
-from tests.support.object_store import ObjectStore, bucket_of, serving
-from tests.support.ray_cluster import HeadAndNodes, cluster
+from tests.integration.reliability.processes import Served, batchrun, wait_until
+from tests.support.object_store import ObjectStore
+from tests.support.ray_cluster import HeadAndNodes
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -25,38 +24,10 @@ ROWS = 2_000
 CONCURRENCY = 16
 
 
-@pytest.fixture(scope="module")
-def ray_nodes() -> Iterator[HeadAndNodes]:
-    """A cluster of two nodes, each with one CPU."""
-    with cluster(nodes=2) as found:
-        yield found
-
-
-@pytest.fixture
-def server() -> Iterator[ObjectStore]:
-    """A server of S3."""
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
-def bucket(server: ObjectStore, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
-    """A bucket of this test as a file system."""
-    return bucket_of(server, monkeypatch, request.node.nodeid)
-
-
 def objects(bucket: Any, folder: str) -> list[str]:
     """Return the paths of all objects in a folder of a bucket."""
     found = bucket.get_file_info(fs.FileSelector(folder, recursive=True, allow_not_found=True))
     return sorted(each.path for each in found if each.is_file)
-
-
-def wait_until(process: Batchrun, reached: Callable[[], bool]) -> None:
-    until = time.monotonic() + LATEST_S
-    while not reached():
-        assert process.running, process.stderr
-        assert time.monotonic() < until, process.stderr
-        time.sleep(0.05)
 
 
 def gone(nodes: HeadAndNodes) -> None:
